@@ -1,0 +1,80 @@
+"""Now, monotonic, sleep, jitter: the only time and the only chance."""
+
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where a process takes its time and its chance from; the database has its own clock, and decides."""
+
+    def now(self) -> datetime:
+        """Return the process's wall clock in UTC; never used to decide whether a slot is due."""
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Sleep for `seconds` or until `event` is set; return whether it was set."""
+
+    def jitter(self, fraction: float) -> float:
+        """Return a factor drawn from 1 - fraction to 1 + fraction."""
+
+    def token(self) -> str:
+        """Return a text that no other process and no other call will return."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        """Return the machine's wall clock in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic seconds."""
+        return time.monotonic()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Sleep for `seconds` or until `event` is set; return whether it was set."""
+        return event.wait(seconds)
+
+    def jitter(self, fraction: float) -> float:
+        """Return a factor drawn evenly from 1 - fraction to 1 + fraction."""
+        return 1 + random.uniform(-fraction, fraction)  # noqa: S311 - spreads load, guards nothing
+
+    def token(self) -> str:
+        """Return a fresh random UUID in hex."""
+        return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long work may go on: until a monotonic instant, or until somebody asks it to stop."""
+
+    clock: Clock
+    until: float | None = None
+    stop: threading.Event | None = None
+
+    @classmethod
+    def of(cls, clock: Clock, deadline: timedelta | None = None, stop: threading.Event | None = None) -> "Budget":
+        """Return a budget that ends `deadline` from now."""
+        return cls(clock, None if deadline is None else clock.monotonic() + deadline.total_seconds(), stop)
+
+    @property
+    def stopping(self) -> str | None:
+        """Return that somebody asked the work to stop, or None."""
+        return "asked to stop" if self.stop is not None and self.stop.is_set() else None
+
+    @property
+    def spent(self) -> str | None:
+        """Return why the work has to stop after what it is doing, or None."""
+        if self.stopping:
+            return self.stopping
+        if self.until is not None and self.clock.monotonic() >= self.until:
+            return "deadline reached"
+        return None

@@ -1,0 +1,108 @@
+"""Duration: “30 days” ↔ timedelta."""
+
+import re
+from datetime import timedelta
+
+from nightcrew.errors import DurationError
+
+_UNITS = {
+    "day": timedelta(days=1),
+    "hour": timedelta(hours=1),
+    "minute": timedelta(minutes=1),
+    "second": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+    "µs": timedelta(microseconds=1),
+}
+_WORDS = {
+    "second": ("s", "sec", "secs", "second", "seconds"),
+    "minute": ("m", "min", "mins", "minute", "minutes"),
+    "hour": ("h", "hr", "hrs", "hour", "hours"),
+    "day": ("d", "day", "days"),
+    "week": ("w", "wk", "wks", "week", "weeks"),
+}
+_LENGTHS = {word: timedelta(**{f"{unit}s": 1}) for unit, words in _WORDS.items() for word in words}
+_CALENDAR = {
+    "mo": "month", "mos": "month", "mon": "month", "mth": "month", "mths": "month", "month": "month", "months": "month",
+    "y": "year", "yr": "year", "yrs": "year", "year": "year", "years": "year",
+}  # fmt: skip
+_EXAMPLES = "write it like '30 days', '15 minutes' or '1h30m'"
+_PART = re.compile(r"([0-9]+)[ \t]*([A-Za-z]+)[ \t]*")
+_LONGEST = timedelta(days=36_525)  # a hundred years: more is a slip of the keyboard, not a retention rule
+
+
+def parse(text: str) -> timedelta:
+    """Read a span of time in weeks, days, hours, minutes and seconds.
+
+    >>> parse("1 hour 30 minutes") == parse("1h30m") == timedelta(minutes=90)
+    True
+    """
+    if not isinstance(text, str):
+        raise DurationError(f"duration {text!r} is not text; {_EXAMPLES}.")
+    shown = repr(text if len(text) <= 60 else f"{text[:60]}…")
+    try:
+        return _total(text.strip(" \t"))
+    except ValueError as problem:
+        raise DurationError(f"duration {shown} {problem}.") from None
+
+
+def spell(delta: timedelta) -> str:
+    """Write a span of time in words that `parse` reads back, wherever it has no fraction of a second.
+
+    >>> spell(timedelta(minutes=90))
+    '1 hour 30 minutes'
+    """
+    if delta < timedelta(0):
+        return f"minus {spell(-delta)}"
+    words = []
+    for unit, length in _UNITS.items():
+        count, delta = divmod(delta, length)
+        if count:
+            words.append(f"{count} {unit}{'s' if count > 1 and len(unit) > 2 else ''}")
+    return " ".join(words) or "0 seconds"
+
+
+def _total(text: str) -> timedelta:
+    """Add up the parts, or raise ValueError with the end of a sentence that starts with the text."""
+    parts: dict[timedelta, int] = {}
+    position = 0
+    while part := _PART.match(text, position):
+        number, word = part.groups()
+        length = _length(word, number)
+        if length in parts:
+            raise ValueError(f"names {word!r} or its like twice; name every unit once")
+        if len(number) > 12:
+            raise ValueError(f"is longer than 100 years; {_EXAMPLES}")
+        parts[length] = int(number)
+        position = part.end()
+    if not parts or position < len(text):
+        raise ValueError(_unreadable(text[position:]))
+    # As whole seconds, because timedelta itself overflows on what is only absurd.
+    seconds = sum(count * (length // _UNITS["second"]) for length, count in parts.items())
+    if seconds > _LONGEST // _UNITS["second"]:
+        raise ValueError(f"is longer than 100 years; {_EXAMPLES}")
+    if not seconds:
+        raise ValueError(f"is no time at all; {_EXAMPLES}")
+    return timedelta(seconds=seconds)
+
+
+def _length(word: str, number: str) -> timedelta:
+    calendar = "month" if word == "M" else _CALENDAR.get(word.lower())
+    if calendar:  # a capital M too: read as minutes, “6M” would delete half a year of rows after six minutes
+        days = (30 if calendar == "month" else 365) * (int(number) if len(number) < 5 else 1)
+        minutes = f", or '{number[:20]} minutes' if minutes were meant" if word == "M" else ""
+        raise ValueError(f"counts in {calendar}s, which differ in length; say '{days} days'{minutes}")
+    if word.lower() not in _LENGTHS:
+        raise ValueError(f"has no unit {word[:20]!r}; use seconds, minutes, hours, days or weeks")
+    return _LENGTHS[word.lower()]
+
+
+def _unreadable(rest: str) -> str:
+    if not rest:
+        return f"is empty; {_EXAMPLES}"
+    if rest.startswith("-"):
+        return f"is negative; {_EXAMPLES}"
+    if rest.isascii() and rest.isdigit():
+        return f"has no unit after {rest[:20]!r}; {_EXAMPLES}"
+    if re.match(r"[0-9]*[.,][0-9]", rest):
+        return "has a fraction; use whole numbers and a smaller unit, such as '90 minutes'"
+    return f"cannot be read from {rest[:20]!r} on; {_EXAMPLES}"

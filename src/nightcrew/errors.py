@@ -1,0 +1,90 @@
+"""The error tree, ordered by who must act.
+
+NightcrewError
+├── ConfigurationError      the developer: found before anything runs
+│   ├── DurationError       a span of time that cannot be read
+│   ├── ScheduleError       a schedule that cannot be read, or can never fire
+│   ├── PolicyError         a retention rule that names what is not there
+│   ├── UnknownJob          a job name nobody registered
+│   └── MissingExtra        an optional package that a chosen feature needs
+├── UsageError              the caller: an argument that makes no sense (400, exit code 2)
+├── SafetyStop              the operator: a safety rail refused the run (503, exit code 3)
+├── DatabaseError           the operator: the database is away or said no (503, exit code 4)
+│   └── SchemaError         nightcrew's own tables are missing or of another version
+├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
+└── JobFailed               the job's author: their exception is the cause
+
+A slot already taken, nothing to do and a budget used up are outcomes, not errors.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class NightcrewError(Exception):
+    """Root of every error nightcrew raises on purpose; its text is one sentence for a person."""
+
+
+class ConfigurationError(NightcrewError):
+    """The configuration cannot mean anything."""
+
+
+class DurationError(ConfigurationError):
+    """A span of time cannot be read."""
+
+
+class ScheduleError(ConfigurationError):
+    """A schedule cannot be read, or can never fire."""
+
+
+class PolicyError(ConfigurationError):
+    """A retention rule names what is not there, or would be unsafe to carry out."""
+
+
+class UnknownJob(ConfigurationError):
+    """No job has this name."""
+
+
+class MissingExtra(ConfigurationError):
+    """A chosen feature needs a package that is not installed."""
+
+
+class UsageError(NightcrewError):
+    """A call carries an argument that makes no sense."""
+
+
+class SafetyStop(NightcrewError):
+    """A safety rail refused the run; nothing was deleted by what it refused."""
+
+
+class DatabaseError(NightcrewError):
+    """The database is out of reach, or refused a statement.
+
+    `transient` says that the same call may succeed a moment later, `away` that no server answered.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False, away: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+        self.away = away
+
+
+class SchemaError(DatabaseError):
+    """nightcrew's own tables are missing or of another version."""
+
+
+class ClaimLost(NightcrewError):
+    """Another crew holds a newer fence for this job: stop at once, undo nothing."""
+
+
+class JobFailed(NightcrewError):
+    """A job's own function raised; its exception is the cause."""
+
+
+def did_you_mean(wrong: str, right: Iterable[str]) -> str:
+    """Return “; did you mean 'x'?” for the nearest of `right`, or the whole list when it is short, or nothing."""
+    names = sorted(right)
+    near = get_close_matches(wrong, names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there is {', '.join(repr(name) for name in names)}" if 0 < len(names) <= 8 else ""

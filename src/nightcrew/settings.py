@@ -1,0 +1,94 @@
+"""The only reader of the environment."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from nightcrew import duration
+from nightcrew.errors import ConfigurationError, DurationError
+
+ENVIRONMENTS = ("production", "development", "test")
+SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
+DEADLINE = timedelta(seconds=50)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says; secrets never show in its repr.
+
+    `environment` is NIGHTCREW_ENV: unset means production, where nothing is allowed without the secret. `deadline`
+    is NIGHTCREW_HTTP_DEADLINE, how long an HTTP call may work that names none: many proxies and platforms cut a call
+    at 60 s, and ten are left to answer in.
+    """
+
+    environment: str = "production"
+    secret: str | None = field(default=None, repr=False)
+    previous_secret: str | None = field(default=None, repr=False)
+    database: str | None = field(default=None, repr=False)
+    ticker: bool = True
+    deadline: timedelta = DEADLINE
+    log_format: str = "text"
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment (default: the process's own).
+
+        Raises ConfigurationError for a value that cannot be one, naming the variable.
+        """
+        env = os.environ if environ is None else environ
+        return cls(
+            environment=_one_of(env, "NIGHTCREW_ENV", ENVIRONMENTS),
+            secret=_secret(env, "CRON_SECRET"),
+            previous_secret=_secret(env, "CRON_SECRET_PREVIOUS"),
+            database=_secret(env, "DATABASE_URL"),
+            ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
+            deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
+            log_format=_one_of(env, "NIGHTCREW_LOG_FORMAT", ("text", "json")),
+        )
+
+
+def variable(name: str) -> str | None:
+    """Return the environment variable `name`, or the content of the file that `NAME_FILE` points at, or None."""
+    return _secret(os.environ, name)
+
+
+def load_dotenv(path: Path) -> None:
+    """Set the variables of a .env file that are not set already; the command line does this, a library never."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and name.strip() and not name.startswith("#"):
+            os.environ.setdefault(name.strip(), _unquoted(value.strip()))
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value.split(" #", 1)[0].rstrip()
+
+
+def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = env.get(name, "").strip().lower()
+    if value in ("", *allowed):
+        return value or allowed[0]
+    raise ConfigurationError(f"{name}={env[name]!r} is not one of {', '.join(allowed)}: set it to one, or unset it")
+
+
+def _span(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:
+    try:
+        return duration.parse(env[name]) if env.get(name, "").strip() else default
+    except DurationError as problem:
+        raise ConfigurationError(f"{name}: {problem}") from None
+
+
+def _secret(env: Mapping[str, str], name: str) -> str | None:
+    file = env.get(f"{name}_FILE")
+    if not file:
+        return env.get(name)
+    try:
+        return Path(file).read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}_FILE={file!r} cannot be read ({error}): fix the path, or unset it") from None
