@@ -1,0 +1,71 @@
+"""Call: a job's own function, run once with its account, whether it is def or async def."""
+
+import asyncio
+import inspect
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightcrew.claim import Claim
+from nightcrew.clock import Budget
+from nightcrew.errors import JobFailed, SafetyStop
+
+_MOST = 2**63  # what a column of the ledger holds
+
+
+@dataclass(slots=True)
+class Call:
+    """What a job's function is told of its run, and where it keeps count.
+
+    `moment` is the database's clock when the run was claimed, in UTC; `id` stays the same when the run is tried
+    again, so it can serve as an idempotency key.
+    """
+
+    job: str
+    id: str
+    slot: datetime | None
+    moment: datetime
+    budget: Budget
+    counted: int = 0
+    stopped: bool = False
+
+    def count(self, number: int = 1) -> None:
+        """Add to what the run reports as removed."""
+        self.counted += number
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the deadline has passed or the process shuts down: return soon, and the next call goes on.
+
+        A function that has read it as true is taken to have left work undone.
+        """
+        self.stopped = self.stopped or self.budget.spent is not None
+        return self.stopped
+
+
+def call(claim: Claim, budget: Budget) -> Call:
+    """Call the job's function; an integer that it returns counts, in place of what it counted itself.
+
+    Raises JobFailed with the function's exception as its cause; a SafetyStop passes as it is.
+    """
+    function = claim.job.function
+    if function is None:
+        raise JobFailed(f"job {claim.job.name!r} has no function")
+    account = Call(claim.job.name, claim.run, claim.slot, claim.moment, budget)
+    try:
+        result = function(account) if inspect.signature(function).parameters else function()
+        if inspect.isawaitable(result):
+            result = asyncio.run(_finish(result))
+    except SafetyStop:
+        raise
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        # The last two are no Exception, but a job that exits or is cancelled has failed all the same.
+        raise JobFailed(f"job {claim.job.name!r} raised {type(error).__name__}: {error}") from error
+    if isinstance(result, int) and not isinstance(result, bool):
+        account.counted = result
+    if not 0 <= account.counted < _MOST:
+        raise JobFailed(f"job {claim.job.name!r} counted {account.counted:.3g}, which is no number of things removed")
+    return account
+
+
+async def _finish(result: object) -> object:
+    return await result  # type: ignore[misc]

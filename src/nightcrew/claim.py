@@ -1,0 +1,324 @@
+"""Slot → Claim (lease, fence, moment), or nothing if it is taken."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from threading import Event, Lock, Thread
+
+from nightcrew.clock import Clock
+from nightcrew.database import Bid, Bidder, Books, Cursor, RunRow, Standing, Won
+from nightcrew.errors import DatabaseError, ScheduleError, UsageError
+from nightcrew.job import Job
+from nightcrew.outcome import Outcome, State
+from nightcrew.schedule import Schedule, written
+
+LEASE = 60.0  # seconds; renewed by every batch and every third of it, so a dead holder is replaced within a minute
+ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
+MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
+_COUNTED = 1000  # lapsed slots beyond this are not counted one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one slot (None: by hand) of a job, as long as no newer fence exists.
+
+    `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
+    `resumed` says that somebody else began the run; `cursor` and `counts` are how far it had come.
+    """
+
+    job: Job
+    won: Won
+    slot: datetime | None
+    bidder: Bidder
+    cursor: Cursor = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    resumed: bool = False
+
+    @property
+    def run(self) -> str:
+        """The run's id in the ledger."""
+        return self.won.run
+
+    @property
+    def fence(self) -> int:
+        """The number that a newer claim will exceed."""
+        return self.won.fence
+
+    @property
+    def moment(self) -> datetime:
+        """The database's clock when the run was first claimed."""
+        return self.won.moment
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it."""
+
+    outcome: Outcome
+    message: str
+    run: str | None = None
+    slot: datetime | None = None
+
+
+class Claims:
+    """The claims of one process: how it wins them, and one heartbeat that renews all it holds."""
+
+    def __init__(self, books: Books, clock: Clock, lease: float = LEASE) -> None:
+        self._books = books
+        self._clock = clock
+        self._owner = clock.token()
+        self._held: set[tuple[str, int]] = set()
+        self._lock = Lock()
+        self._beating: Thread | None = None
+        self.lease = lease
+
+    def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
+        """Claim every slot that is due and free, all in one statement, and every run that was left open.
+
+        With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
+        """
+        enabled = {job.name: job for job in jobs if job.enabled}
+        now, standings = self._books.standings(enabled)
+        bidder = self._bidder(trigger, None)
+        bids: list[Bid] = []
+        claims: list[Claim] = []
+        for name, standing in standings.items():
+            job = enabled[name]
+            if standing.paused_at is not None:
+                if not is_paused(standing, now):
+                    self.end_pause(job, standing, standing.paused_until or now)
+            elif standing.run is not None:
+                reopened = self._left_open(job, standing, now, bidder)
+                claims.extend([reopened] if isinstance(reopened, Claim) else [])
+            elif (bid := bid_for(job, standing, now, start=start)) is not None:
+                bids.append(bid)
+        if bids:
+            slots = {bid.job: bid.slot for bid in bids}
+            won = self._books.claim(bids, bidder)
+            claims.extend(self._hold(Claim(enabled[one.job], one, slots[one.job], bidder)) for one in won)
+        return claims
+
+    def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:
+        """Claim the job's latest slot, or the one that `slot` falls into, whoever asks; lost races are asked again.
+
+        Raises UsageError for a naive `slot` and one that lies in the future.
+        """
+
+        def wanted(standing: Standing, now: datetime) -> Bid | Taken:
+            target = _slot_asked_for(job, slot, now)
+            if target is None:
+                return Taken(Outcome.NOTHING_TO_DO, f"Job {job.name} has never been due yet.")
+            if standing.mark is None or target > standing.mark:
+                return Bid(job.name, target, run_id(job, target), standing.fence, lapsed(job, standing, target))
+            return self._over(job, target)
+
+        return self._ask(job, self._bidder(trigger, caller), wanted)
+
+    def by_hand(self, job: Job, trigger: str, caller: str | None) -> Claim | Taken:
+        """Claim a run that belongs to no slot and moves no mark."""
+        run = f"{job.name}.manual-{self._clock.token()[:12]}"
+        return self._ask(
+            job, self._bidder(trigger, caller), lambda standing, _now: Bid(job.name, None, run, standing.fence)
+        )
+
+    def release(self, claim: Claim) -> None:
+        """Stop renewing a claim's lease."""
+        with self._lock:
+            self._held.discard((claim.job.name, claim.fence))
+
+    def end_pause(self, job: Job, standing: Standing, until: datetime) -> bool:
+        """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
+        mark = job.schedule.latest(until)
+        return self._books.resume(standing, lapsed(job, standing, job.schedule.after(until)), mark)
+
+    def _ask(self, job: Job, bidder: Bidder, wanted: Callable[[Standing, datetime], Bid | Taken]) -> Claim | Taken:
+        for attempt in range(5):
+            now, standings = self._books.standings([job.name])
+            if job.name not in standings:
+                raise DatabaseError(
+                    f"job {job.name!r} has lost its row in nightcrew_jobs: restart to register it again"
+                )
+            standing = standings[job.name]
+            if is_paused(standing, now):
+                return Taken(Outcome.PAUSED, _paused(job, standing), slot=standing.mark)
+            if standing.paused_at is not None:
+                self.end_pause(job, standing, standing.paused_until or now)
+                continue
+            answer = self._answer(job, standing, now, bidder, wanted)
+            if answer is not None:
+                return answer
+            self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))
+        return _in_progress(job, standing)
+
+    def _answer(
+        self,
+        job: Job,
+        standing: Standing,
+        now: datetime,
+        bidder: Bidder,
+        wanted: Callable[[Standing, datetime], Bid | Taken],
+    ) -> Claim | Taken | None:
+        """Answer one look at a standing; None asks for another, because the row has changed under our hands."""
+        if standing.run is not None:
+            if standing.lease_until is not None and standing.lease_until >= now:
+                return _in_progress(job, standing)
+            return self._left_open(job, standing, now, bidder)
+        bid = wanted(standing, now)
+        if isinstance(bid, Taken):
+            if standing.failed_run is not None and bid.run == standing.failed_run:
+                return self._taken_over(job, standing, bidder)  # “already done” would be a lie: it failed
+            return bid
+        won = self._books.claim([bid], bidder, _early(job, now).total_seconds())
+        return self._hold(Claim(job, won[0], bid.slot, bidder)) if won else None
+
+    def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
+        """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
+        if standing.lease_until is not None and standing.lease_until >= now:
+            return None
+        if standing.owner is not None and standing.attempt >= ATTEMPTS:
+            reason = f"attempts used up: {standing.attempt} processes were lost while running it"
+            buried = self._books.bury(standing, reason)
+            return Taken(Outcome.FAILED, f"Run {standing.run} failed: {reason}.", standing.run) if buried else None
+        return self._taken_over(job, standing, bidder)
+
+    def _over(self, job: Job, slot: datetime) -> Taken:
+        """Say who ran a slot that is over, and what came of it."""
+        run = run_id(job, slot)
+        row = self._books.run(run)
+        named = f"Slot {slot:%Y-%m-%d %H:%M:%S}Z"
+        if row is None:
+            return Taken(Outcome.ALREADY_DONE, f"{named} is over: it or a later one has been run before.", None, slot)
+        ended = f" at {row.finished_at:%Y-%m-%d %H:%M:%S}Z" if row.finished_at else ""
+        said = f": {row.reason}" if row.reason else ""
+        by = f" by {row.trigger}" if row.state not in {State.MISSED, State.SKIPPED} else ""
+        outcome = Outcome.FAILED if row.state is State.FAILED else Outcome.ALREADY_DONE
+        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot)
+
+    def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
+        won = self._books.take_over(standing, bidder)
+        if won is None:
+            return None
+        row = self._books.run(won.run)
+        cursor, counts = self._books.progress(won.run)
+        return self._hold(Claim(job, won, row.slot if row else None, bidder, cursor, counts, resumed=True))
+
+    def _bidder(self, trigger: str, caller: str | None) -> Bidder:
+        return Bidder(self._owner, trigger, caller and caller[:100], self.lease)
+
+    def _hold(self, claim: Claim) -> Claim:
+        with self._lock:
+            self._held.add((claim.job.name, claim.fence))
+            if self._beating is None:
+                self._beating = Thread(target=self._beat, name="nightcrew-heartbeat", daemon=True)
+                self._beating.start()
+        return claim
+
+    def _beat(self) -> None:
+        """Renew every held lease until none is left; a claim that was lost is noticed by its own next statement."""
+        while True:
+            self._clock.wait(Event(), self.lease / 3)
+            with self._lock:
+                held = list(self._held)
+                if not held:
+                    self._beating = None
+                    return
+            try:
+                self._books.renew_all(held, self.lease)
+            except DatabaseError:
+                continue  # the lease outlasts two beats; past that another crew rightly takes over
+
+
+def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False) -> Bid | None:
+    """Return the bid for a job's latest slot if it is due: later than any slot claimed and than the job's epoch."""
+    slot = job.schedule.latest(now)
+    if slot is None or (standing.mark is not None and slot <= standing.mark):
+        return None
+    if slot <= standing.epoch_at and not (start and job.on_start):
+        return None
+    return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
+
+
+def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]:
+    """Return the rows for the slots between the last one claimed and `before`, which nobody ran: missed, or skipped."""
+    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    until = before - timedelta(microseconds=1)
+    paused_at = standing.paused_at or until
+    rows = (
+        unrun(job, job.schedule, (since, min(paused_at, until)), State.MISSED, "nobody was there to run them"),
+        unrun(job, job.schedule, (max(since, paused_at), until), State.SKIPPED, f"paused: {standing.paused_reason}"),
+    )
+    return tuple(row for row in rows if row is not None)
+
+
+def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow | None:
+    """Return the row for slots of the schedule that a job has had until now, which were due and nobody ran."""
+    try:
+        old = written(standing.schedule, standing.timezone)
+    except ScheduleError:  # an older nightcrew may have read what this one refuses
+        return None
+    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    row = unrun(job, old, (since, now), State.MISSED, "the schedule was changed before anybody ran them")
+    # An id of its own: a slot that both schedules have can still be asked for.
+    return row and replace(row, id=f"{row.id}.changed")
+
+
+def unrun(job: Job, schedule: Schedule, span: tuple[datetime, datetime], state: State, why: str) -> RunRow | None:
+    """Return the row for all slots later than the span's begin and up to its end, or None when there is none."""
+    slots = list(schedule.between(*span, limit=_COUNTED)) if span[0] < span[1] else []
+    last = schedule.latest(span[1]) if slots else None
+    if last is None:
+        return None
+    number = f"more than {_COUNTED}" if len(slots) >= _COUNTED else str(len(slots))
+    first = _stamp(slots[0])
+    which = f"slot {first}" if len(slots) == 1 else f"{number} slots from {first} to {_stamp(last)}"
+    return RunRow(
+        id=f"{job.name}.{_stamp(last)}",
+        job=job.name,
+        slot=last,
+        state=state,
+        trigger="none",
+        reason=f"{which}: {why}",
+    )
+
+
+def run_id(job: Job, slot: datetime) -> str:
+    """Return the id of the run of one slot: the same whoever runs it, so that it can only be written once."""
+    return f"{job.name}.{_stamp(slot)}"
+
+
+def is_paused(standing: Standing, now: datetime) -> bool:
+    """Tell whether a pause is in force."""
+    return standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
+
+
+def _slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
+    if asked is None:
+        return job.schedule.latest(now + _early(job, now))
+    if asked.tzinfo is None:
+        raise UsageError(f"slot {asked.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+    if asked > now + _early(job, now):
+        raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies in the future: it cannot be run yet")
+    return job.schedule.latest(asked)
+
+
+def _early(job: Job, now: datetime) -> timedelta:
+    """Return how long before a slot a caller's tick already counts as that slot's: little, and less than its period."""
+    before = job.schedule.latest(now)
+    return timedelta(0) if before is None else min(MOST_EARLY, (job.schedule.after(now) - before) / 10)
+
+
+def _stamp(slot: datetime) -> str:
+    fraction = f".{slot:%f}" if slot.microsecond else ""
+    return f"{slot.astimezone(UTC):%Y%m%dT%H%M%S}{fraction}Z"
+
+
+def _paused(job: Job, standing: Standing) -> str:
+    until = f" until {standing.paused_until:%Y-%m-%d %H:%M}Z" if standing.paused_until else ""
+    return f"Job {job.name} is paused{until} by {standing.paused_by}: {standing.paused_reason}"
+
+
+def _in_progress(job: Job, standing: Standing) -> Taken:
+    run = f" (run {standing.run})" if standing.run else ""
+    return Taken(
+        Outcome.IN_PROGRESS_ELSEWHERE, f"Job {job.name} is being run elsewhere{run}.", standing.run, standing.mark
+    )

@@ -1,0 +1,351 @@
+"""Nightcrew: holds the Jobs, wires the rooms, one verb per stage."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property, partial
+from threading import Event, RLock
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar, Unpack
+
+from nightcrew import plan as plans
+from nightcrew.claim import LEASE, Claim, Taken, is_paused
+from nightcrew.clock import Budget, Clock, SystemClock
+from nightcrew.database import RunRow, Standing
+from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean
+from nightcrew.job import Job
+from nightcrew.ledger import Audience, Entry, Listener
+from nightcrew.listeners.log import log
+from nightcrew.outcome import Outcome, State
+from nightcrew.policy import Action, Constant, Policy, column_name, table_name
+from nightcrew.report import Report
+from nightcrew.run import carry_out
+from nightcrew.schedule import Schedule, cron, every
+from nightcrew.settings import Settings
+from nightcrew.station import Station
+from nightcrew.trigger import Work
+from nightcrew.triggers.ticker import Ticker
+from nightcrew.web import asgi as doors
+from nightcrew.web.asgi import App, Lifespan
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_HANDS = 4  # runs of one tick that work side by side: one long sweep must not hold up the others
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job as a person asks for it: its standing, its last run, and when it is due next (None: paused, disabled)."""
+
+    job: Job
+    standing: Standing
+    last: RunRow | None
+    next_slot: datetime | None
+    paused: bool
+
+
+class Terms(TypedDict, total=False):
+    """What may be said of a retention job beyond its table, column and schedule: the fields of Policy and Job."""
+
+    older_than: timedelta | None
+    where: str | None
+    hold: str | None
+    unless_exists: Iterable[str]
+    erase: bool
+    action: str | Action
+    set: Mapping[str, Constant]
+    timezone: str | None
+    label: str
+    path: str | None
+    on_start: bool
+    enabled: bool
+    owner: str | None
+    runbook: str | None
+
+
+class Nightcrew:
+    """A crew: jobs over one database, and every way to start them.
+
+    `database` is a URL (default: DATABASE_URL); nothing connects before the first verb that needs to. `timezone`
+    is the zone of cron schedules given as text. Listeners hear every entry; the log listener is always among them.
+    """
+
+    def __init__(
+        self,
+        database: str | None = None,
+        *,
+        jobs: Iterable[Job] = (),
+        timezone: str = "UTC",
+        settings: Settings | None = None,
+        listeners: Iterable[Listener] = (),
+        clock: Clock | None = None,
+        lease: float = LEASE,
+    ) -> None:
+        self.settings = settings or Settings.read()
+        self.clock = clock or SystemClock()
+        self.timezone = timezone
+        self._audience = Audience((log, *listeners))
+        self._station = Station(database or self.settings.database, self.clock, self._audience, lease)
+        self._jobs: dict[str, Job] = {}
+        self._lock = RLock()
+        self._stopping = Event()
+        self._ticker: Ticker | None = None
+        for job in jobs:
+            self.add(job)
+
+    # ── what the application says ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """Every registered job by name."""
+        return MappingProxyType(self._jobs)
+
+    def add(self, job: Job) -> Job:
+        """Register a job; raises ConfigurationError when its name or path is taken."""
+        if job.name in self._jobs:
+            raise ConfigurationError(f"job {job.name!r} is registered twice: give one of them another name")
+        routes = {route: other.name for other in self._jobs.values() for route in (other.route, other.path) if route}
+        for route in (job.route, job.path):
+            if route in routes:
+                raise ConfigurationError(f"path {route!r} of job {job.name!r} already belongs to job {routes[route]!r}")
+        self._jobs[job.name] = job
+        return job
+
+    def expire(
+        self,
+        name: str,
+        table: object,
+        *,
+        column: object,
+        schedule: str | Schedule | None = None,
+        every: str | timedelta | None = None,
+        **terms: Unpack[Terms],
+    ) -> Job:
+        """Register a job that removes the rows of a table whose time has come; Policy and Job explain the terms.
+
+        `table` and `column` are names, or a SQLAlchemy model, Table or column.
+        """
+        when = self._schedule(name, schedule, every, terms.pop("timezone", None))
+        rule = Policy(table_name(table), column_name(column))
+        given: dict[str, Any] = dict(terms)
+        if "action" in given:
+            given["action"] = Action(given["action"])
+        if "unless_exists" in given:
+            given["unless_exists"] = tuple(given["unless_exists"])
+        return self.add(Job(name, when, policy=rule).but(**given))
+
+    def job(
+        self,
+        schedule: str | Schedule | None = None,
+        *,
+        every: str | timedelta | None = None,
+        timezone: str | None = None,
+        name: str | None = None,
+        **of_job: Any,
+    ) -> Callable[[_F], _F]:
+        """Register the decorated function (def or async def) as a job; its name is the function's in kebab case."""
+
+        def register(function: _F) -> _F:
+            called = name or getattr(function, "__name__", "job").strip("_").replace("_", "-").lower()
+            when = self._schedule(called, schedule, every, timezone)
+            self.add(Job(called, when, function=function, **of_job))
+            return function
+
+        return register
+
+    def _schedule(
+        self, name: str, schedule: str | Schedule | None, period: str | timedelta | None, timezone: str | None
+    ) -> Schedule:
+        if (schedule is None) == (period is None):
+            raise ConfigurationError(f"job {name!r} needs either a schedule or every, not both and not neither")
+        if period is not None:
+            return every(period)
+        return cron(schedule, timezone or self.timezone) if isinstance(schedule, str) else schedule  # type: ignore[return-value]
+
+    def job_named(self, name: str) -> Job:
+        """Return a job; raises UnknownJob naming the nearest right name."""
+        try:
+            return self._jobs[name]
+        except KeyError:
+            raise UnknownJob(f"no job is called {name[:120]!r}{did_you_mean(name[:120], self._jobs)}") from None
+
+    # ── one verb per stage ───────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Work]:
+        """Claim every slot that is due now; `start` also the latest slot of jobs that run on start.
+
+        Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set.
+        """
+        self._station.ready(self._jobs)
+        budget = Budget.of(self.clock, stop=stop or self._stopping)
+        claims = self._station.claims.due(self._jobs.values(), trigger, start=start)
+        return [partial(self._carry_out, claim, budget) for claim in claims]
+
+    def tick(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Report]:
+        """Run every slot that is due now, once, and return when all have ended; see `due`."""
+        works = self.due(trigger=trigger, start=start, stop=stop)
+        with ThreadPoolExecutor(_HANDS, thread_name_prefix="nightcrew-run") as pool:
+            return list(pool.map(lambda work: work(), works))
+
+    def run(
+        self,
+        name: str,
+        *,
+        trigger: str,
+        slot: datetime | None = None,
+        now: bool = False,
+        caller: str | None = None,
+        deadline: timedelta | None = None,
+        stop: Event | None = None,
+    ) -> Report:
+        """Run the job's slot (default: the latest due) unless somebody has; with `now` a run that belongs to no slot.
+
+        Raises UnknownJob, UsageError for a slot that cannot be, and DatabaseError when the database is away.
+        """
+        job = self.job_named(name)
+        if now and slot is not None:
+            raise UsageError(f"job {name!r} can be run for a slot or right now, not both: drop one of the two")
+        if not job.enabled:
+            return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
+        self._station.ready(self._jobs)
+        budget = Budget.of(self.clock, deadline, stop or self._stopping)
+        claims, report = self._station.claims, None
+        while True:
+            claim = claims.by_hand(job, trigger, caller) if now else claims.of_slot(job, trigger, caller, slot)
+            if isinstance(claim, Taken):
+                return report or self._answer(job, trigger, claim)
+            report = self._carry_out(claim, budget)
+            # An older run was left open and is finished now: the slot that was asked for is still to come.
+            if not claim.resumed or report.outcome not in (Outcome.SUCCEEDED, Outcome.NOTHING_TO_DO):
+                return report
+
+    def plan(self, name: str) -> plans.Plan:
+        """Say what a run would do now, changing nothing. Raises PolicyError for what a real run would refuse."""
+        job = self.job_named(name)
+        return plans.draw_up(job, self._station.database.now(), self._station.database)
+
+    def status(self) -> list[JobStatus]:
+        """Return every job with its standing, last run and next slot, in the order they were registered."""
+        self._station.ready(self._jobs, looking=True)
+        now, standings = self._station.books.standings(self._jobs)
+        latest = self._station.books.latest()
+        found = []
+        for name, job in self._jobs.items():
+            paused = is_paused(standings[name], now)
+            next_slot = None if paused or not job.enabled else job.schedule.after(now)
+            found.append(JobStatus(job, standings[name], latest.get(name), next_slot, paused))
+        return found
+
+    def runs(self, job: str | None = None, *, failed: bool = False, limit: int = 20) -> list[RunRow]:
+        """Return the newest runs first, of one job or all."""
+        if job is not None:
+            self.job_named(job)
+        self._station.ready(self._jobs, looking=True)
+        return self._station.books.runs(job, [State.FAILED, State.MISSED] if failed else (), limit)
+
+    def entries(self, run: str) -> list[Mapping[str, Any]]:
+        """Return the ledger's entries of one run, oldest first."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.books.entries(run)
+
+    def next(self, number: int = 10) -> list[tuple[datetime, Job]]:
+        """Return the next slots of all jobs, earliest first, by the process's own clock: it needs no database."""
+        moment = self.clock.now()
+        coming: list[tuple[datetime, Job]] = []
+        for job in self._jobs.values():
+            slot = moment
+            for _ in range(number if job.enabled else 0):
+                slot = job.schedule.after(slot)
+                coming.append((slot, job))
+        return sorted(coming, key=lambda pair: (pair[0], pair[1].name))[:number]
+
+    def pause(self, name: str, *, by: str, reason: str, until: datetime | None = None) -> None:
+        """Keep every trigger from running a job, until it is resumed or `until` (aware) has passed."""
+        job = self.job_named(name)
+        if until is not None and until.tzinfo is None:
+            raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+        self._station.ready(self._jobs)
+        if until is not None and until <= self._station.link.now():
+            raise UsageError(f"until {until.isoformat()} is past: name a time that is still to come")
+        self._station.books.pause(job.name, by, reason, until)
+        self.tell("paused", job=name, label=job.label, by=by, reason=reason)
+
+    def resume(self, name: str) -> None:
+        """Let triggers run a job again; the slots of the pause end as skipped, with its reason."""
+        job = self.job_named(name)
+        self._station.ready(self._jobs)
+        for _ in range(5):
+            now, standings = self._station.books.standings([name])
+            if standings[name].paused_at is None or self._station.claims.end_pause(job, standings[name], now):
+                break
+        self.tell("resumed", job=name, label=job.label)
+
+    def migrate(self) -> list[str]:
+        """Bring nightcrew's own tables to this version; return a line for each step applied."""
+        return self._station.migrations.apply()
+
+    def migration(self) -> str:
+        """Return the statements of `migrate` as SQL, for those who review before they run."""
+        return self._station.migrations.sql()
+
+    # ── who starts a run ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Start the ticker, a thread inside this process, unless the settings say that it stays off."""
+        with self._lock:
+            if self._ticker is None or self._ticker.left_behind:
+                self._ticker = Ticker(self)
+            self._ticker.start()
+
+    def stop(self) -> None:
+        """Stop the ticker: its runs finish the batch they are in and hand over. Returns when they have."""
+        with self._lock:
+            ticker, self._ticker = self._ticker, None
+        if ticker is not None:
+            ticker.stop()
+
+    def hand_over(self) -> None:
+        """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""
+        self._stopping.set()
+
+    @cached_property
+    def asgi(self) -> App:
+        """The job routes as a plain ASGI application; under a server of its own it also keeps the ticker."""
+        return doors.asgi(self, on_start=self.start, on_stop=self.stop)
+
+    @property
+    def router(self) -> Any:
+        """The job routes as a Starlette router, for `app.include_router(crew.router)`."""
+        from nightcrew.web.starlette import router  # noqa: PLC0415 - Starlette is an extra
+
+        return router(self)
+
+    @cached_property
+    def lifespan(self) -> Lifespan:
+        """Keeps the ticker as long as an application lives: `FastAPI(lifespan=crew.lifespan)`."""
+        return doors.lifespan(self.start, self.stop)
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        """Let the listeners hear a fact that belongs to no run."""
+        self._audience.tell(Entry(kind, facts.pop("job", None), None, facts))
+
+    def close(self) -> None:
+        """Stop the ticker and close every connection."""
+        self.stop()
+        self._station.close()
+
+    def _carry_out(self, claim: Claim, budget: Budget) -> Report:
+        return carry_out(claim, self._station.claims, self._station.broom, budget)
+
+    def _answer(self, job: Job, trigger: str, taken: Taken) -> Report:
+        now = self.clock.now()
+        return Report(
+            job=job.name,
+            outcome=taken.outcome,
+            message=taken.message,
+            timestamp=now,
+            trigger=trigger,
+            run=taken.run,
+            slot=taken.slot,
+            next_slot=job.schedule.after(now) if job.enabled else None,
+        )

@@ -1,0 +1,305 @@
+"""The shape of a relational database: the few verbs it must offer, and the values they speak in.
+
+`Database` is about the application's tables, `Books` about nightcrew's own. Both live in the same database, so
+that a batch of deletes and the fence that guards it commit together.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+from nightcrew.outcome import State
+from nightcrew.policy import Action, Constant
+
+Connection: TypeAlias = Any
+"""An open transaction; opaque outside `databases/`."""
+
+
+# ── the application's tables, as the catalog knows them ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; `kind` is the database's own word for its type, for messages."""
+
+    name: str
+    kind: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key seen from the table it points at: `table`.`columns` refer to `parent`.`parent_columns`.
+
+    `indexed` says whether an index of the child leads with its columns; without one every delete of a parent
+    reads the whole child table.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    on_delete: str  # CASCADE | SET NULL | SET DEFAULT | RESTRICT | NO ACTION
+    indexed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: `name` carries the schema where one was given, `children` are the foreign keys that point here."""
+
+    name: str
+    columns: Mapping[str, Column]
+    primary_key: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...]
+    children: tuple[ForeignKey, ...]
+
+    def leads(self, column: str) -> bool:
+        """Tell whether some index starts with `column`."""
+        return any(index[:1] == (column,) for index in self.indexes) or self.primary_key[:1] == (column,)
+
+
+class Form(StrEnum):
+    """How a batch takes its rows; the races that each form survives stand in tests/contract/test_races.py."""
+
+    RANGE = "range"
+    """R: one statement over a window of the column; for a time that does not change and rows nothing hangs on."""
+    CONTENDED = "contended"
+    """C: rows that somebody else holds are left for later; for values that other traffic changes."""
+    LOCKED = "locked"
+    """L: lock first, then look again in a second statement; for rows that others hang on."""
+
+
+Path: TypeAlias = tuple[ForeignKey, ...]
+"""Foreign keys from the swept table down to a table that hangs on it, one per step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Rows of `table` that keep a row alive: those whose `columns` equal the row's `parent_columns`."""
+
+    table: str
+    columns: tuple[str, ...]
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The rows of one table that may leave at one moment, and how they are to be taken.
+
+    `cut` is exclusive, in UTC. `drains` are deleted by our own statements before their parents, deepest first;
+    `cascades` leave by the database's own rule and are only counted.
+    """
+
+    table: Table
+    column: str
+    cut: datetime
+    form: Form
+    where: str | None = None
+    hold: str | None = None
+    absences: tuple[Absence, ...] = ()
+    action: Action = Action.DELETE
+    set: Mapping[str, Constant] = field(default_factory=dict)
+    drains: tuple[Path, ...] = ()
+    cascades: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a selection holds right now: rows, their oldest and newest time as text, rows per table, the index used."""
+
+    rows: int
+    oldest: str | None
+    newest: str | None
+    counts: Mapping[str, int]
+    index: str | None
+
+
+Cursor: TypeAlias = Mapping[str, Any]
+"""Where a sweep stands, as JSON values. A hint that saves reading: what may leave is decided by the predicate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at."""
+
+    rows: int
+    counts: Mapping[str, int]
+    cursor: Cursor
+    exhausted: bool
+
+
+class Database(Protocol):
+    """A relational database that holds the application's tables."""
+
+    @property
+    def name(self) -> str:
+        """The URL without its password, for messages."""
+
+    def now(self) -> datetime:
+        """Return the database's clock, in UTC."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Open a short transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
+
+    def table(self, name: str) -> Table:
+        """Return a table from the live catalog; raises PolicyError naming the nearest right name."""
+
+    def survey(self, selection: Selection) -> Survey:
+        """Count what `selection` holds, changing nothing."""
+
+    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
+        """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction."""
+
+
+# ── nightcrew's own tables ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a crew says of a job when it starts; two schedules are the same when their `meaning` is."""
+
+    job: str
+    schedule: str
+    timezone: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A job's row: everything a claim is decided on stands here, so that one compare-and-set decides it.
+
+    `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
+    run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None.
+    """
+
+    job: str
+    schedule: str
+    timezone: str
+    meaning: str
+    epoch_at: datetime
+    mark: datetime | None
+    fence: int
+    run: str | None
+    owner: str | None
+    attempt: int
+    lease_until: datetime | None
+    failed_run: str | None
+    paused_at: datetime | None
+    paused_by: str | None
+    paused_reason: str | None
+    paused_until: datetime | None
+    fail_streak: int
+    last_ok_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran."""
+
+    job: str
+    slot: datetime | None
+    run: str
+    fence: int
+    lapsed: "tuple[RunRow, ...]" = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """A claim that committed: the new fence, and the database's moment it was won at."""
+
+    job: str
+    run: str
+    fence: int
+    moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it stands in the ledger."""
+
+    id: str
+    job: str
+    slot: datetime | None
+    state: State
+    trigger: str
+    caller: str | None = None
+    reason: str | None = None
+    attempt: int = 1
+    fence: int = 0
+    owner: str | None = None
+    moment: datetime | None = None
+    finished_at: datetime | None = None
+    deleted: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bidder:
+    """Who bids: the process, what started it, who called, and for how many seconds the lease shall hold."""
+
+    owner: str
+    trigger: str
+    caller: str | None
+    lease: float
+
+
+class Books(Protocol):
+    """nightcrew's own tables: the jobs' standings, the runs, and the ledger's entries."""
+
+    def register(self, registrations: Sequence[Registration]) -> None:
+        """Make sure every job has its row; a new one fires nothing that was due before now."""
+
+    def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
+        """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
+
+    def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
+        """Read the database's clock and the standings in one statement."""
+
+    def claim(self, bids: Sequence[Bid], bidder: Bidder, early: float = 0.0) -> list[Won]:
+        """Claim all slots that are still free, in one statement; `early` is the seconds a claim may come too soon."""
+
+    def take_over(self, standing: Standing, bidder: Bidder) -> Won | None:
+        """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
+
+    def begin(self, job: str, fence: int, run: str, lease: float) -> None:
+        """Count an attempt and renew the lease as work begins; raises ClaimLost for a superseded fence."""
+
+    def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
+        """Renew a lease inside the transaction of the work it guards; raises ClaimLost for a superseded fence."""
+
+    def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
+        """Renew many leases in one statement; return those (job, fence) still held."""
+
+    def settle(self, job: str, fence: int, row: RunRow) -> bool:
+        """Close the run, or hand it over (state partial); False when a newer fence exists."""
+
+    def bury(self, standing: Standing, reason: str) -> bool:
+        """Close as failed an open run whose attempts are used up."""
+
+    def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
+        """Add a ledger entry, in the given transaction or its own."""
+
+    def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
+        """Return where a run's batches stand: the newest cursor, and rows per table so far."""
+
+    def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
+        """Keep every trigger from claiming this job's slots."""
+
+    def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
+        """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
+
+    def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
+        """Return the newest runs first."""
+
+    def latest(self) -> dict[str, RunRow]:
+        """Return the newest run of every job; slots that nobody ran are not runs."""
+
+    def run(self, run: str) -> RunRow | None:
+        """Return one run."""
+
+    def entries(self, run: str, limit: int = 1000) -> list[Mapping[str, Any]]:
+        """Return a run's ledger entries, oldest first."""

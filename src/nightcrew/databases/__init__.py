@@ -1,0 +1,1 @@
+"""The kinds of relational database: everything that speaks SQL, and the only place that names a dialect."""

@@ -1,0 +1,392 @@
+"""nightcrew's own tables: the claim protocol's statements, the runs, and the ledger's entries.
+
+The protocol (row compare-and-set, persisted mark, fence, lease, database clock) is the one modelled and raced in
+docs/protocol.md. Every decision is made on the job's own row, so that no join can show an old snapshot.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
+from nightcrew.databases.connect import Instant, Link
+from nightcrew.databases.tables import entries, jobs, runs
+from nightcrew.errors import ClaimLost, DatabaseError
+from nightcrew.outcome import State
+
+
+class Ledgers:
+    """The `Books` of one database."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._now = sa.type_coerce(sa.literal_column(link.dialect.now), Instant())
+
+    # ── standings ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, registrations: Sequence[Registration]) -> None:
+        """Make sure every job has its row; a new one fires nothing that was due before now."""
+        for attempt in range(3):
+            try:
+                with self._link.transaction() as connection:
+                    self._register(connection, registrations)
+                return
+            except DatabaseError as error:
+                # Another crew that starts at the same moment inserted the row first: look again.
+                if attempt == 2 or not (error.transient or isinstance(error.__cause__, sa.exc.IntegrityError)):
+                    raise
+
+    def _register(self, connection: sa.Connection, registrations: Sequence[Registration]) -> None:
+        names = [registration.job for registration in registrations]
+        known = set(connection.execute(sa.select(jobs.c.name).where(jobs.c.name.in_(names))).scalars())
+        constants = {"epoch_at": self._now, "fence": 0, "attempt": 0, "fail_streak": 0}
+        for one in registrations:
+            if one.job not in known:
+                row = {"name": one.job, "schedule": one.schedule, "timezone": one.timezone, "meaning": one.meaning}
+                connection.execute(sa.insert(jobs).values({**row, **constants}))
+
+    def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
+        """Give a job another schedule, which fires nothing that was due before now; False when the row has changed.
+
+        Slots of the old schedule that nobody had run yet end as the row `unrun`.
+        """
+        same = (jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.meaning == standing.meaning)
+        changed = {
+            "schedule": registration.schedule,
+            "timezone": registration.timezone,
+            "meaning": registration.meaning,
+            "epoch_at": self._now,
+        }
+        with self._link.transaction() as connection:
+            if connection.execute(sa.update(jobs).where(*same).values(changed)).rowcount == 0:
+                return False
+            self._note(connection, () if unrun is None else (unrun,))
+        return True
+
+    def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
+        """Read the database's clock and the standings in one statement."""
+        wanted = sa.true() if names is None else jobs.c.name.in_(list(names))
+        one = sa.select(self._link.clock_reading()).subquery("clock")
+        statement = sa.select(one.c.now, jobs).select_from(one.outerjoin(jobs, wanted))
+        with self._link.transaction(writes=False) as connection:
+            rows = connection.execute(statement).all()
+        return rows[0].now, {row.name: _standing(row) for row in rows if row.name is not None}
+
+    def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
+        """Keep every trigger from claiming this job's slots."""
+        paused = {
+            "paused_at": sa.func.coalesce(jobs.c.paused_at, self._now),
+            "paused_by": by[:100],
+            "paused_reason": reason[:500],
+            "paused_until": until,
+        }
+        with self._link.transaction() as connection:
+            connection.execute(sa.update(jobs).where(jobs.c.name == job).values(paused))
+
+    def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
+        """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
+        going: dict[str, Any] = {"paused_at": None, "paused_by": None, "paused_reason": None, "paused_until": None}
+        if skipped and mark is not None:
+            going["mark"] = mark
+        same = (
+            jobs.c.name == standing.job,
+            jobs.c.fence == standing.fence,
+            jobs.c.paused_at == standing.paused_at,
+        )
+        with self._link.transaction() as connection:
+            if connection.execute(sa.update(jobs).where(*same).values(going)).rowcount == 0:
+                return False
+            self._note(connection, skipped)
+        return True
+
+    def _note(self, connection: sa.Connection, rows: Sequence[RunRow]) -> None:
+        """Record slots that will not run, unless a restored ledger knows them already."""
+        for row in rows:
+            if connection.execute(sa.select(runs.c.id).where(runs.c.id == row.id)).first() is None:
+                values = _values(row) | {"moment": self._now, "finished_at": self._now}
+                connection.execute(sa.insert(runs).values(values))
+
+    # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, bids: Sequence[Bid], bidder: Bidder, early: float = 0.0) -> list[Won]:
+        """Claim all slots that are still free, in one statement; `early` is how many seconds ahead of one is allowed.
+
+        A lost race is a quiet value: whatever was not won is not in the answer.
+        """
+        try:
+            with self._link.transaction() as connection:
+                won = self._win(connection, bids, bidder, early)
+                if won:
+                    connection.execute(sa.insert(runs), self._opened(won, bids, bidder))
+                    by_job = {bid.job: bid for bid in bids}
+                    self._note(connection, [row for one in won for row in by_job[one.job].lapsed])
+            return won
+        except DatabaseError as error:
+            if isinstance(error.__cause__, sa.exc.IntegrityError):
+                return self._claim_around_known_runs(bids, bidder, early)
+            if error.transient and not error.away:
+                return []
+            raise
+
+    def _win(self, connection: sa.Connection, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
+        asked = [
+            {
+                "job": bid.job,
+                "slot": bid.slot and self._link.dialect.bid_instant(bid.slot),
+                "run": bid.run,
+                "fence": bid.fence,
+            }
+            for bid in sorted(bids, key=lambda bid: bid.job)
+        ]
+        values = {
+            "bids": json.dumps(asked),
+            "owner": bidder.owner,
+            "lease": _micros(bidder.lease),
+            "early": _micros(early),
+        }
+        claim = sa.text(self._link.dialect.claim)
+        if self._link.dialect.returning:
+            answer = connection.execute(claim.columns(moment=Instant()), values)
+        elif connection.execute(claim, values).rowcount == 0:
+            return []
+        else:
+            answer = connection.execute(self._won_by(bids, bidder.owner))
+        return [Won(row.job, row.run, row.fence, row.moment) for row in answer]
+
+    def _won_by(self, bids: Sequence[Bid], owner: str) -> sa.Select[Any]:
+        claimed = sa.tuple_(jobs.c.name, jobs.c.run, jobs.c.fence)
+        mine = claimed.in_([(bid.job, bid.run, bid.fence + 1) for bid in bids])
+        return sa.select(jobs.c.name.label("job"), jobs.c.run, jobs.c.fence, self._now.label("moment")).where(
+            jobs.c.owner == owner, mine
+        )
+
+    def _opened(self, won: Sequence[Won], bids: Sequence[Bid], bidder: Bidder) -> list[dict[str, Any]]:
+        slots = {bid.job: bid.slot for bid in bids}
+        return [
+            _values(
+                RunRow(
+                    id=one.run,
+                    job=one.job,
+                    slot=slots[one.job],
+                    state=State.RUNNING,
+                    trigger=bidder.trigger[:20],
+                    caller=bidder.caller,
+                    fence=one.fence,
+                    owner=bidder.owner,
+                    moment=one.moment,
+                )
+            )
+            for one in won
+        ]
+
+    def _claim_around_known_runs(self, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
+        """Claim one by one; a slot whose run already stands in the ledger (a restored job row) is marked as done."""
+        if len(bids) > 1:
+            return [won for bid in bids for won in self.claim([bid], bidder, early)]
+        (bid,) = bids
+        known = sa.update(jobs).where(jobs.c.name == bid.job, jobs.c.fence == bid.fence)
+        with self._link.transaction() as connection:
+            connection.execute(known.values(mark=bid.slot, fence=jobs.c.fence + 1))
+        return []
+
+    def take_over(self, standing: Standing, bidder: Bidder) -> Won | None:
+        """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
+        free = (
+            sa.and_(
+                jobs.c.run == standing.run,
+                sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < self._now),
+            )
+            if standing.run is not None
+            else sa.and_(jobs.c.run.is_(None), jobs.c.failed_run == standing.failed_run)
+        )
+        taken = {
+            "fence": jobs.c.fence + 1,
+            "run": standing.run or standing.failed_run,
+            "owner": bidder.owner,
+            "lease_until": self._later(bidder.lease),
+            "failed_run": None,
+        }
+        same = (jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.paused_at.is_(None))
+        try:
+            with self._link.transaction() as connection:
+                if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
+                    return None
+                return self._reopen(connection, standing, bidder)
+        except DatabaseError as error:
+            if error.transient and not error.away:
+                return None
+            raise
+
+    def _reopen(self, connection: sa.Connection, standing: Standing, bidder: Bidder) -> Won | None:
+        run, fence = str(standing.run or standing.failed_run), standing.fence + 1
+        row = connection.execute(sa.select(runs.c.moment).where(runs.c.id == run)).one_or_none()
+        if row is None:  # pruned by hand meanwhile: there is nothing left to go on with
+            gone = {"run": None, "owner": None, "lease_until": None}
+            connection.execute(sa.update(jobs).where(jobs.c.name == standing.job).values(gone))
+            return None
+        going = {"state": State.RUNNING, "fence": fence, "owner": bidder.owner, "finished_at": None, "error": None}
+        connection.execute(sa.update(runs).where(runs.c.id == run).values(going))
+        self.append(connection, run, "taken_over", {"trigger": bidder.trigger, "from": standing.owner})
+        return Won(standing.job, run, fence, row.moment)
+
+    def begin(self, job: str, fence: int, run: str, lease: float) -> None:
+        """Count an attempt and renew the lease as work begins; raises ClaimLost for a superseded fence.
+
+        A run that never began when its process died has cost nobody anything, and is no attempt.
+        """
+        held = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
+        begun = {"attempt": jobs.c.attempt + 1, "lease_until": self._later(lease)}
+        attempt = sa.select(jobs.c.attempt).where(jobs.c.name == job).scalar_subquery()
+        with self._link.transaction(repeatable=True) as connection:
+            if connection.execute(held.values(begun)).rowcount == 0:
+                raise ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+            connection.execute(sa.update(runs).where(runs.c.id == run).values(attempt=attempt))
+
+    def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
+        """Renew a lease inside the transaction of the work it guards; raises ClaimLost for a superseded fence."""
+        held = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
+        if connection.execute(held.values(lease_until=self._later(lease))).rowcount == 0:
+            raise ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+
+    def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
+        """Renew many leases in one statement; return those (job, fence) still held.
+
+        A row that a batch of ours has locked is passed over: that batch renews it.
+        """
+        mine = sa.tuple_(jobs.c.name, jobs.c.fence).in_(list(held))
+        pick = sa.select(jobs.c.name).where(mine).order_by(jobs.c.name).with_for_update(skip_locked=True)
+        with self._link.transaction() as connection:
+            free = connection.execute(pick).scalars().all()
+            held_still = jobs.c.owner.is_not(None)
+            renewed = sa.update(jobs).where(jobs.c.name.in_(free), mine, held_still)
+            connection.execute(renewed.values(lease_until=self._later(lease)))
+            kept = sa.select(jobs.c.name, jobs.c.fence).where(mine, held_still)
+            return {(row.name, row.fence) for row in connection.execute(kept)}
+
+    def settle(self, job: str, fence: int, row: RunRow) -> bool:
+        """Close the run, or hand it over (state partial); False when a newer fence exists."""
+        standing: dict[str, Any] = {"owner": None, "lease_until": None}
+        if row.state is State.PARTIAL:  # a hand-over is no crash
+            standing |= {"attempt": sa.case((jobs.c.attempt > 0, jobs.c.attempt - 1), else_=0)}
+        else:
+            standing |= {"run": None, "attempt": 0}
+        if row.state is State.DONE:
+            standing |= {"fail_streak": 0, "last_ok_at": self._now}
+        if row.state is State.FAILED:
+            standing |= {"fail_streak": jobs.c.fail_streak + 1}
+            if row.slot is not None:
+                standing |= {"failed_run": row.id}
+        ended: dict[str, Any] = {
+            "state": row.state,
+            "reason": row.reason and _storable(row.reason, 500),
+            "deleted": row.deleted,
+            "counts": dict(row.counts),
+            "error": row.error and _storable(row.error, 15_000),
+            "finished_at": None if row.state is State.PARTIAL else self._now,
+        }
+        with self._link.transaction() as connection:
+            mine = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
+            if connection.execute(mine.values(standing)).rowcount == 0:
+                return False
+            connection.execute(sa.update(runs).where(runs.c.id == row.id).values(ended))
+        return True
+
+    def bury(self, standing: Standing, reason: str) -> bool:
+        """Close as failed an open run whose attempts are used up."""
+        idle = {"fence": jobs.c.fence + 1, "run": None, "owner": None, "lease_until": None, "attempt": 0}
+        expired = sa.update(jobs).where(
+            jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.lease_until < self._now
+        )
+        failed = {"fail_streak": jobs.c.fail_streak + 1}
+        with self._link.transaction() as connection:
+            if connection.execute(expired.values({**idle, **failed})).rowcount == 0:
+                return False
+            closed = {"state": State.FAILED, "reason": reason, "error": reason, "finished_at": self._now}
+            connection.execute(sa.update(runs).where(runs.c.id == standing.run).values(closed))
+        return True
+
+    # ── the ledger ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
+        """Add a ledger entry, in the given transaction or its own."""
+        entry = sa.insert(entries).values(run=run, at=self._now, kind=kind, facts=dict(facts))
+        if connection is not None:
+            connection.execute(entry)
+            return
+        with self._link.transaction() as own:
+            own.execute(entry)
+
+    def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
+        """Return where a run's batches stand: the newest cursor, and rows per table so far."""
+        newest = (
+            sa.select(entries.c.facts)
+            .where(entries.c.run == run, entries.c.kind == "batch")
+            .order_by(entries.c.id.desc())
+            .limit(1)
+        )
+        with self._link.transaction(writes=False) as connection:
+            facts = connection.execute(newest).scalar_one_or_none()
+        return (facts["cursor"], facts["total"]) if facts else ({}, {})
+
+    def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
+        """Return the newest runs first."""
+        statement = sa.select(runs).order_by(runs.c.moment.desc(), runs.c.id.desc()).limit(limit)
+        if job is not None:
+            statement = statement.where(runs.c.job == job)
+        wanted = list(states)
+        if wanted:
+            statement = statement.where(runs.c.state.in_(wanted))
+        with self._link.transaction(writes=False) as connection:
+            return [_run(row) for row in connection.execute(statement)]
+
+    def latest(self) -> dict[str, RunRow]:
+        """Return the newest run of every job; slots that nobody ran are not runs."""
+        ran = runs.c.state.not_in([State.MISSED, State.SKIPPED])
+        newest = sa.select(runs.c.job, sa.func.max(runs.c.moment).label("moment")).where(ran).group_by(runs.c.job)
+        last = newest.subquery("newest")
+        statement = sa.select(runs).join(last, sa.and_(runs.c.job == last.c.job, runs.c.moment == last.c.moment))
+        with self._link.transaction(writes=False) as connection:
+            return {row.job: _run(row) for row in connection.execute(statement.where(ran))}
+
+    def run(self, run: str) -> RunRow | None:
+        """Return one run."""
+        with self._link.transaction(writes=False) as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.id == run)).one_or_none()
+        return None if row is None else _run(row)
+
+    def entries(self, run: str, limit: int = 1000) -> list[Mapping[str, Any]]:
+        """Return a run's ledger entries, oldest first."""
+        statement = sa.select(entries).where(entries.c.run == run).order_by(entries.c.id).limit(limit)
+        with self._link.transaction(writes=False) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def _later(self, seconds: float) -> sa.ColumnElement[datetime]:
+        later = self._link.dialect.later.format(micros=_micros(seconds))
+        return sa.type_coerce(sa.literal_column(later), Instant())
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+def _storable(text: str, longest: int) -> str:
+    """Return a text that every database takes: without NUL and lone surrogates, and not too long for its column."""
+    clean = text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+    return clean if len(clean) <= longest else f"{clean[: longest // 2 - 1]}…{clean[-longest // 2 + 1 :]}"
+
+
+def _standing(row: Any) -> Standing:
+    fields = {name: getattr(row, name) for name in Standing.__slots__ if name != "job"}
+    return Standing(job=row.name, **fields)
+
+
+def _run(row: Any) -> RunRow:
+    fields = {name: getattr(row, name) for name in RunRow.__slots__}
+    return RunRow(**{**fields, "state": State(row.state)})
+
+
+def _values(row: RunRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}

@@ -1,0 +1,121 @@
+"""What differs from one database to the next, asked as capabilities; everything else is shared."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+import sqlalchemy as sa
+
+from nightcrew.clock import Clock
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases.times import Reading
+
+Removal: TypeAlias = sa.Delete | sa.Update
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A name the catalog knows, in its own spelling: `kind` is "table", or the word for what it is instead.
+
+    `label` is the name by which the application's statements find it: without the schema where that is implied.
+    """
+
+    schema: str
+    name: str
+    label: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The plain columns an index begins with, as far as they order it."""
+
+    columns: tuple[str, ...]
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What tells one row of a table from every other, for as long as it is locked: its key, or where it is stored.
+
+    `columns` are selected, and `among` finds the rows again by the values that came back. Where the database has
+    it, `inside` finds them by a select of their `place` within the same statement, so that nothing travels. Where
+    the planner might find them by way of other rows, which somebody may have locked, `steer` keeps it from that; the
+    statement may then look into no other table, for it would lock what it reads there.
+    """
+
+    columns: tuple[sa.ColumnElement[Any], ...]
+    among: Callable[[Sequence[Sequence[Any]]], sa.ColumnElement[bool]]
+    place: sa.ColumnElement[Any] | None = None
+    inside: Callable[[sa.Select[Any]], sa.ColumnElement[bool]] | None = None
+    steer: Callable[[Removal], Removal] | None = None
+
+
+class Dialect(Protocol):
+    """The few answers a database must give before the shared statements fit it."""
+
+    @property
+    def now(self) -> str:
+        """SQL for the database's clock in UTC."""
+
+    @property
+    def later(self) -> str:
+        """SQL for that clock plus {micros} microseconds."""
+
+    @property
+    def claim(self) -> str:
+        """One UPDATE that claims every slot of :bids (JSON rows of job, slot, run, fence) that is still free."""
+
+    @property
+    def returning(self) -> bool:
+        """Whether that UPDATE answers with the rows it changed; else they are read back."""
+
+    @property
+    def migrates_itself(self) -> bool:
+        """Whether nightcrew's tables are made on first use, for a database that is one application's own file."""
+
+    def engine_options(self) -> Mapping[str, Any]:
+        """Return what SQLAlchemy needs to open connections as nightcrew wants them."""
+
+    def prepare(self, engine: sa.Engine, clock: Clock) -> None:
+        """Hook into new connections."""
+
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+        """Set up a fresh transaction: UTC, and a bound on waiting for locks."""
+
+    def bid_instant(self, moment: datetime) -> str:
+        """Return an instant as :bids wants it."""
+
+    def transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether the same transaction may succeed a moment later (deadlock, lock wait, busy)."""
+
+    # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def deletes_by_join(self) -> bool:
+        """Whether a DELETE finds its rows better by a join than by IN (SELECT …)."""
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+        """Look a table or view up, in the schema that is implied unless one is given."""
+
+    def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
+        """Return the names of the schema's tables, for suggestions."""
+
+    def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
+        """Return the columns in the table's order."""
+
+    def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
+        """Return the indexes that a range scan can use for every row."""
+
+    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Return the foreign keys that point at the table."""
+
+    def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
+        """Find out how a column writes time; raises PolicyError for one that does not."""
+
+    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+        """Return how rows of the table are found again, or None where nothing tells them apart."""
+
+    def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
+        """Ask the planner which index of the table it would read `statement` by."""

@@ -1,0 +1,127 @@
+"""How a window is emptied: by range, past rows that others hold, or locked first and looked at again.
+
+Each form is the least that survives its races (tests/contract/test_races.py): a plain range delete waits for a
+writer and judges the row anew; rows whose values others change are locked before they go, never waited for; and a
+row whose life depends on other rows is locked by one statement and judged by the next, because only that one sees
+what was committed while the lock was taken.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.database import Form, Path
+from nightcrew.databases.catalog import source
+from nightcrew.databases.dialect import Removal
+from nightcrew.databases.target import Clause, Target
+from nightcrew.databases.windows import Window
+from nightcrew.errors import DatabaseError
+
+
+@dataclass(frozen=True, slots=True)
+class Haul:
+    """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on."""
+
+    removed: int
+    through: bool
+    last: str | None = None
+    hanging: Mapping[str, int] = field(default_factory=dict)
+
+
+def empty(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    """Remove at most `limit` rows of a window, in the selection's form."""
+    if target.selection.form is Form.LOCKED:
+        return _locked(connection, target, window, limit)
+    if target.selection.form is Form.RANGE and target.walked and not window.tied:
+        return Haul(_run(connection, target.removal(*window.bounds(target))), through=True)
+    if target.address is None:
+        removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
+        return Haul(removed, removed < limit, window.low)
+    return _contended(connection, target, window, limit)
+
+
+def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    address = target.found
+    if address.inside is not None:
+        return _in_one_statement(connection, target, window, limit)
+    rows = connection.execute(_lock(target, window, limit, *address.columns, _mark(target))).all()
+    if not rows:
+        return Haul(0, through=True)
+    removed = _run(connection, target.removal_of([row[:-1] for row in rows]))
+    return Haul(removed, len(rows) < limit, rows[-1][-1])
+
+
+def _in_one_statement(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    """Lock and remove at once: the rows are counted as they were locked, for fewer may be removed."""
+    address, column = target.found, target.reading.column
+    assert address.inside is not None  # noqa: S101 - asked by the caller
+    assert address.place is not None  # noqa: S101 - goes with it
+    held = _lock(target, window, limit, address.place.label("place"), column.label("time")).cte("held")
+    removal = target.removal(address.inside(sa.select(held.c.place)))
+    gone = removal.returning(sa.literal_column("1").label("one")).cte("gone")
+    answer = sa.select(
+        sa.select(sa.func.count()).select_from(held).scalar_subquery(),
+        sa.select(sa.func.count()).select_from(gone).scalar_subquery(),
+        sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
+    )
+    seen, removed, last = connection.execute(answer).one()
+    return Haul(removed, seen < limit, last)
+
+
+def _locked(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    """Lock, look again, drain what hangs on the confirmed rows, remove them."""
+    address = target.found
+    rows = connection.execute(_lock(target, window, limit, *address.columns, _mark(target))).all()
+    if not rows:
+        return Haul(0, through=True)
+    through, last = len(rows) < limit, rows[-1][-1]
+    again = sa.select(*address.columns).where(address.among([row[:-1] for row in rows]), *target.expired)
+    keys = connection.execute(again).all()
+    if not keys:
+        return Haul(0, through, last)
+    hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
+    for path in target.selection.drains:
+        hanging[path[-1].table] += _run(connection, target.drain(path, keys))
+    removed = _run(connection, target.removal_of(keys, confirmed=True))
+    if removed < len(keys) and target.selection.drains:
+        raise DatabaseError(
+            f"table {target.selection.table.name!r} kept {len(keys) - removed} rows whose dependent rows were deleted"
+            " in the same transaction, which is rolled back: look for a trigger that prevents the delete",
+            transient=True,  # or a row that unless_exists names came in meanwhile, without a foreign key to hold it off
+        )
+    return Haul(removed, through, last, hanging)
+
+
+def count_hanging(
+    connection: sa.Connection, target: Target, paths: Sequence[Path], *parents: Clause
+) -> Mapping[str, int]:
+    """Count the rows at the ends of paths, each row once however many paths lead to it."""
+    counts: dict[str, int] = {}
+    for name in dict.fromkeys(path[-1].table for path in sorted(paths, key=len)):
+        ways = [path for path in paths if path[-1].table == name]
+        if all(counts.get(path[-1].parent) == 0 for path in ways):
+            counts[name] = 0  # nothing hangs on nothing
+            continue
+        table = source(name, [column for path in ways for column in path[-1].columns])
+        where = sa.or_(*(target.hanging(path, table, *parents) for path in ways))
+        counts[name] = connection.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one()
+    return counts
+
+
+def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
+    """Select rows and lock them, past those that somebody holds, so that no sweep waits for the application."""
+    lock = sa.select(*columns).where(*window.bounds(target), *target.expired).limit(limit)
+    if target.walked:
+        lock = lock.order_by(target.reading.column)
+    return lock.with_for_update(skip_locked=True)
+
+
+def _mark(target: Target) -> Clause:
+    return target.reading.mark(target.reading.column).label("nightcrew_mark")
+
+
+def _run(connection: sa.Connection, statement: Removal) -> int:
+    return connection.execute(statement).rowcount

@@ -1,0 +1,229 @@
+"""MySQL and MariaDB."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby, takewhile
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from nightcrew.clock import Clock
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases.dialect import Address, Index, Relation, Removal
+from nightcrew.databases.explain import Explain
+from nightcrew.databases.keys import by_key
+from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
+
+# record changed since last read, lock wait timeout, deadlock, query interrupted, server shutdown
+_TRANSIENT = {1020, 1205, 1213, 1317, 1053}
+
+# With ANSI_QUOTES a double-quoted name in a predicate is a name, as it is elsewhere, and a misspelt one an error.
+_SESSION = (
+    "SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 2, SESSION sql_safe_updates = 0,"
+    " SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')"
+)
+
+# UTC_TIMESTAMP is the statement's start: a wait for a lock makes a lease shorter and a slot less due, not the reverse.
+# The rows that changed are read back: neither server answers a joined UPDATE with them.
+_CLAIM = """
+UPDATE nightcrew_jobs AS j
+  JOIN JSON_TABLE(:bids, '$[*]' COLUMNS (
+           job VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$.job',
+           slot DATETIME(6) PATH '$.slot',
+           run VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$.run',
+           fence BIGINT PATH '$.fence')) AS due ON due.job = j.name AND due.fence = j.fence
+   SET j.fence = due.fence + 1, j.mark = COALESCE(due.slot, j.mark), j.run = due.run, j.owner = :owner, j.attempt = 0,
+       j.failed_run = IF(due.slot IS NULL, j.failed_run, NULL),
+       j.paused_at = NULL, j.paused_by = NULL, j.paused_reason = NULL, j.paused_until = NULL,
+       j.lease_until = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND
+ WHERE j.run IS NULL AND (j.paused_at IS NULL OR j.paused_until <= UTC_TIMESTAMP(6))
+   AND (due.slot IS NULL OR ((j.mark IS NULL OR due.slot > j.mark)
+        AND due.slot <= UTC_TIMESTAMP(6) + INTERVAL :early MICROSECOND))
+"""
+
+# information_schema is read by constant names wherever it can be: anything else opens every table of the server.
+_RELATION = """
+SELECT table_schema AS `schema`, table_name AS name, table_type AS kind
+  FROM information_schema.tables WHERE table_schema = :schema AND table_name = :name
+"""
+_RELATIONS = """
+SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AND table_type = 'BASE TABLE'
+"""
+
+_COLUMNS = """
+SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
+  FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
+"""
+
+_INDEXES = """
+SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`
+  FROM information_schema.statistics
+ WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
+"""
+
+_REFERRERS = """
+SELECT DISTINCT constraint_schema FROM information_schema.referential_constraints
+ WHERE unique_constraint_schema = :schema AND constraint_schema <> :schema
+"""
+_REFERRERS_HOLD = 10  # seconds: databases that refer to another are rare, and looking through all of them is slow
+_RULES = """
+SELECT table_name AS name, constraint_name AS `constraint`, delete_rule AS rule
+  FROM information_schema.referential_constraints
+ WHERE constraint_schema = :child AND unique_constraint_schema = :schema AND referenced_table_name = :name
+ ORDER BY table_name, constraint_name
+"""
+_PAIRS = """
+SELECT table_name AS name, constraint_name AS `constraint`, column_name AS child, referenced_column_name AS parent
+  FROM information_schema.key_column_usage
+ WHERE table_schema = :child AND referenced_table_schema = :schema AND referenced_table_name = :name
+ ORDER BY table_name, constraint_name, ordinal_position
+"""
+
+# The documented first values: what is before them is the zero date, which means "never" where NULL is forbidden.
+_FLOORS = {"datetime": "1000-01-01 00:00:00", "timestamp": "1970-01-01 00:00:01", "date": "1000-01-01"}
+_WHOLE = ("int", "bigint", "integer", "mediumint")
+_FRACTION = ("decimal", "double", "float")
+
+
+class MySQL:
+    """MySQL 8 and MariaDB 10.6 and newer, through PyMySQL."""
+
+    now = "UTC_TIMESTAMP(6)"
+    later = "UTC_TIMESTAMP(6) + INTERVAL {micros} MICROSECOND"
+    claim = _CLAIM
+    returning = False
+    migrates_itself = False
+    deletes_by_join = True  # MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
+
+    def engine_options(self) -> Mapping[str, Any]:
+        """Never hold gap locks, and never read a snapshot older than the statement."""
+        connect = {"connect_timeout": 5, "init_command": _SESSION, "charset": "utf8mb4"}
+        return {"isolation_level": "READ COMMITTED", "connect_args": connect}
+
+    def __init__(self) -> None:
+        self._monotonic: Callable[[], float] = float
+        self._referrers: dict[str, tuple[float, list[str]]] = {}
+
+    def prepare(self, engine: sa.Engine, clock: Clock) -> None:
+        """Keep the process's clock for what may be remembered a moment; for all else the server has one of its own."""
+        self._monotonic = clock.monotonic
+
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+        """Need nothing: the session was set up when it was opened."""
+
+    def bid_instant(self, moment: datetime) -> str:
+        """Write an instant as a DATETIME(6) in UTC."""
+        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by the server's error number."""
+        return error.orig is not None and next(iter(error.orig.args), None) in _TRANSIENT
+
+    # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+        """Look a table or view up in the URL's database, or in `schema`."""
+        own = connection.engine.url.database
+        row = connection.execute(sa.text(_RELATION), {"schema": schema or own, "name": name}).one_or_none()
+        if row is None:
+            return None
+        label = row.name if row.schema == own else f"{row.schema}.{row.name}"
+        return Relation(row.schema, row.name, label, "table" if row.kind == "BASE TABLE" else row.kind.lower())
+
+    def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
+        """Return the names of the schema's tables."""
+        own = connection.engine.url.database
+        return list(connection.execute(sa.text(_RELATIONS), {"schema": schema or own}).scalars())
+
+    def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
+        """Return the columns in the table's order."""
+        rows = connection.execute(sa.text(_COLUMNS), _the(relation))
+        return [Column(row.name, row.kind, bool(row.nullable)) for row in rows]
+
+    def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
+        """Return the b-tree indexes, up to the first expression or prefix in each."""
+        rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
+        indexes = []
+        for name, group in groupby(rows, key=lambda row: row.name):
+            columns = takewhile(lambda column: column is not None, [row.column for row in group])
+            indexes.append(Index(tuple(columns), name == "PRIMARY"))
+        return indexes
+
+    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Return the foreign keys that point at the table, from other databases too."""
+        schemas = [relation.schema, *self._referring(connection, relation.schema)]
+        return [key for schema in schemas for key in self._references_from(connection, schema, relation)]
+
+    def _referring(self, connection: sa.Connection, schema: str) -> list[str]:
+        until, known = self._referrers.get(schema, (0.0, []))
+        if self._monotonic() >= until:
+            known = list(connection.execute(sa.text(_REFERRERS), {"schema": schema}).scalars())
+            self._referrers[schema] = (self._monotonic() + _REFERRERS_HOLD, known)
+        return known
+
+    def _references_from(self, connection: sa.Connection, schema: str, relation: Relation) -> list[ForeignKey]:
+        """InnoDB keeps an index for each."""
+        place = _the(relation) | {"child": schema}
+        rules = connection.execute(sa.text(_RULES), place).all()
+        if not rules:
+            return []
+        own = connection.engine.url.database
+        columns: dict[tuple[str, str], list[Any]] = defaultdict(list)
+        for pair in connection.execute(sa.text(_PAIRS), place):
+            columns[pair.name, pair.constraint].append(pair)
+        return [
+            ForeignKey(
+                row.name if schema == own else f"{schema}.{row.name}",
+                tuple(pair.child for pair in columns[row.name, row.constraint]),
+                relation.label,
+                tuple(pair.parent for pair in columns[row.name, row.constraint]),
+                row.rule,
+                indexed=True,
+            )
+            for row in rules
+        ]
+
+    def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
+        """Read DATETIME and TIMESTAMP in UTC (the session's zone), dates, and numbers since 1970."""
+        written, bare = source.c[column.name], column.kind.partition("(")[0].partition(" ")[0].lower()
+        if bare in _WHOLE + _FRACTION:
+            return epoch(connection, written, cut, _as_text, whole=bare in _WHOLE)
+        if bare not in _FLOORS:
+            raise no_time(source, column.name, column.kind)
+        spoken = sa.Date() if bare == "date" else mysql.DATETIME(fsp=6)
+        bound = day(cut).isoformat() if bare == "date" else naive(cut)
+
+        def at(text: str) -> sa.ColumnElement[Any]:
+            return sa.cast(raw(text), spoken)
+
+        before = sa.and_(written >= at(_FLOORS[bare]), written < at(bound))
+        return Reading(written, before, before, _as_text, at, iso)
+
+    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+        """Find a row by its key, and by nothing else: of a small table the planner would rather read all, and wait."""
+        named = ".".join("`" + part.replace("`", "``") + "`" for part in (source.schema, source.name) if part)
+
+        def steer(statement: Removal) -> Removal:
+            if isinstance(statement, sa.Delete):  # takes a hint only in the form that names what it deletes from
+                statement = statement.prefix_with(sa.literal_column(named))
+            return statement.with_hint("FORCE INDEX (PRIMARY)", source)
+
+        found = by_key([source.c[key] for key in table.primary_key])
+        return found and replace(found, steer=steer)
+
+    def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
+        """Read the key that the plan names for the table."""
+        rows = connection.execute(Explain("EXPLAIN", statement)).mappings()
+        name = table.name.rpartition(".")[2]
+        return next((row["key"] for row in rows if row["table"] == name and row["key"]), None)
+
+
+def _the(relation: Relation) -> dict[str, str]:
+    return {"schema": relation.schema, "name": relation.name}
+
+
+def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    return sa.cast(value, sa.CHAR())

@@ -1,0 +1,282 @@
+"""PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from nightcrew.clock import Clock
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases.dialect import Address, Index, Relation
+from nightcrew.databases.explain import Explain
+from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
+from nightcrew.errors import PolicyError
+
+# deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up
+_TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03"}
+
+# BEGIN and its settings are one message, sent for each transaction: a pooler may hand the session to others in between.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"
+    # Rows that row-level security hides would keep their parents alive, unseen: it must refuse, not filter.
+    " SET LOCAL row_security = off; SET LOCAL lock_timeout = '2s';"
+    " SET LOCAL idle_in_transaction_session_timeout = '30s'"
+)
+_NO_WAIT = "; SET LOCAL synchronous_commit = off"
+
+# The rows are locked in one order and past those somebody holds, so that two ticks can neither deadlock nor queue.
+_CLAIM = """
+WITH due AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:bids AS jsonb)) AS bid(job text, slot timestamptz, run text, fence bigint)
+), free AS (
+    SELECT j.name FROM nightcrew_jobs AS j JOIN due ON due.job = j.name AND due.fence = j.fence
+    ORDER BY j.name FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE nightcrew_jobs AS j
+   SET fence = j.fence + 1, mark = COALESCE(due.slot, j.mark), run = due.run, owner = :owner, attempt = 0,
+       failed_run = CASE WHEN due.slot IS NULL THEN j.failed_run END,
+       paused_at = NULL, paused_by = NULL, paused_reason = NULL, paused_until = NULL,
+       lease_until = clock_timestamp() + CAST(:lease AS bigint) * interval '1 microsecond'
+  FROM due, free
+ WHERE due.job = j.name AND free.name = j.name AND due.fence = j.fence AND j.run IS NULL
+   AND (j.paused_at IS NULL OR j.paused_until <= clock_timestamp())
+   AND (due.slot IS NULL OR ((j.mark IS NULL OR due.slot > j.mark)
+        AND due.slot <= clock_timestamp() + CAST(:early AS bigint) * interval '1 microsecond'))
+RETURNING j.name AS job, j.run, j.fence, clock_timestamp() AS moment
+"""
+
+_RELATION = """
+SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible,
+       CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhparent = c.oid)
+            THEN 'i' ELSE c.relkind END AS kind
+  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+   AND (n.nspname = :schema OR (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid)))
+"""
+# A table that others inherit from shows their rows as its own, though its key and the keys that refer to it do not.
+_KINDS = {
+    "i": "table that others inherit from",
+    "r": "table",
+    "p": "table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+}
+
+_RELATIONS = """
+SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+   AND (n.nspname = :schema OR (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid)))
+"""
+
+_THE_TABLE = """(SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+   WHERE n.nspname = :schema AND c.relname = :name)"""
+
+# A domain is what it is made of: it is the base type that says whether a column is a time.
+_COLUMNS = f"""
+SELECT a.attname AS name, NOT (a.attnotnull OR t.typnotnull) AS nullable,
+       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)
+            ELSE format_type(a.atttypid, a.atttypmod) END AS kind
+  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+ WHERE a.attrelid = {_THE_TABLE} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+# An index of another method has no order; an invalid one is not kept up, a partial one has not every row.
+_PLAIN = "i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'"
+_INDEXES = f"""
+SELECT i.indisprimary AS primary, ARRAY(
+           SELECT a.attname FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (attnum, place)
+             LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
+            WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
+  FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+ WHERE i.indrelid = {_THE_TABLE} AND {_PLAIN}
+"""
+
+# Asked first, for most tables are leaves, and the whole question takes longer to plan than to answer.
+_REFERRED = f"SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = {_THE_TABLE} AND contype = 'f')"
+
+# Each partition repeats its parent's key: only the topmost that points at this very table counts.
+_REFERENCES = f"""
+SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible, k.confdeltype AS rule,
+       ARRAY(SELECT a.attname FROM unnest(k.conkey) WITH ORDINALITY AS u (attnum, place)
+               JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place) AS columns,
+       ARRAY(SELECT a.attname FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, place)
+               JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place) AS parents,
+       EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_am AS m ON m.oid = x.relam
+                WHERE i.indrelid = k.conrelid AND {_PLAIN}
+                  AND i.indnkeyatts >= cardinality(k.conkey)
+                  AND (CAST(i.indkey AS int2[]))[0 : cardinality(k.conkey) - 1] @> k.conkey) AS indexed
+  FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE k.confrelid = {_THE_TABLE} AND k.contype = 'f'
+   AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
+ ORDER BY n.nspname, c.relname, k.conname
+"""
+_RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+_DIVIDED = f"SELECT c.relkind = 'p' OR c.relhassubclass FROM pg_class AS c WHERE c.oid = {_THE_TABLE}"
+
+_WHOLE, _FRACTION = ("bigint", "integer"), ("numeric", "double precision", "real")
+
+
+class PostgreSQL:
+    """PostgreSQL 13 and newer, through psycopg 3."""
+
+    now = "clock_timestamp()"
+    later = "clock_timestamp() + {micros} * interval '1 microsecond'"
+    claim = _CLAIM
+    returning = True
+    migrates_itself = False
+    deletes_by_join = False
+
+    def engine_options(self) -> Mapping[str, Any]:
+        """Never rely on a repeatable snapshot or on server-side prepared statements (poolers)."""
+        connect = {"application_name": "nightcrew", "connect_timeout": 5, "prepare_threshold": None}
+        return {"isolation_level": "AUTOCOMMIT", "connect_args": connect}  # the driver leaves BEGIN to us
+
+    def prepare(self, engine: sa.Engine, clock: Clock) -> None:
+        """Need nothing: the server has a clock of its own."""
+
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+        """Set the time zone and bound every wait, for this transaction only."""
+        connection.exec_driver_sql(_BEGIN + _NO_WAIT if repeatable else _BEGIN)
+
+    def bid_instant(self, moment: datetime) -> str:
+        """Write an instant with its offset."""
+        return moment.isoformat()
+
+    def transient(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by SQLSTATE."""
+        return getattr(error.orig, "sqlstate", None) in _TRANSIENT
+
+    # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
+
+    def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+        """Look a table or view up along the search path, or in `schema`."""
+        row = connection.execute(sa.text(_RELATION), {"schema": schema, "name": name}).one_or_none()
+        return None if row is None else Relation(row.schema, row.name, _label(row), _KINDS[row.kind])
+
+    def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
+        """Return the names of the schema's tables."""
+        return list(connection.execute(sa.text(_RELATIONS), {"schema": schema}).scalars())
+
+    def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
+        """Return the columns in the table's order."""
+        rows = connection.execute(sa.text(_COLUMNS), _the(relation))
+        return [Column(row.name, row.kind, row.nullable) for row in rows]
+
+    def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
+        """Return the valid, whole b-tree indexes, up to the first expression in each."""
+        rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
+        return [Index(tuple(row.columns[: _first_gap(row.columns)]), row.primary) for row in rows]
+
+    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Return the foreign keys that point at the table."""
+        if not connection.execute(sa.text(_REFERRED), _the(relation)).scalar_one():
+            return []
+        rows = connection.execute(sa.text(_REFERENCES), _the(relation)).all()
+        for row in rows:
+            if "." in row.name:
+                raise PolicyError(
+                    f"table {row.name!r} refers to {relation.label!r} and has a dot in its name: rename it"
+                )
+        return [
+            ForeignKey(
+                _label(row), tuple(row.columns), relation.label, tuple(row.parents), _RULES[row.rule], row.indexed
+            )
+            for row in rows
+        ]
+
+    def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
+        """Read timestamps with a zone or in UTC, dates, and numbers since 1970."""
+        written, bare = source.c[column.name], column.kind.partition("(")[0].partition(" with")[0]
+        if bare in _WHOLE + _FRACTION:
+            return epoch(connection, written, cut, _as_text, whole=bare in _WHOLE)
+        spoken: sa.types.TypeEngine[Any]
+        if bare == "timestamp":
+            zoned = column.kind.endswith("with time zone")
+            spoken, bound = postgresql.TIMESTAMP(timezone=zoned), cut.isoformat() if zoned else naive(cut)
+        elif bare == "date":
+            spoken, bound = sa.Date(), day(cut).isoformat()
+        else:
+            raise no_time(source, column.name, column.kind)
+
+        def at(text: str) -> sa.ColumnElement[Any]:
+            return sa.cast(raw(text), spoken)
+
+        before = written < at(bound)
+        return Reading(written, before, before, _as_json, at, iso)
+
+    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+        """Find a row by its place in the file; in a divided table, where places repeat, by its key."""
+        schema, _, name = table.name.rpartition(".")
+        relation = self.relation(connection, schema or None, name)
+        place: sa.ColumnClause[Any] = sa.column("ctid", _selectable=source)
+        if relation and not connection.execute(sa.text(_DIVIDED), _the(relation)).scalar_one():
+            return Address(
+                (_as_text(place),),
+                # One text, for the driver would escape a list's places one by one, and they need it not.
+                lambda rows: (
+                    place == sa.any_(sa.cast(raw('{"' + '","'.join(row[0] for row in rows) + '"}'), _Array("tid")))
+                ),
+                place,
+                lambda select: place == sa.any_(sa.func.array(select.scalar_subquery())),
+            )
+        parts = [(source.c[key], table.columns[key].kind) for key in table.primary_key]
+        parts = parts or [(sa.column("tableoid", _selectable=source), "oid"), (place, "tid")]
+
+        def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
+            lists = [sa.cast(raw([row[i] for row in rows]), _Array(kind)) for i, (_, kind) in enumerate(parts)]
+            known = sa.func.unnest(*lists).table_valued(*(f"k{i}" for i in range(len(lists)))).render_derived()
+            return sa.tuple_(*(part for part, _ in parts)).in_(sa.select(*known.c))
+
+        return Address(tuple(_as_text(part) for part, _ in parts), among)
+
+    def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
+        """Look for the scan of the table in the plan."""
+        (plan,) = connection.execute(Explain("EXPLAIN (FORMAT JSON)", statement)).scalar_one()
+        return _scan(plan["Plan"], table.name.rpartition(".")[2])
+
+
+class _Array(sa.types.UserDefinedType[Any]):
+    """An array of a type the catalog names."""
+
+    cache_ok = True
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def get_col_spec(self, **_options: Any) -> str:
+        return f"{self.kind}[]"
+
+
+def _the(relation: Relation) -> dict[str, str]:
+    return {"schema": relation.schema, "name": relation.name}
+
+
+def _label(row: Any) -> str:
+    return str(row.name if row.visible else f"{row.schema}.{row.name}")
+
+
+def _first_gap(columns: Sequence[str | None]) -> int:
+    return columns.index(None) if None in columns else len(columns)
+
+
+def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    return sa.cast(value, sa.Text())
+
+
+def _as_json(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    """Write a time as ISO 8601 whatever the session's DateStyle is, infinity and years before 1 included."""
+    return sa.func.btrim(_as_text(sa.func.to_json(value)), sa.literal_column("'\"'"))
+
+
+def _scan(node: Mapping[str, Any], table: str) -> str | None:
+    """Return the index by which a plan reads `table`."""
+    if node.get("Relation Name") == table or node["Node Type"] == "Bitmap Index Scan":
+        name = node.get("Index Name")
+        if name is not None:
+            return str(name)
+    found = (_scan(child, table) for child in node.get("Plans", ()))
+    return next((name for name in found if name is not None), None)

@@ -1,0 +1,109 @@
+"""The application's rows: counted, and taken in bounded batches that lose nothing which should live.
+
+A sweep walks the index of its time column in windows of so many rows; the cursor is where the next one starts.
+What may leave is decided by the predicate alone, judged on locked rows or within the removing statement itself, so
+that the walk only saves reading.
+"""
+
+from collections import Counter
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from nightcrew.database import Connection, Cursor, Form, Selection, Survey, Table, Taken
+from nightcrew.databases import catalog
+from nightcrew.databases.connect import Link
+from nightcrew.databases.forms import count_hanging, empty
+from nightcrew.databases.target import Target, aim
+from nightcrew.databases.windows import after, beyond, following, within
+from nightcrew.errors import PolicyError, did_you_mean
+
+# Rows looked at for one row taken, where a predicate may pass most of them by: it bounds what a statement reads.
+_LOOK = 10
+_REMEMBERED = 64
+
+
+class Rows:
+    """The `Database` that a link leads to."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._targets: dict[tuple[str, str, datetime], Target] = {}
+
+    @property
+    def name(self) -> str:
+        """The URL without its password, for messages."""
+        return self._link.name
+
+    def now(self) -> datetime:
+        """Return the database's clock, in UTC."""
+        return self._link.now()
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Open a batch's transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
+        return self._link.transaction(repeatable=True)
+
+    def table(self, name: str) -> Table:
+        """Return a table from the live catalog; raises PolicyError naming the nearest right name."""
+        with self._link.transaction(writes=False) as connection:
+            return catalog.table(connection, self._link.dialect, name)
+
+    def survey(self, selection: Selection) -> Survey:
+        """Count what `selection` holds, changing nothing."""
+        with self._link.transaction(writes=False) as connection:
+            target = self._target(connection, selection)
+            column, mark = target.reading.column, target.reading.mark
+            ends = mark(sa.func.min(column)), mark(sa.func.max(column))
+            look = sa.select(sa.func.count(), *ends).select_from(target.table).where(*target.expired)
+            rows, oldest, newest = connection.execute(look).one()
+            hanging = count_hanging(connection, target, selection.drains + selection.cascades, *target.expired)
+            walk = sa.select(column).where(*target.expired).order_by(column).limit(1000)
+            index = self._link.dialect.index_used(connection, walk, selection.table)
+        spell = target.reading.spell
+        return Survey(
+            rows=rows,
+            oldest=None if oldest is None else spell(oldest),
+            newest=None if newest is None else spell(newest),
+            counts={selection.table.name: rows, **hanging},
+            index=index,
+        )
+
+    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
+        """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction.
+
+        Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
+        """
+        target = self._target(connection, selection)
+        # One less than so many batches, for a batch that is not full ends the window without another look.
+        size = limit if selection.form is Form.RANGE else limit * _LOOK - 1
+        window = following(connection, target, cursor, size)
+        if window is None:
+            return Taken(0, {}, {}, exhausted=True)
+        haul = empty(connection, target, window, limit)
+        counts = Counter({selection.table.name: haul.removed})
+        counts.update(haul.hanging)
+        going_on: Cursor | None
+        if haul.through:
+            going_on = after(connection, target, window)
+        elif haul.removed == 0:  # a trigger keeps them all, or they were all refreshed: pass them by
+            going_on = beyond(connection, target, haul.last)
+        else:
+            going_on = within(window, target, haul.last)
+        return Taken(haul.removed, dict(counts), going_on or cursor, exhausted=going_on is None)
+
+    def _target(self, connection: sa.Connection, selection: Selection) -> Target:
+        """Aim once a run, for it samples the column; a run is known by its cut."""
+        if selection.column not in selection.table.columns:
+            raise PolicyError(
+                f"table {selection.table.name!r} has no column {selection.column!r}"
+                f"{did_you_mean(selection.column, selection.table.columns)}"
+            )
+        key = (selection.table.name, selection.column, selection.cut)
+        target = self._targets.get(key)
+        if target is None or target.selection != selection:
+            target = aim(connection, self._link.dialect, selection)
+            if len(self._targets) >= _REMEMBERED:
+                self._targets.clear()
+            self._targets[key] = target
+        return target

@@ -1,0 +1,100 @@
+"""nightcrew's own tables, and the versioned steps that make them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from nightcrew.databases.connect import Instant
+
+Statement: TypeAlias = CreateTable | CreateIndex
+
+_METADATA = sa.MetaData()
+# Names are compared to the letter everywhere, whatever the database's default collation says.
+_OPTIONS: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+_BIGGEST = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself there
+
+schema = sa.Table(
+    "nightcrew_schema",
+    _METADATA,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("applied_at", Instant, nullable=False),
+    **_OPTIONS,
+)
+
+jobs = sa.Table(
+    "nightcrew_jobs",
+    _METADATA,
+    sa.Column("name", sa.String(100), primary_key=True),
+    sa.Column("schedule", sa.String(255), nullable=False),
+    sa.Column("timezone", sa.String(64), nullable=False),
+    sa.Column("meaning", sa.String(64), nullable=False),
+    sa.Column("epoch_at", Instant, nullable=False),
+    sa.Column("mark", Instant),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("run", sa.String(150)),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("lease_until", Instant),
+    sa.Column("failed_run", sa.String(150)),
+    sa.Column("paused_at", Instant),
+    sa.Column("paused_by", sa.String(100)),
+    sa.Column("paused_reason", sa.String(500)),
+    sa.Column("paused_until", Instant),
+    sa.Column("fail_streak", sa.Integer, nullable=False),
+    sa.Column("last_ok_at", Instant),
+    **_OPTIONS,
+)
+
+runs = sa.Table(
+    "nightcrew_runs",
+    _METADATA,
+    sa.Column("id", sa.String(150), primary_key=True),
+    sa.Column("job", sa.String(100), nullable=False),
+    sa.Column("slot", Instant),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("trigger", sa.String(20), nullable=False),
+    sa.Column("caller", sa.String(100)),
+    sa.Column("reason", sa.String(500)),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("moment", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("deleted", sa.BigInteger, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Index("nightcrew_runs_job_moment", "job", "moment"),
+    sa.Index("nightcrew_runs_moment", "moment"),
+    sa.Index("nightcrew_runs_finished_at", "finished_at"),
+    **_OPTIONS,
+)
+
+entries = sa.Table(
+    "nightcrew_entries",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("kind", sa.String(30), nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Index("nightcrew_entries_run", "run", "id"),
+    **_OPTIONS,
+)
+
+
+def _first_tables() -> list[Statement]:
+    made: list[Statement] = []
+    for table in (jobs, runs, entries):
+        made.append(CreateTable(table, if_not_exists=True))
+        made.extend(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
+    return made
+
+
+MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
+    (1, "jobs, runs and ledger entries", _first_tables),
+)
+"""Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
+
+VERSION = MIGRATIONS[-1][0]

@@ -1,0 +1,136 @@
+"""A Selection, aimed at a database: its table, how its column writes time, and the predicate of every statement."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
+from nightcrew.databases.catalog import source
+from nightcrew.databases.dialect import Address, Dialect, Removal
+from nightcrew.databases.times import Reading, raw
+from nightcrew.errors import PolicyError
+from nightcrew.policy import Action
+
+Clause: TypeAlias = sa.ColumnElement[Any]
+Keys: TypeAlias = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the statements about one selection are composed of."""
+
+    selection: Selection
+    dialect: Dialect
+    table: sa.TableClause
+    reading: Reading
+    address: Address | None
+    own: tuple[Clause, ...]
+    foreign: tuple[Clause, ...]
+
+    @property
+    def expired(self) -> tuple[Clause, ...]:
+        """The whole predicate: what a row says itself, and what other rows say of it."""
+        return self.own + self.foreign
+
+    @property
+    def walked(self) -> bool:
+        """Whether an index lets a sweep go through the column in order."""
+        return self.selection.table.leads(self.selection.column)
+
+    @property
+    def found(self) -> Address:
+        """How rows are found again; raises PolicyError where nothing tells them apart."""
+        if self.address is None:
+            raise PolicyError(f"table {self.selection.table.name!r} has no primary key: add one")
+        return self.address
+
+    def removal(self, *where: Clause) -> Removal:
+        """Compose the statement that takes rows away, or clears them; the whole predicate is in it."""
+        return self._removal(*where, *self.expired)
+
+    def removal_of(self, keys: Keys, *, confirmed: bool = False) -> Removal:
+        """The same for locked rows; `confirmed` ones have been looked at again since they were locked."""
+        found = self.found
+        if found.steer is not None and (confirmed or not self.foreign):
+            return found.steer(self._removal(found.among(keys), *self.own))
+        return self.removal(found.among(keys))
+
+    def _removal(self, *where: Clause) -> Removal:
+        if self.selection.action is Action.DELETE:
+            return sa.delete(self.table).where(*where)
+        cleared: dict[Any, Any] = {self.table.c[name]: raw(value) for name, value in self.selection.set.items()}
+        return sa.update(self.table).where(*where).values({**cleared, self.reading.column: sa.null()})
+
+    def hanging(self, path: Path, end: sa.TableClause, *parents: Clause) -> Clause:
+        """Return the predicate for the rows of `end`, the table at a path's end, that hang on the `parents` of ours.
+
+        The parents stay in a select of their own, where a developer's predicate means what it says.
+        """
+        ours = sa.select(*(self.table.c[name] for name in path[0].parent_columns)).where(*parents)
+        tables = self._tables(path, end)
+        hanging: Clause = _row(tables[0], path[0].columns).in_(ours)
+        if len(path) == 1:
+            return hanging
+        joined = [
+            _pairs(table, above, key) for (above, table), key in zip(pairwise(tables[:-1]), path[1:-1], strict=True)
+        ]
+        above = sa.select(*(tables[-2].c[name] for name in path[-1].parent_columns))
+        below: Clause = _row(end, path[-1].columns).in_(above.where(hanging, *joined))
+        return below
+
+    def drain(self, path: Path, keys: Keys) -> sa.Delete:
+        """Compose the delete of what hangs on the rows with these keys at a path's end."""
+        held = self.found.among(keys)
+        end = source(path[-1].table, path[-1].columns)
+        if not self.dialect.deletes_by_join:
+            return sa.delete(end).where(self.hanging(path, end, held))
+        tables = pairwise([self.table, *self._tables(path, end)])
+        joined = [_pairs(table, above, key) for (above, table), key in zip(tables, path, strict=True)]
+        return sa.delete(end).where(held, *joined)
+
+    @staticmethod
+    def _tables(path: Path, end: sa.TableClause) -> list[sa.TableClause]:
+        """Return the tables along a path, with the columns that its steps need."""
+        between = [source(key.table, (*key.columns, *below.parent_columns)) for key, below in pairwise(path)]
+        return [*between, end]
+
+
+def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Target:
+    """Look at how the column writes time and how rows are addressed; raises PolicyError for a column that does not."""
+    table = source(selection.table.name, selection.table.columns)
+    column = selection.table.columns[selection.column]
+    reading = dialect.reading(connection, table, column, selection.cut)
+    address = dialect.address(connection, table, selection.table)
+    own: list[Clause] = [reading.expired]
+    foreign: list[Clause] = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
+    for predicate, suffix in ((selection.where, ""), (selection.hold, " IS NOT TRUE")):
+        if predicate is not None:
+            # Only the locked form's may have a sub-select: it is the form that looks a second time.
+            (foreign if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
+    return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign))
+
+
+def _spelled(predicate: str, suffix: str) -> Clause:
+    """Take a predicate word for word, on lines of its own lest it end in a comment."""
+    return sa.literal_column(f"(\n{predicate}\n){suffix}")
+
+
+def _absent(table: sa.TableClause, absence: Absence, place: int) -> Clause:
+    other = source(absence.table, absence.columns).alias(f"nightcrew_{place}")
+    pairs = zip(absence.columns, absence.parent_columns, strict=True)
+    present: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(other)
+    # The parent first: where two columns collate differently, a foreign key compares as its parent does.
+    same = [table.c[parent] == other.c[child] for child, parent in pairs]
+    return ~present.where(*same).correlate(table).exists()
+
+
+def _pairs(table: sa.TableClause, above: sa.TableClause, key: ForeignKey) -> Clause:
+    pairs = zip(key.columns, key.parent_columns, strict=True)
+    return sa.and_(*(above.c[parent] == table.c[child] for child, parent in pairs))
+
+
+def _row(table: sa.TableClause, columns: Sequence[str]) -> Any:
+    return table.c[columns[0]] if len(columns) == 1 else sa.tuple_(*(table.c[name] for name in columns))

@@ -1,0 +1,76 @@
+"""Job: a name, a Schedule, and a Policy or a function."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.policy import Policy
+from nightcrew.schedule import Schedule
+
+_NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
+_PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
+LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed column of every database
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A named maintenance duty: when it is due, and what it does.
+
+    Exactly one of `policy` (rows that expire) and `function` (called with the run) is given. `path` is one more
+    HTTP route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if
+    nobody has run it yet. `label` heads its log lines; it defaults to the name in words.
+
+    Raises ConfigurationError for a name or path that cannot be one.
+    """
+
+    name: str
+    schedule: Schedule
+    policy: Policy | None = None
+    function: Callable[..., Any] | None = None
+    label: str = ""
+    path: str | None = None
+    on_start: bool = False
+    enabled: bool = True
+    owner: str | None = None
+    runbook: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name) or len(self.name) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"job name {self.name!r}: use small letters, digits and single hyphens, as in 'cleanup-pkce',"
+                f" at most {LONGEST_NAME} characters"
+            )
+        if self.path is not None and not _PATH.match(self.path):
+            raise ConfigurationError(
+                f"path {self.path!r} of job {self.name!r} is no plain URL path such as '/api/cleanup'"
+            )
+        if (self.policy is None) == (self.function is None):
+            raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
+        if not self.label:
+            object.__setattr__(self, "label", self.name.replace("-", " ").capitalize())
+
+    def but(self, **changes: Any) -> "Job":
+        """Return the same job with some of its own or its policy's fields changed, as a recipe's caller asks.
+
+        Raises ConfigurationError for a field that neither has.
+        """
+        rule = {key: changes.pop(key) for key in list(changes) if key in _POLICY_FIELDS}
+        unknown = next((key for key in changes if key not in _JOB_FIELDS), None)
+        if unknown is not None:
+            near = did_you_mean(unknown, _JOB_FIELDS | _POLICY_FIELDS)
+            raise ConfigurationError(f"job {self.name!r} has no field {unknown!r}{near}")
+        if rule and self.policy is None:
+            raise ConfigurationError(f"job {self.name!r} has no policy, so {next(iter(rule))!r} means nothing to it")
+        policy = replace(self.policy, **rule) if self.policy is not None else None
+        return replace(self, **{"policy": policy, **changes})
+
+    @property
+    def route(self) -> str:
+        """The HTTP path every job answers on."""
+        return f"/api/internal/jobs/{self.name}"
+
+
+_JOB_FIELDS = {field.name for field in fields(Job)}
+_POLICY_FIELDS = {field.name for field in fields(Policy)}

@@ -1,0 +1,49 @@
+"""Append-only account; an Entry is at once record, event and metric."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from nightcrew.database import Books, Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One fact: what happened (`kind`), to which job and run, with the figures that belong to it."""
+
+    kind: str
+    job: str | None = None
+    run: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Listener: TypeAlias = Callable[[Entry], None]
+
+
+class Audience:
+    """Everybody who listens; one that fails cannot fail the run, and the others hear of it."""
+
+    def __init__(self, listeners: Iterable[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def tell(self, entry: Entry) -> None:
+        """Let every listener hear an entry."""
+        for listener in self._listeners:
+            try:
+                listener(entry)
+            except Exception as error:  # noqa: BLE001 - whatever a listener does is its own affair
+                if entry.kind != "listener_failed":
+                    facts = {"listener": getattr(listener, "__qualname__", repr(listener)), "error": str(error)}
+                    self.tell(Entry("listener_failed", entry.job, entry.run, facts))
+
+
+class Ledger:
+    """Writes entries into the books, and lets the audience hear them once they are committed."""
+
+    def __init__(self, books: Books, audience: Audience) -> None:
+        self._books = books
+        self.tell = audience.tell
+
+    def write(self, entry: Entry, connection: Connection) -> None:
+        """Append an entry of a run, inside the transaction of the work it tells of."""
+        self._books.append(connection, str(entry.run), entry.kind, entry.facts)

@@ -1,0 +1,102 @@
+"""Log lines: the only file that logs.
+
+Lines read as people grep for them, `[OAuth Cleanup] deleted 42 rows of oauth_pkce_states …`; every record also
+carries the entry's facts as the attribute `nightcrew`, and `configure("json")` writes those.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nightcrew.ledger import Entry
+from nightcrew.report import one_line
+
+_logger = logging.getLogger("nightcrew")
+_logger.addHandler(logging.NullHandler())
+
+
+def log(entry: Entry) -> None:
+    """Write an entry as one line; what nobody has words for is a debug line with its facts."""
+    level, words = _WORDS.get(entry.kind, (logging.DEBUG, _plain))
+    if _logger.isEnabledFor(level):
+        _logger.log(level, "%s", one_line(words(entry)), extra={"nightcrew": _facts(entry)})
+
+
+def configure(form: str, level: int = logging.INFO) -> None:
+    """Send nightcrew's lines to standard error, as text or JSON; for nightcrew's own processes, never a library."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    _logger.handlers[:] = [handler]
+    _logger.setLevel(level)
+    _logger.propagate = False
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        return json.dumps(line | getattr(record, "nightcrew", {}), default=str)
+
+
+def _facts(entry: Entry) -> Mapping[str, Any]:
+    return {"event": entry.kind, "job": entry.job, "run": entry.run} | dict(entry.facts)
+
+
+def _plain(entry: Entry) -> str:
+    facts = " ".join(f"{key}={value}" for key, value in entry.facts.items())
+    return f"[{entry.facts.get('label') or entry.job or 'nightcrew'}] {entry.kind} {facts}".rstrip()
+
+
+def _outcome(entry: Entry) -> str:
+    facts = entry.facts
+    message = str(facts["message"])
+    slot = f"slot {facts['slot']}" if facts["slot"] else "by hand"
+    return (
+        f"[{facts['label']}] {message[:1].lower()}{message[1:].rstrip('.')}"
+        f" (run {entry.run}, {slot}, {facts['trigger']}, {facts['durationMs']} ms)"
+    )
+
+
+def _says(sentence: str) -> Callable[[Entry], str]:
+    """Return the words of a fact whose figures fill a sentence."""
+
+    def words(entry: Entry) -> str:
+        return sentence.format_map({"job": entry.job, "run": entry.run, **entry.facts})
+
+    return words
+
+
+_WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
+    "succeeded": (logging.INFO, _outcome),
+    "nothing_to_do": (logging.INFO, _outcome),
+    "partial": (logging.INFO, _outcome),
+    "failed": (logging.ERROR, _outcome),
+    "refused": (logging.ERROR, _outcome),
+    "in_progress_elsewhere": (logging.WARNING, _outcome),
+    "paused": (logging.INFO, _says("[{label}] paused by {by}: {reason}")),
+    "resumed": (logging.INFO, _says("[{label}] resumed")),
+    "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),
+    "ticker_off": (logging.INFO, _says("[nightcrew] in-process scheduler off: {reason}")),
+    "ticker_stopped": (logging.INFO, _says("[nightcrew] in-process scheduler stopped")),
+    "ticker_slow_to_stop": (
+        logging.WARNING,
+        _says("[nightcrew] in-process scheduler still in a batch after {seconds:g} s; its lease will run out"),
+    ),
+    "tick_failed": (logging.ERROR, _says("[nightcrew] nothing can be claimed: {error}")),
+    "tick_recovered": (logging.INFO, _says("[nightcrew] claims work again after {failures} failed looks")),
+    "run_lost": (logging.ERROR, _says("[nightcrew] a run broke off, and its lease will run out: {error}")),
+    "job_initialised": (logging.INFO, _says("[{label}] initialised: {schedule}, next at {next_slot}")),
+    "hand_over_failed": (logging.WARNING, _says("[{job}] run {run} could not be handed over: {error}")),
+    "listener_failed": (logging.ERROR, _says("[nightcrew] listener {listener} failed: {error}")),
+    "secret_unset": (
+        logging.ERROR,
+        _says("[nightcrew] job routes are closed: CRON_SECRET is not set (at least 16 characters) in this process"),
+    ),
+    "unauthorized": (logging.WARNING, _says("[nightcrew] refused a call of {path} from {client}: {reason}")),
+    "http_error": (logging.ERROR, _says("[nightcrew] a call of job {job} ended with an unexpected error: {error!r}")),
+    "previous_secret_used": (
+        logging.WARNING,
+        _says("[nightcrew] a caller still uses CRON_SECRET_PREVIOUS: {caller} on {path}"),
+    ),
+}

@@ -1,0 +1,334 @@
+"""Job at a moment → Plan: ordered Steps with counts; a dry run ends here.
+
+The form of a batch follows from what could happen to a row between being found and being deleted (the races are
+measured: tests/contract/test_races.py shows each form surviving what the next cheaper one loses):
+
+- other rows decide about it (`unless_exists`, a sub-select) or hang on it (a foreign key): `Form.LOCKED`;
+- its own values do, and other traffic changes them (`where`, `hold`, a time that is set and cleared again, and so
+  may be NULL) or it is to be changed itself: `Form.CONTENDED`;
+- only its time does, which never changes: `Form.RANGE`, the cheapest.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from nightcrew.database import Absence, Database, ForeignKey, Form, Path, Selection, Table
+from nightcrew.errors import PolicyError, did_you_mean
+from nightcrew.job import Job
+from nightcrew.policy import Action, Policy
+
+# A function may read other tables, too: what is not plainly about the row itself takes the careful form.
+_SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
+_PLAIN_NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
+_OFTEN_RESERVED = {"user", "order", "group", "table", "key", "index", "check", "end", "references", "session"}
+_MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens to one table: `how` is "delete", "cascade" (the database's own doing) or "clear"."""
+
+    table: str
+    how: str
+    rows: int
+    oldest: str | None = None
+    newest: str | None = None
+    index: str | None = None
+    form: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a job would do at a moment, in order, and what is unwise about it."""
+
+    job: str
+    moment: datetime
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the job's own table would leave, or be cleared."""
+        return sum(step.rows for step in self.steps if step.form is not None)
+
+    def json(self) -> dict[str, Any]:
+        """Return the plan as JSON values; instants are ISO-8601 in UTC."""
+        moment = self.moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        steps = [{name: getattr(step, name) for name in Step.__slots__} for step in self.steps]
+        return {"job": self.job, "moment": moment, "rows": self.rows, "steps": steps, "warnings": list(self.warnings)}
+
+
+def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
+    """Count what `job` would remove at `moment`, changing nothing.
+
+    Raises PolicyError for a policy that does not fit the database.
+    """
+    if job.policy is None:
+        return Plan(job.name, moment, (), ("the job is a function of its own: what it would do cannot be counted",))
+    selection, warnings = _chart(job.policy, moment, database)
+    survey = database.survey(selection)
+    name = selection.table.name
+    first = Step(
+        table=name,
+        how=str(selection.action),
+        rows=survey.rows,
+        oldest=survey.oldest,
+        newest=survey.newest,
+        index=survey.index,
+        form=str(selection.form),
+    )
+    drained = [Step(table, "delete", survey.counts[table], note=f"before {name}") for table in _ends(selection.drains)]
+    cascaded = [
+        Step(table, "cascade", survey.counts[table], note=f"with {name}") for table in _ends(selection.cascades)
+    ]
+    return Plan(job.name, moment, (*drained, first, *cascaded), warnings)
+
+
+def compile(policy: Policy, moment: datetime, database: Database) -> Selection:  # noqa: A001 - what it does
+    """Return what a run at `moment` may take, from the live catalog; nothing is counted.
+
+    Raises PolicyError for a policy that does not fit the database, or that a foreign key stands in the way of.
+    """
+    return _chart(policy, moment, database)[0]
+
+
+def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...]]:
+    table = database.table(policy.table)
+    _check_columns(policy, table)
+    absences = tuple(_absence(name, table, database) for name in policy.unless_exists)
+    closure = Closure(policy, table, absences, database)
+    form = _form(policy, table)
+    if form is not Form.RANGE and not table.primary_key:
+        raise PolicyError(
+            f"table {table.name!r} has no primary key, and rows that other traffic may change are found again by it:"
+            " add one"
+        )
+    selection = Selection(
+        table=table,
+        column=policy.column,
+        cut=policy.cutoff(moment),
+        form=form,
+        where=policy.where,
+        hold=policy.hold,
+        absences=absences,
+        action=policy.action,
+        set=policy.set,
+        drains=closure.drains,
+        cascades=closure.cascades,
+    )
+    return selection, (*_slow(policy, table), *_soft(absences, table, database), *closure.warnings)
+
+
+def _check_columns(policy: Policy, table: Table) -> None:
+    for name in (policy.column, *policy.set):
+        if name not in table.columns:
+            raise PolicyError(f"table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}")
+    for predicate in filter(None, (policy.where, policy.hold)):
+        _check_quoted(predicate, table)
+    if policy.action is Action.CLEAR:
+        if not table.columns[policy.column].nullable:
+            raise PolicyError(f"column {policy.column!r} of table {table.name!r} is NOT NULL: it cannot be cleared")
+        if policy.column in policy.set:
+            raise PolicyError(f"set gives column {policy.column!r} a value, and the action 'clear' sets it to NULL")
+
+
+def _check_quoted(predicate: str, table: Table) -> None:
+    """Refuse a double-quoted name that is none: some databases would take it for a text, and compare with that."""
+    if re.search(r"\bselect\b", predicate, re.IGNORECASE):
+        return  # it may name what another table has
+    for found in _QUOTED.finditer(predicate):
+        name = found[1]
+        if name is not None and name not in table.columns and name not in table.name.split("."):
+            raise PolicyError(
+                f"predicate {predicate!r}: table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}"
+                " (a text stands in single quotes)"
+            )
+
+
+def _form(policy: Policy, table: Table) -> Form:
+    predicates = [predicate for predicate in (policy.where, policy.hold) if predicate is not None]
+    if policy.unless_exists or any(_SUB_SELECT.search(predicate) for predicate in predicates):
+        return Form.LOCKED
+    if policy.action is Action.DELETE and table.children:
+        return Form.LOCKED
+    if predicates or policy.action is Action.CLEAR or table.columns[policy.column].nullable:
+        return Form.CONTENDED
+    return Form.RANGE
+
+
+def _absence(name: str, table: Table, database: Database) -> Absence:
+    """Resolve “messages.chat_id”: by the foreign key it belongs to, else by the primary key it must mean."""
+    child_name, _, column = name.rpartition(".")
+    child = database.table(child_name)
+    if column not in child.columns:
+        raise PolicyError(
+            f"unless_exists {name!r}: table {child.name!r} has no column {column!r}{_nearest(column, child.columns)}"
+        )
+    for key in table.children:
+        if key.table == child.name and column in key.columns:
+            return Absence(child.name, key.columns, key.parent_columns)
+    if len(table.primary_key) != 1:
+        raise PolicyError(
+            f"unless_exists {name!r}: it is no foreign key to table {table.name!r}, whose primary key has"
+            f" {len(table.primary_key)} columns, so what it refers to is not known: declare the foreign key"
+        )
+    return Absence(child.name, (column,), table.primary_key)
+
+
+class Closure:
+    """What hangs on a table's rows: which rows leave by the database's own rule, and which by our statements.
+
+    A table that must be emptied before its parents (`drains`) draws in every table on the way down to it. Raises
+    PolicyError for a foreign key that stands in the way, or that leads round in a circle.
+    """
+
+    def __init__(self, policy: Policy, table: Table, absences: tuple[Absence, ...], database: Database) -> None:
+        self._policy = policy
+        self._root = table
+        self._absent = {(absence.table, absence.columns) for absence in absences}
+        self._look_up = cache(database.table)
+        self._warnings: dict[str, None] = {}
+        deletes = policy.action is Action.DELETE
+        paths = list(self._down(table, ())) if deletes else []
+        drained = _drained(paths)
+        depth = {name: max(len(path) for path in paths if path[-1].table == name) for name in _ends(paths)}
+        self.drains = tuple(
+            sorted((path for path in paths if path[-1].table in drained), key=lambda path: -depth[path[-1].table])
+        )
+        self.cascades = tuple(path for path in paths if path[-1].table not in drained)
+        if deletes:
+            self._check_own_tree()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is unwise about it, once each."""
+        return tuple(self._warnings)
+
+    def _down(self, table: Table, path: Path) -> Iterator[Path]:
+        """Follow every foreign key by which a row's removal removes others, each way once."""
+        for key in table.children:
+            if not path and (key.table, key.columns) in self._absent:
+                continue  # a row that has any of these stays
+            if not key.indexed:
+                self._warn_unindexed(key)
+            if key.on_delete in ("SET NULL", "SET DEFAULT"):
+                continue
+            self._check_rule(key, path)
+            if key.table == table.name:
+                continue  # the rule, being CASCADE, follows its own tree
+            if key.table in (self._root.name, *(step.table for step in path)):
+                round_trip = " → ".join((self._root.name, *(step.table for step in path), key.table))
+                raise PolicyError(
+                    f"foreign keys lead round in a circle ({round_trip}), which is not supported yet: break it with"
+                    " ON DELETE SET NULL"
+                )
+            yield (*path, key)
+            for count, deeper in enumerate(self._down(self._look_up(key.table), (*path, key))):
+                if count > _MOST_PATHS:
+                    raise PolicyError(f"more than {_MOST_PATHS} foreign keys lead down from {table.name!r}: too many")
+                yield deeper
+
+    def _check_rule(self, key: ForeignKey, path: Path) -> None:
+        """Refuse a key that would stop the delete, unless erasing what it holds was asked for."""
+        own = key.table == key.parent
+        if key.on_delete == "CASCADE" or (self._policy.erase and not own):
+            return
+        column = f"{key.table}.{key.columns[0]}"
+        keep = f"unless_exists = [{column!r}] to keep rows that have any" if not path else ""
+        remedies = [] if own else ["erase = true to delete those too"]
+        remedies += [keep] if keep else []
+        say = f"say {', or '.join(remedies)}" if remedies else "give the foreign key ON DELETE CASCADE or SET NULL"
+        raise PolicyError(
+            f"rows of table {key.parent!r} cannot leave while rows of table {key.table!r} refer to them by"
+            f" {', '.join(key.columns)} (ON DELETE {key.on_delete}): {say}"
+        )
+
+    def _check_own_tree(self) -> None:
+        """A table that refers to itself takes whole trees along, which nothing else then looks at."""
+        own = [key for key in self._root.children if key.table == self._root.name and key.on_delete == "CASCADE"]
+        own = [key for key in own if (key.table, key.columns) not in self._absent]
+        if not own:
+            return
+        name, column = self._root.name, own[0].columns[0]
+        if self._policy.hold is not None or self._policy.unless_exists or self.drains:
+            reason = "hold or unless_exists would keep" if not self.drains else "other tables still refer to"
+            raise PolicyError(
+                f"table {name!r} refers to itself by {column} (ON DELETE CASCADE), so that rows which {reason} could"
+                f" leave with others: say unless_exists = ['{name}.{column}'], or give that key ON DELETE SET NULL"
+            )
+        self._warn(f"rows of {name} that refer by {column} to a row that leaves go with it, whatever their age")
+
+    def _warn_unindexed(self, key: ForeignKey) -> None:
+        self._warn(
+            f"no index begins with {key.table}.{', '.join(key.columns)}, so every row that leaves {key.parent} reads"
+            f" all of {key.table}: {_create_index(key.table, key.columns)}"
+        )
+
+    def _warn(self, sentence: str) -> None:
+        self._warnings[sentence] = None
+
+
+def _drained(paths: Iterable[Path]) -> set[str]:
+    """Name the tables that our own statements must empty: the blocked ones, and all above them."""
+    paths = list(paths)
+    drained = {path[-1].table for path in paths if path[-1].on_delete != "CASCADE" or not path[-1].indexed}
+    while True:
+        above = {key.table for path in paths if path[-1].table in drained for key in path}
+        if above <= drained:
+            return drained
+        drained |= above
+
+
+def _slow(policy: Policy, table: Table) -> Iterator[str]:
+    if not table.leads(policy.column):
+        yield (
+            f"no index begins with {table.name}.{policy.column}, so every batch reads all of {table.name}:"
+            f" {_create_index(table.name, (policy.column,))}"
+        )
+
+
+def _soft(absences: Iterable[Absence], table: Table, database: Database) -> Iterator[str]:
+    """Warn of what unless_exists cannot see in time, or only slowly."""
+    for absence in absences:
+        declared = any(key.table == absence.table and key.columns == absence.columns for key in table.children)
+        column = f"{absence.table}.{', '.join(absence.columns)}"
+        if not declared:
+            yield (
+                f"{column} is no foreign key to {table.name}, so a row that is inserted there in the very moment of"
+                " a delete cannot be waited for: declare it one"
+            )
+        if not database.table(absence.table).leads(absence.columns[0]):
+            yield (
+                f"no index begins with {column}, so every row of {table.name} that is looked at reads all of"
+                f" {absence.table}: {_create_index(absence.table, absence.columns)}"
+            )
+
+
+def _ends(paths: Iterable[Path]) -> list[str]:
+    return list(dict.fromkeys(path[-1].table for path in paths))
+
+
+def _nearest(wrong: str, right: Iterable[str]) -> str:
+    """Suggest a name; one that differs in its capitals only is the nearest of all."""
+    names = list(right)
+    alike = [name for name in names if name.casefold() == wrong.casefold()]
+    return did_you_mean(alike[0] if alike else wrong, names)
+
+
+def _create_index(table: str, columns: Iterable[str]) -> str:
+    columns = list(columns)
+    name = re.sub(r"\W+", "_", "_".join((table.rpartition(".")[2], *columns)))[:56]
+    quoted = ".".join(_quoted(part) for part in table.split("."))
+    return f"CREATE INDEX {_quoted(f'{name}_idx')} ON {quoted} ({', '.join(_quoted(column) for column in columns)});"
+
+
+def _quoted(name: str) -> str:
+    if _PLAIN_NAME.match(name) and name not in _OFTEN_RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,121 @@
+"""Policy: what may leave, how old, what leaves with it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+from nightcrew.errors import PolicyError
+
+Constant: TypeAlias = str | int | float | bool | None
+
+_NAME = r"[^\s.\"'`;\[\]\x00-\x1f]+"
+_TABLE = re.compile(rf"^(?:{_NAME}\.)?{_NAME}$")
+_COLUMN = re.compile(rf"^{_NAME}$")
+_CHILD_COLUMN = re.compile(rf"^(?:{_NAME}\.){{1,2}}{_NAME}$")
+
+
+class Action(StrEnum):
+    """What happens to a row whose time has come."""
+
+    DELETE = "delete"
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A retention rule over one table.
+
+    A row may leave when `column` is earlier than the run's moment minus `older_than` (strictly); a row whose
+    column is NULL never leaves. A column without a time zone is read as UTC. `where` is an SQL predicate over the
+    table that must hold too, `hold` one that protects a row, and `unless_exists` names columns ("messages.chat_id")
+    of other tables that keep a row as long as one of their rows points at it. `erase` also deletes the rows of
+    other tables that refer to a row and that the database would not remove by itself. The action `clear` keeps
+    the row, sets `column` to NULL and gives the columns in `set` their new constants.
+
+    Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
+    """
+
+    table: str
+    column: str
+    older_than: timedelta | None = None
+    where: str | None = None
+    hold: str | None = None
+    unless_exists: tuple[str, ...] = ()
+    erase: bool = False
+    action: Action = Action.DELETE
+    set: Mapping[str, Constant] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _demand(_TABLE.match(self.table), f"table {self.table!r} is no table name: write 'table' or 'schema.table'")
+        _demand(_COLUMN.match(self.column), f"column {self.column!r} is no column name")
+        if self.older_than is not None:
+            _demand(
+                self.older_than >= timedelta(0),
+                f"older_than is negative ({self.older_than}): it would expire the future",
+            )
+        for name in self.unless_exists:
+            _demand(
+                _CHILD_COLUMN.match(name), f"unless_exists {name!r} is no column of a table: write 'messages.chat_id'"
+            )
+        for key, predicate in (("where", self.where), ("hold", self.hold)):
+            if predicate is not None:
+                _demand(
+                    _is_one_expression(predicate),
+                    f"{key} {predicate!r} is not one SQL expression: check its quotes and brackets",
+                )
+        if self.action is Action.DELETE:
+            _demand(not self.set, "set goes with action 'clear': a deleted row has no columns left to set")
+        else:
+            _demand(not self.erase, "erase goes with action 'delete': a cleared row stays")
+
+    def cutoff(self, moment: datetime) -> datetime:
+        """Return the instant before which a row has expired, seen from `moment` (aware).
+
+        Raises PolicyError when `moment` is naive or the age reaches back before the calendar's first year.
+        """
+        if moment.tzinfo is None:
+            raise PolicyError(f"the moment {moment.isoformat()} has no time zone: pass an aware datetime, in UTC")
+        try:
+            return moment.astimezone(UTC) - (self.older_than or timedelta(0))
+        except OverflowError:
+            raise PolicyError(f"older_than {self.older_than} reaches back before the year 1: shorten it") from None
+
+
+def _demand(holds: object, sentence: str) -> None:
+    if not holds:
+        raise PolicyError(sentence)
+
+
+def _is_one_expression(predicate: str) -> bool:
+    """Tell whether brackets and quotes balance and nothing ends the statement; it says nothing of its meaning."""
+    bare = re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`", "", predicate)
+    depth = 0
+    for sign in bare:
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0 or sign in "'\"`;\x00":
+            return False
+    return depth == 0 and bool(bare.strip() or predicate.strip()) and "--" not in bare and "/*" not in bare
+
+
+def table_name(table: object) -> str:
+    """Return the name of a table given as text, SQLAlchemy Table or mapped class."""
+    described = getattr(table, "__table__", table)
+    if isinstance(described, str):
+        return described
+    name, schema = getattr(described, "name", None), getattr(described, "schema", None)
+    if not isinstance(name, str):
+        raise PolicyError(f"table {table!r} is neither a name nor a SQLAlchemy table or model")
+    return f"{schema}.{name}" if schema else name
+
+
+def column_name(column: object) -> str:
+    """Return the name of a column given as text or SQLAlchemy column, whose attribute may be called otherwise."""
+    if isinstance(column, str):
+        return column
+    name = getattr(getattr(column, "expression", column), "name", None)
+    if not isinstance(name, str):
+        raise PolicyError(f"column {column!r} is neither a name nor a SQLAlchemy column")
+    return name

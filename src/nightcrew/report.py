@@ -1,0 +1,62 @@
+"""Entries → Report, for a person or as JSON."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nightcrew.outcome import Outcome
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How one call for a job ended; `message` is one line for a person, `details` says more about an error."""
+
+    job: str
+    outcome: Outcome
+    message: str
+    timestamp: datetime
+    trigger: str
+    run: str | None = None
+    slot: datetime | None = None
+    deleted: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    duration_ms: int = 0
+    remaining: int | None = None
+    next_slot: datetime | None = None
+    error: str | None = None
+    details: str | None = None
+    note: str | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return the body every door gives, in the order a person reads it; instants are ISO-8601 in UTC."""
+        body: dict[str, Any] = {
+            "success": self.outcome.success,
+            "deletedCount": self.deleted,
+            "message": self.message,
+            "timestamp": instant(self.timestamp),
+            "job": self.job,
+            "runId": self.run,
+            "slot": self.slot and instant(self.slot),
+            "outcome": str(self.outcome),
+            "trigger": self.trigger,
+            "durationMs": self.duration_ms,
+            "remaining": self.remaining,
+            "nextSlot": self.next_slot and instant(self.next_slot),
+            "counts": dict(self.counts),
+        }
+        extra = {"error": self.error, "details": self.details, "note": self.note}
+        return body | {key: value for key, value in extra.items() if value is not None}
+
+
+def instant(moment: datetime) -> str:
+    """Write an instant as ISO-8601 in UTC with milliseconds and a Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that every terminal, log and encoding takes for one: no control characters in it."""
+    return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode().strip()

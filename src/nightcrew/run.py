@@ -1,0 +1,192 @@
+"""The table of contents: claim, plan, sweep, settle, report — one short function."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from nightcrew import plan
+from nightcrew.call import Call, call
+from nightcrew.claim import Claim, Claims
+from nightcrew.clock import Budget
+from nightcrew.database import RunRow, Selection
+from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, NightcrewError, SafetyStop
+from nightcrew.ledger import Entry
+from nightcrew.outcome import Outcome, State
+from nightcrew.policy import Action
+from nightcrew.report import Report, one_line
+from nightcrew.sweep import Broom, Swept, sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How the work of a run ended, before it is settled."""
+
+    state: State
+    outcome: Outcome
+    message: str
+    deleted: int = 0
+    counts: Mapping[str, int] | None = None
+    remaining: int | None = 0
+    error: str | None = None
+    details: str | None = None
+
+
+def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Report:
+    """Do the work of a claim, settle it, and report; whatever happens, the slot ends as a row with a reason.
+
+    Raises DatabaseError when the database is away, so that nothing can be settled: the lease then runs out and
+    another crew goes on from the last committed batch.
+    """
+    started = broom.clock.monotonic()
+    try:
+        done = _work(claim, broom, budget)
+        settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done))
+    except BaseException:
+        _hand_over(claim, broom)
+        raise
+    finally:
+        claims.release(claim)
+    if not settled:
+        done = _lost(claim)
+    report = _report(claim, done, broom, round(1000 * (broom.clock.monotonic() - started)))
+    broom.ledger.tell(Entry(str(report.outcome), claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
+    return report
+
+
+def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
+    """Do the work, and turn whatever stops it into an outcome with a reason."""
+    try:
+        return _do(claim, broom, budget)
+    except ClaimLost:
+        return _lost(claim)
+    except JobFailed as error:
+        return _failed(claim, broom, error, "".join(traceback.format_exception(error.__cause__)))
+    except SafetyStop as error:
+        return replace(_failed(claim, broom, error), outcome=Outcome.REFUSED)
+    except NightcrewError as error:
+        if isinstance(error, DatabaseError) and error.away:
+            raise
+        return _failed(claim, broom, error)
+    except Exception as error:  # noqa: BLE001 - whatever a driver trips over, the slot ends with it
+        wrapped = JobFailed(f"{type(error).__name__}: {error}")
+        return _failed(claim, broom, wrapped, "".join(traceback.format_exception(error)))
+
+
+def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
+    # A deadline is looked at after the first batch, not before: however short, every call brings the run forward.
+    if (reason := budget.stopping) is not None:
+        return _partial(claim, claim.counts, reason, None)
+    broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
+    if claim.job.policy is None:
+        return _called(claim, call(claim, budget))
+    selection = plan.compile(claim.job.policy, claim.moment, broom.database)
+    return _swept(claim, selection, sweep(claim, selection, broom, budget), broom)
+
+
+def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Done:
+    if swept.stopped is not None:
+        uncounted = replace(selection, cascades=(), drains=())
+        remaining = broom.database.survey(uncounted).rows
+        return _partial(claim, swept.counts, swept.stopped, remaining)
+    table = selection.table.name
+    left = broom.database.survey(replace(selection, cascades=(), drains=())).rows if swept.rows == 0 else 0
+    if left:
+        message = f"No row of {table} could go: {_rows(left)} expired, but others hold them or a trigger keeps them."
+        return Done(State.DONE, Outcome.NOTHING_TO_DO, message, remaining=left)
+    if swept.rows == 0:
+        return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
+    verb = "Deleted" if selection.action is Action.DELETE else "Cleared"
+    along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
+    with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
+    message = f"{verb} {_rows(swept.rows)} of {table}{with_them}."
+    return Done(State.DONE, Outcome.SUCCEEDED, message, swept.rows, swept.counts)
+
+
+def _called(claim: Claim, account: Call) -> Done:
+    name, counted = claim.job.name, account.counted
+    if account.stopped:
+        message = f"Job {name} stopped early, having counted {counted} ({account.budget.spent}); the next call goes on."
+        return Done(State.PARTIAL, Outcome.PARTIAL, message, counted, remaining=None)
+    if counted == 0:
+        return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Job {name} ran and counted nothing.")
+    return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted}.", counted)
+
+
+def _partial(claim: Claim, counts: Mapping[str, int], reason: str, remaining: int | None) -> Done:
+    rows = _removed(claim, counts)
+    left = "" if remaining is None else f", {remaining} left"
+    message = f"Job {claim.job.name}: {_rows(rows)} so far{left} ({reason}); the next call of any trigger goes on."
+    return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining)
+
+
+def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None = None) -> Done:
+    _, counts = broom.books.progress(claim.run)
+    removed = _removed(claim, counts)
+    kept = f"; {_rows(removed)} were removed before" if removed else ""
+    message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
+    cause = error.__cause__
+    details = None if cause is None else type(cause).__name__
+    return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details)
+
+
+def _lost(claim: Claim) -> Done:
+    message = f"Job {claim.job.name} was taken over by another crew, which goes on with it."
+    return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, remaining=None)
+
+
+def _hand_over(claim: Claim, broom: Broom) -> None:
+    """Leave the run to whoever comes next; if even that fails, the lease runs out by itself."""
+    try:
+        _, counts = broom.books.progress(claim.run)
+        interrupted = _partial(claim, counts, "interrupted", None)
+        broom.books.settle(claim.job.name, claim.fence, _row(claim, interrupted))
+    except DatabaseError as error:
+        broom.ledger.tell(Entry("hand_over_failed", claim.job.name, claim.run, {"error": str(error)}))
+
+
+def _row(claim: Claim, done: Done) -> RunRow:
+    return RunRow(
+        id=claim.run,
+        job=claim.job.name,
+        slot=claim.slot,
+        state=done.state,
+        trigger=claim.bidder.trigger,
+        reason=done.message,
+        deleted=done.deleted,
+        counts=done.counts or {},
+        error=done.error,
+    )
+
+
+def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
+    now = broom.clock.now()
+    return Report(
+        job=claim.job.name,
+        outcome=done.outcome,
+        message=done.message,
+        timestamp=now,
+        trigger=claim.bidder.trigger,
+        run=claim.run,
+        slot=claim.slot,
+        deleted=done.deleted,
+        counts=done.counts or {},
+        duration_ms=duration_ms,
+        remaining=done.remaining,
+        next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
+        error=done.message if done.state is State.FAILED else None,
+        details=done.details,
+    )
+
+
+def _removed(claim: Claim, counts: Mapping[str, int]) -> int:
+    """Return the rows of the job's own table among the counts, which also hold the tables that hang on it."""
+    if claim.job.policy is None:
+        return 0
+    named = claim.job.policy.table.casefold()
+    # The catalog's name leaves out a schema that is implied, and may be written in other letters.
+    known = (rows for name, rows in counts.items() if name.casefold() in (named, named.rpartition(".")[2]))
+    return next(known, 0)
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"

@@ -1,0 +1,119 @@
+"""Station: one database, and what a crew keeps and does there; wired on first use, and anew in the child of a fork."""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from threading import Lock
+from weakref import ref
+
+from nightcrew.claim import Claims, unrun_before_change
+from nightcrew.clock import Clock
+from nightcrew.database import Registration
+from nightcrew.databases.books import Ledgers
+from nightcrew.databases.connect import Link
+from nightcrew.databases.migrations import Migrations
+from nightcrew.databases.rows import Rows
+from nightcrew.errors import ConfigurationError
+from nightcrew.job import Job
+from nightcrew.ledger import Audience, Ledger
+from nightcrew.sweep import Broom
+
+
+class Station:
+    """Everything that touches the database of a crew; nothing connects before it is asked for."""
+
+    def __init__(self, url: str | None, clock: Clock, audience: Audience, lease: float) -> None:
+        self._url = url
+        self._clock = clock
+        self._audience = audience
+        self._lease = lease
+        self._lock = Lock()
+        self._seen: set[str] = set()
+        self._registered: set[str] = set()
+        _start_anew_in_children(self)
+
+    @cached_property
+    def link(self) -> Link:
+        """The connections."""
+        if not self._url:
+            raise ConfigurationError("no database is configured: pass Nightcrew(database=…) or set DATABASE_URL")
+        return Link(self._url, self._clock)
+
+    @cached_property
+    def database(self) -> Rows:
+        """The application's tables."""
+        return Rows(self.link)
+
+    @cached_property
+    def books(self) -> Ledgers:
+        """nightcrew's own tables."""
+        return Ledgers(self.link)
+
+    @cached_property
+    def migrations(self) -> Migrations:
+        """The steps that make them."""
+        return Migrations(self.link, self._clock)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What this process holds."""
+        return Claims(self.books, self._clock, self._lease)
+
+    @cached_property
+    def broom(self) -> Broom:
+        """What a sweep works with."""
+        return Broom(self.database, self.books, Ledger(self.books, self._audience), self._clock, self._lease)
+
+    def ready(self, jobs: Mapping[str, Job], *, looking: bool = False) -> None:
+        """Make sure the tables are there and every job has its row, with its schedule unless it is only looked at."""
+        done = self._seen if looking else self._registered
+        if jobs.keys() <= done:
+            return
+        with self._lock:
+            fresh = {name: job for name, job in jobs.items() if name not in done}
+            self.migrations.ensure()
+            self.books.register([_registration(job) for job in fresh.values()])
+            self._seen.update(fresh)
+            if not looking:
+                for job in fresh.values():
+                    self._reschedule(job)
+                self._registered.update(fresh)
+
+    def close(self) -> None:
+        """Close every connection."""
+        if "link" in self.__dict__:
+            self.link.close()
+
+    def _reschedule(self, job: Job) -> None:
+        """Give a job's row the schedule it has now; the old one's slots that nobody ran end as missed."""
+        for _ in range(5):
+            now, standings = self.books.standings([job.name])
+            standing = standings[job.name]
+            if standing.meaning == job.schedule.meaning:
+                return
+            if self.books.reschedule(standing, _registration(job), unrun_before_change(job, standing, now)):
+                return
+
+    def start_anew(self) -> None:
+        """Forget, in the child of a fork, what belongs to the parent: connections, leases, and locks somebody held."""
+        self._lock = Lock()
+        if "link" in self.__dict__:
+            self.link.forget()
+        for room in ("link", "database", "books", "migrations", "claims", "broom"):
+            self.__dict__.pop(room, None)
+
+
+def _registration(job: Job) -> Registration:
+    return Registration(job.name, job.schedule.expression, job.schedule.timezone, job.schedule.meaning)
+
+
+def _start_anew_in_children(station: Station) -> None:
+    """A preloading server forks after the application was imported, and each worker needs connections of its own."""
+    seen = ref(station)
+
+    def anew() -> None:
+        if (found := seen()) is not None:
+            found.start_anew()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=anew)

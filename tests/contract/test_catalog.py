@@ -1,0 +1,193 @@
+"""Tables as the live catalog knows them, on every database."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from tests.bench.web import web_job, web_of_tables
+
+from nightcrew import plan
+from nightcrew.database import ForeignKey
+from nightcrew.errors import PolicyError
+from nightcrew.policy import Policy
+
+MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(yard):
+    yard.run(
+        "CREATE TABLE users (id {number} PRIMARY KEY, email {text} NOT NULL, left_at {time}, made_at {time} NOT NULL)",
+        "CREATE INDEX users_made ON users (made_at, email)",
+        "CREATE UNIQUE INDEX users_email ON users (email)",
+        "CREATE TABLE orders (user_id {number}, id {number}, PRIMARY KEY (user_id, id),"
+        " FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE)",
+        "CREATE TABLE items (id {number} PRIMARY KEY, user_id {number}, order_id {number},"
+        " FOREIGN KEY (user_id, order_id) REFERENCES orders (user_id, id))",
+        "CREATE VIEW recent AS SELECT * FROM users",
+    )
+    return yard
+
+
+def test_a_table_has_its_columns_keys_and_indexes(shop):
+    users = shop.rows.table("users")
+    assert users.name == "users"
+    assert list(users.columns) == ["id", "email", "left_at", "made_at"]
+    assert users.columns["left_at"].nullable
+    assert not users.columns["made_at"].nullable
+    assert users.columns["made_at"].kind.lower() in {"datetime", "datetime(6)", "timestamp with time zone"}
+    assert users.primary_key == ("id",)
+    assert {("made_at", "email"), ("email",), ("id",)} <= set(users.indexes)
+    assert users.leads("made_at")
+    assert not users.leads("left_at")
+
+
+def test_keys_that_point_at_a_table_are_found_with_their_rules(shop):
+    (orders,) = shop.rows.table("users").children
+    assert orders == ForeignKey("orders", ("user_id",), "users", ("id",), "CASCADE", indexed=True)
+    (items,) = shop.rows.table("orders").children
+    assert (items.table, items.columns, items.parent_columns) == ("items", ("user_id", "order_id"), ("user_id", "id"))
+    assert items.on_delete in {"NO ACTION", "RESTRICT"}
+    assert items.indexed == (shop.kind == "mysql")  # which makes an index of its own
+    assert shop.rows.table("items").children == ()
+    shop.run("CREATE INDEX items_order ON items (order_id, user_id)")
+    assert shop.rows.table("orders").children[0].indexed
+
+
+@pytest.mark.parametrize("wrong", ["user", "Users", "USERS", "usres"])
+def test_a_wrong_name_is_answered_with_the_nearest(shop, wrong):
+    if wrong.lower() == "users" and shop.kind == "sqlite":
+        assert shop.rows.table(wrong).name == "users"
+        return
+    with pytest.raises(PolicyError, match=rf"table '{wrong}' is not in the database; did you mean 'users'\?"):
+        shop.rows.table(wrong)
+
+
+@pytest.mark.parametrize("name", ["app.users", "nosuch", "no%such", ":x"])
+def test_a_name_that_is_near_nothing_is_an_error_all_the_same(shop, name):
+    with pytest.raises(PolicyError, match=f"'{name}' is not in the database"):
+        shop.rows.table(name)
+
+
+def test_a_view_is_not_a_table(shop):
+    with pytest.raises(PolicyError, match="'recent' is a view, not a table"):
+        shop.rows.table("recent")
+
+
+def test_a_schema_that_is_implied_is_left_out(shop):
+    schema = {"sqlite": "main", "postgresql": "public", "mysql": shop.link.engine.url.database}[shop.kind]
+    table = shop.rows.table(f"{schema}.users")
+    assert table.name == "users"
+    assert [key.table for key in table.children] == ["orders"]
+
+
+@pytest.mark.parametrize("every_table_hangs_on_it", [True, False])
+def test_every_one_of_two_hundred_tables_is_planned_for(yard, every_table_hangs_on_it):
+    yard.run(*web_of_tables(200, star=every_table_hangs_on_it))
+    drawn = plan.draw_up(web_job(), MOMENT, yard.rows)
+    assert len(drawn.steps) == 201
+
+
+def test_a_key_from_another_database_of_the_server_is_found(mysql_yard, lend):
+    with lend("mysql") as other:
+        name = sa.make_url(other).database
+        mysql_yard.run(
+            "CREATE TABLE users (id BIGINT PRIMARY KEY, at DATETIME NOT NULL, KEY (at))",
+            f"CREATE TABLE `{name}`.orders (id BIGINT PRIMARY KEY, user_id BIGINT,"
+            f" FOREIGN KEY (user_id) REFERENCES `{mysql_yard.link.engine.url.database}`.users (id) ON DELETE CASCADE)",
+        )
+        mysql_yard.fill("users", *[{"id": n, "at": timedelta(days=n)} for n in range(1, 9)])
+        mysql_yard.run(f"INSERT INTO `{name}`.orders SELECT id, id FROM users")
+        (key,) = mysql_yard.rows.table("users").children
+        assert key.table == f"{name}.orders"
+        swept = mysql_yard.sweep(Policy("users", "at", timedelta(days=5)))
+        assert swept == {"users": 3, f"{name}.orders": 3}
+        mysql_yard.run(f"DROP TABLE `{name}`.orders")
+
+
+# ── PostgreSQL only ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_index_that_cannot_find_every_row_is_no_index(postgresql_yard):
+    yard = postgresql_yard
+    yard.run("CREATE TABLE t (id int PRIMARY KEY, a timestamptz, b text, c int)", "INSERT INTO t VALUES (1), (2)")
+    yard.run(
+        "CREATE INDEX ON t (a) WHERE b IS NULL",
+        "CREATE INDEX ON t USING brin (a)",
+        "CREATE INDEX ON t USING hash (a)",
+        "CREATE INDEX ON t (lower(b), a)",
+        "CREATE INDEX ON t (b, lower(b), c) INCLUDE (a)",
+    )
+    with yard.link.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("UPDATE t SET c = 1")
+        with pytest.raises(sa.exc.IntegrityError):
+            connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY ON t (c)")
+    table = yard.rows.table("t")
+    assert table.indexes == (("id",), ("b",)) or set(table.indexes) == {("id",), ("b",)}
+    assert not table.leads("a")
+    assert not table.leads("c")
+
+
+def test_a_key_of_a_partitioned_child_counts_once(postgresql_yard):
+    yard = postgresql_yard
+    yard.run(
+        "CREATE TABLE users (id int PRIMARY KEY, at timestamptz)",
+        "CREATE TABLE events (id int, user_id int REFERENCES users ON DELETE CASCADE) PARTITION BY HASH (id)",
+        "CREATE TABLE events_0 PARTITION OF events FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+        "CREATE TABLE events_1 PARTITION OF events FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+        "CREATE INDEX ON events (user_id)",
+    )
+    (key,) = yard.rows.table("users").children
+    assert (key.table, key.on_delete, key.indexed) == ("events", "CASCADE", True)
+
+
+def test_tables_in_other_schemas_are_named_with_theirs(postgresql_yard):
+    yard = postgresql_yard
+    yard.run(
+        "CREATE SCHEMA app",
+        "CREATE TABLE app.users (id int PRIMARY KEY, at timestamptz)",
+        "CREATE TABLE users (id int PRIMARY KEY)",
+        "CREATE TABLE app.orders (id int, user_id int REFERENCES app.users ON DELETE SET NULL)",
+        "CREATE TABLE bills (id int, user_id int REFERENCES app.users ON DELETE SET DEFAULT)",
+    )
+    table = yard.rows.table("app.users")
+    assert [(key.table, key.on_delete) for key in table.children] == [
+        ("app.orders", "SET NULL"),
+        ("bills", "SET DEFAULT"),
+    ]
+    assert yard.rows.table("users").children == ()
+    with pytest.raises(PolicyError, match=r"table 'app.user' is not in the database; did you mean 'users'"):
+        yard.rows.table("app.user")
+
+
+@pytest.mark.parametrize("made", ["CREATE MATERIALIZED VIEW {} AS SELECT 1 AS id", "CREATE VIEW {} AS SELECT 1 AS id"])
+def test_nothing_but_a_table_is_a_table(postgresql_yard, made):
+    postgresql_yard.run(made.format("things"))
+    with pytest.raises(PolicyError, match="view, not a table"):
+        postgresql_yard.rows.table("things")
+
+
+# ── SQLite only ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_without_columns_means_the_primary_key_and_names_have_no_case(sqlite_yard):
+    sqlite_yard.run(
+        "CREATE TABLE Chats (Room TEXT, Id INTEGER, at DATETIME, PRIMARY KEY (Id, Room))",
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, c INTEGER, r TEXT,"
+        " FOREIGN KEY (c, r) REFERENCES CHATS ON DELETE CASCADE)",
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, r TEXT, c INTEGER,"
+        " FOREIGN KEY (r, c) REFERENCES chats (ROOM, id))",
+        "CREATE INDEX notes_chat ON notes (R, C)",
+        "CREATE INDEX messages_part ON messages (c, r) WHERE id > 5",
+    )
+    table = sqlite_yard.rows.table("chats")
+    assert (table.name, table.primary_key) == ("Chats", ("Id", "Room"))
+    messages, notes = table.children
+    assert (messages.columns, messages.parent_columns, messages.indexed) == (("c", "r"), ("Id", "Room"), False)
+    assert (notes.columns, notes.parent_columns, notes.indexed) == (("r", "c"), ("Room", "Id"), True)
+
+
+def test_a_rowid_alias_is_an_index(sqlite_yard):
+    sqlite_yard.run("CREATE TABLE t (at INTEGER PRIMARY KEY)", "CREATE TABLE u (k TEXT PRIMARY KEY) WITHOUT ROWID")
+    assert sqlite_yard.rows.table("t").leads("at")
+    assert sqlite_yard.rows.table("u").leads("k")

@@ -1,0 +1,352 @@
+"""Two connections at once: what another transaction brings back to life, a sweep does not take.
+
+Each race is run against our form and, where it is deterministic, against the forms that people write, which lose it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from nightcrew.clock import SystemClock
+from nightcrew.database import Form
+from nightcrew.policy import Policy
+
+DAY, DAYS = timedelta(days=1), timedelta(days=9)
+CUT = "2024-06-14 12:00:00"
+EMPTY_CHATS = Policy("chats", "at", DAY, unless_exists=("messages.chat_id",))
+STALE_ACCOUNTS = Policy("accounts", "left_at", DAY)
+EXPIRED_SESSIONS = Policy("sessions", "ends_at", DAY)
+
+
+@pytest.fixture
+def yard(server_yard):
+    """Accounts, sessions, chats and their messages, all of them stale."""
+    server_yard.run(
+        "CREATE TABLE accounts (id {number} PRIMARY KEY, left_at {time}, held {number})",
+        "CREATE INDEX accounts_left ON accounts (left_at)",
+        "CREATE TABLE sessions (id {number} PRIMARY KEY, ends_at {time} NOT NULL)",
+        "CREATE INDEX sessions_end ON sessions (ends_at)",
+        "CREATE TABLE chats (id {number} PRIMARY KEY, at {time} NOT NULL)",
+        "CREATE INDEX chats_at ON chats (at)",
+        "CREATE TABLE messages (id {number} PRIMARY KEY, chat_id {number},"
+        " FOREIGN KEY (chat_id) REFERENCES chats (id) ON DELETE CASCADE)",
+        "CREATE INDEX messages_chat ON messages (chat_id)",
+        "CREATE TABLE drafts (id {number} PRIMARY KEY, chat_id {number})",
+        "CREATE TABLE notes (id {number} PRIMARY KEY, chat_id {number}, FOREIGN KEY (chat_id) REFERENCES chats (id))",
+        "CREATE INDEX notes_chat ON notes (chat_id)",
+    )
+    for table, column in (("accounts", "left_at"), ("sessions", "ends_at"), ("chats", "at")):
+        server_yard.fill(table, *[{"id": n, column: DAYS + n * timedelta(minutes=1)} for n in range(6)])
+    return server_yard
+
+
+@contextmanager
+def other(yard) -> Iterator[sa.Connection]:
+    """Open the application's connection: a transaction that commits at the end, and waits for no lock for long."""
+    with yard.link.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        for statement in SHORT_WAIT[yard.kind]:
+            connection.exec_driver_sql(statement)
+        yield connection
+        connection.commit()
+
+
+SHORT_WAIT = {
+    "postgresql": ("SET LOCAL timezone = 'UTC'", "SET LOCAL lock_timeout = '300ms'"),
+    "mysql": ("SET SESSION innodb_lock_wait_timeout = 1",),
+}
+WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p"
+    " ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = database()",
+}
+
+
+def until_waiting(yard, statement: str = "") -> None:
+    """Return when some statement waits for a lock."""
+    clock, never = SystemClock(), threading.Event()
+    for _ in range(40):
+        with yard.link.transaction(writes=False) as connection:
+            if connection.execute(sa.text(statement or WAITING[yard.kind])).scalar_one():
+                return
+        clock.wait(never, 0.11)  # InnoDB answers from a cache as long as it is asked more often than that
+    pytest.fail("nothing ever waited: the race did not happen")
+
+
+@contextmanager
+def meanwhile(work: Callable[[], object]) -> Iterator[None]:
+    """Do `work` in another thread; its error is ours."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(30)
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def after_the_first(yard, sign: str, act: Callable[[], object]) -> Iterator[None]:
+    """Call `act` once, right after the first statement of a sweep that has `sign` in it."""
+    done: list[object] = []
+
+    def listen(connection, cursor, statement, parameters, context, executemany):
+        if sign in statement and not done:
+            done.append(statement)
+            act()
+
+    sa.event.listen(yard.link.engine, "after_cursor_execute", listen)
+    try:
+        yield
+    finally:
+        sa.event.remove(yard.link.engine, "after_cursor_execute", listen)
+    assert done, f"no statement with {sign!r} was sent"
+
+
+def execute(yard, statement: str) -> None:
+    with other(yard) as connection:
+        connection.execute(sa.text(statement))
+
+
+def hold(connection, *ids: int) -> None:
+    """Lock accounts one by one: asked for many, InnoDB may read, and lock, the whole of a small table."""
+    for number in ids:
+        connection.execute(sa.text(f"SELECT id FROM accounts WHERE id = {number} FOR UPDATE")).all()
+
+
+def refused(yard, statement: str) -> None:
+    """Try a statement that must wait for the sweep."""
+    with pytest.raises(sa.exc.OperationalError), other(yard) as connection:
+        connection.execute(sa.text(statement))
+
+
+# ── the forms that people write ──────────────────────────────────────────────────────────────────────────────────
+
+
+def by_id_list(connection, table, column, between):
+    """Select the keys, then delete by key: what ORMs and most clean-up commands do."""
+    ids = connection.execute(sa.text(f"SELECT id FROM {table} WHERE {column} < '{CUT}'")).scalars().all()
+    between()
+    listed = sa.text(f"DELETE FROM {table} WHERE id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
+    connection.execute(listed, {"ids": ids})
+
+
+def by_sub_select(connection, table, column, between):
+    """Delete by a sub-select with a limit: what most batches on PostgreSQL look like."""
+    between()
+    connection.execute(sa.text(f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} < '{CUT}')"))
+
+
+# ── a value that comes back to life ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE accounts SET left_at = NULL WHERE id = 3", "UPDATE accounts SET held = 1 WHERE id = 3"]
+)
+def test_an_account_that_is_being_reactivated_or_held_is_passed_by(yard, statement):
+    with other(yard) as connection:
+        connection.execute(sa.text(statement))
+        assert yard.sweep(replace(STALE_ACCOUNTS, hold="held = 1"), limit=2) == {"accounts": 5}
+    assert yard.ids("accounts") == [3]
+    assert yard.sweep(replace(STALE_ACCOUNTS, hold="held = 1")) == {}
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_an_account_that_is_reactivated_between_two_batches_stays(yard, form):
+    selection = replace(yard.select(STALE_ACCOUNTS), form=form)
+    for number, _ in enumerate(yard.batches(selection, limit=1)):
+        if number == 0:
+            execute(yard, "UPDATE accounts SET left_at = NULL WHERE id = 3")
+    assert yard.ids("accounts") == [3]
+
+
+@pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
+def test_nobody_reactivates_an_account_once_it_is_locked(yard, form):
+    """So none is told that it lives and then deleted: the application waits, and finds it gone."""
+    selection = replace(yard.select(STALE_ACCOUNTS), form=form)
+    with yard.rows.transaction() as connection:
+        yard.rows.take(connection, selection, {}, 10)
+        refused(yard, "UPDATE accounts SET left_at = NULL WHERE id = 3")
+    assert yard.ids("accounts") == []
+
+
+@pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
+def test_between_the_lock_and_the_delete_there_is_no_gap(yard, form):
+    if yard.kind == "postgresql" and form is Form.CONTENDED:
+        pytest.skip("one statement locks and deletes: there is no between")
+    selection = replace(yard.select(STALE_ACCOUNTS), form=form)
+    with after_the_first(yard, "SKIP LOCKED", lambda: refused(yard, "UPDATE accounts SET left_at = NULL WHERE id = 3")):
+        assert yard.sweep(selection, limit=10) == {"accounts": 6}
+
+
+def test_a_key_list_loses_the_account_that_is_reactivated_between(yard):
+    with yard.rows.transaction() as connection:
+        reactivate = "UPDATE accounts SET left_at = NULL WHERE id = 3"
+        by_id_list(connection, "accounts", "left_at", lambda: execute(yard, reactivate))
+    assert yard.ids("accounts") == [], "if this fails, the naive form became safe, and ours proves nothing"
+
+
+def test_a_session_that_is_refreshed_while_the_batch_waits_for_it_stays(yard):
+    """The range form waits for the row, and judges it anew when it gets it."""
+    selection = yard.select(EXPIRED_SESSIONS)
+    assert selection.form is Form.RANGE
+    with meanwhile_refreshed(yard) as sweep:
+        sweep(lambda: yard.sweep(selection, limit=10))
+    assert yard.ids("sessions") == [3]
+
+
+def test_a_sub_select_loses_the_session_that_is_refreshed_while_it_waits(yard):
+    def naive():
+        with yard.rows.transaction() as connection:
+            by_sub_select(connection, "sessions", "ends_at", lambda: None)
+
+    with meanwhile_refreshed(yard) as sweep:
+        sweep(naive)
+    lost = yard.ids("sessions") == []
+    assert lost == (yard.kind == "postgresql"), "the naive form changed: look at the race table again"
+
+
+@contextmanager
+def meanwhile_refreshed(yard) -> Iterator[Callable[[Callable[[], object]], None]]:
+    """Refresh a session, let the given sweep run into its lock, then commit the refresh."""
+
+    def run_into(work: Callable[[], object]) -> None:
+        with other(yard) as connection:
+            connection.execute(sa.text("UPDATE sessions SET ends_at = '2024-07-01 00:00:00' WHERE id = 3"))
+            with meanwhile(work):
+                until_waiting(yard)
+                connection.commit()
+
+    yield run_into
+
+
+@pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_rows_that_somebody_holds_are_left_and_the_sweep_ends(yard, form, limit):
+    selection = replace(yard.select(STALE_ACCOUNTS), form=form)
+    with other(yard) as connection:
+        hold(connection, 1, 4)
+        assert yard.sweep(selection, limit) == {"accounts": 4}
+    assert yard.ids("accounts") == [1, 4]
+    assert yard.sweep(selection, limit) == {"accounts": 2}
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_rows_of_one_time_that_somebody_holds_are_left_and_the_sweep_ends(yard, form):
+    yard.run("UPDATE accounts SET left_at = '2024-01-01 00:00:00'")
+    selection = replace(yard.select(STALE_ACCOUNTS), form=form)
+    with other(yard) as connection:
+        hold(connection, 0, 1, 4)
+        assert yard.sweep(selection, limit=2) == {"accounts": 3}
+    assert yard.ids("accounts") == [0, 1, 4]
+
+
+# ── the first message of an empty chat ───────────────────────────────────────────────────────────────────────────
+
+FIRST = "INSERT INTO messages (id, chat_id) VALUES (1, 3)"
+
+
+@pytest.mark.parametrize("unless_exists", [("messages.chat_id",), ()])
+def test_a_first_message_that_is_not_yet_committed_saves_its_chat(yard, unless_exists):
+    """Inserting a child holds its parent, so that the sweep passes it by; by its cascade too."""
+    policy = replace(EMPTY_CHATS, unless_exists=unless_exists, erase=True)
+    with other(yard) as connection:
+        connection.execute(sa.text(FIRST))
+        assert yard.sweep(policy, limit=2) == {"chats": 5}
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [1])
+
+
+def test_a_first_message_between_two_batches_saves_its_chat(yard):
+    for number, _ in enumerate(yard.batches(yard.select(replace(EMPTY_CHATS, erase=True)), limit=1)):
+        if number == 0:
+            execute(yard, FIRST)
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [1])
+
+
+def test_no_first_message_comes_between_the_lock_and_the_second_look(yard):
+    with after_the_first(yard, "SKIP LOCKED", lambda: refused(yard, FIRST)):
+        assert yard.sweep(replace(EMPTY_CHATS, erase=True), limit=10) == {"chats": 6}
+    assert yard.ids("messages") == []
+
+
+PAUSE = {
+    "postgresql": (
+        "SELECT pg_advisory_lock(7)",
+        "SELECT pg_advisory_unlock(7)",
+        "pg_advisory_xact_lock_shared(7) IS NOT NULL",
+    ),
+    "mysql": ("SELECT GET_LOCK(database(), 5)", "SELECT RELEASE_LOCK(database())", "GET_LOCK(database(), 5) = 1"),
+}
+PAUSED = {
+    "postgresql": WAITING["postgresql"],
+    "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND state = 'User lock'",
+}
+
+
+@pytest.mark.parametrize("form", [Form.LOCKED, Form.CONTENDED])
+def test_a_first_message_that_commits_while_the_lock_is_taken_saves_its_chat(yard, form):
+    """The statement that locks sees the world as it was when it began: only the next one sees the message.
+
+    The sweep's first statement is stopped in its predicate; the message is committed; the sweep goes on. The
+    contended form locks and deletes in one statement on PostgreSQL, and so loses the message.
+    """
+    stop, go, predicate = PAUSE[yard.kind]
+    selection = replace(yard.select(replace(EMPTY_CHATS, erase=True)), form=form, where=predicate)
+    with yard.link.engine.connect().execution_options(isolation_level="READ COMMITTED") as brake:
+        brake.execute(sa.text(stop))
+        with meanwhile(lambda: yard.sweep(selection, limit=10)):
+            until_waiting(yard, PAUSED[yard.kind])
+            execute(yard, FIRST)
+            brake.execute(sa.text(go))
+    lost = yard.kind == "postgresql" and form is Form.CONTENDED
+    assert yard.ids("messages") == ([] if lost else [1])
+    assert yard.ids("chats") == ([] if lost else [3])
+
+
+def test_a_key_list_loses_the_first_message(yard):
+    with yard.rows.transaction() as connection:
+        by_id_list(connection, "chats", "at", lambda: execute(yard, FIRST))
+    assert (yard.ids("chats"), yard.ids("messages")) == ([], [])
+
+
+def test_a_draft_without_a_foreign_key_is_seen_by_the_second_look(yard):
+    """Nothing makes such an insert wait; but what has committed by the second look counts."""
+    policy = replace(EMPTY_CHATS, unless_exists=("drafts.chat_id",), erase=True)
+    draft = "INSERT INTO drafts (id, chat_id) VALUES (1, 3)"
+    with after_the_first(yard, "SKIP LOCKED", lambda: execute(yard, draft)):
+        assert yard.sweep(policy, limit=10) == {"chats": 5}
+    assert yard.ids("chats") == [3]
+
+
+def test_the_children_of_a_chat_that_is_saved_at_the_second_look_stay_too(yard):
+    yard.fill("notes", *[{"id": n, "chat_id": n} for n in range(6)])
+    yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
+    policy = replace(EMPTY_CHATS, unless_exists=("drafts.chat_id",), erase=True)
+    assert [path[-1].table for path in yard.select(policy).drains] == ["notes"]
+    draft = "INSERT INTO drafts (id, chat_id) VALUES (1, 3)"
+    with after_the_first(yard, "SKIP LOCKED", lambda: execute(yard, draft)):
+        assert yard.sweep(policy, limit=10) == {"chats": 5, "messages": 5, "notes": 5}
+    assert (yard.ids("chats"), yard.ids("notes"), yard.ids("messages")) == ([3], [3], [3])
+
+
+def test_a_hold_in_another_table_that_is_set_while_the_batch_runs_protects(yard):
+    policy = replace(EMPTY_CHATS, hold="id IN (SELECT chat_id FROM drafts)", erase=True)
+    draft = "INSERT INTO drafts (id, chat_id) VALUES (1, 3)"
+    assert yard.select(policy).form is Form.LOCKED
+    with after_the_first(yard, "SKIP LOCKED", lambda: execute(yard, draft)):
+        assert yard.sweep(policy, limit=10) == {"chats": 5}
+    assert yard.ids("chats") == [3]

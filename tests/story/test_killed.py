@@ -1,0 +1,69 @@
+"""A process that is killed in the middle of a sweep costs nothing but time."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+SWEEPER = Path(__file__).with_name("sweeper.py")
+ROWS = 12_000
+
+
+def test_another_process_finishes_a_sweep_that_was_killed_and_counts_no_batch_twice(database_url):
+    """SIGKILL after the fourth batch: the run is taken over once its lease is out, from the last committed batch."""
+    sys.path.insert(0, str(SWEEPER.parent))
+    try:
+        from sweeper import crew_that_sweeps
+    finally:
+        sys.path.pop(0)
+    crew = crew_that_sweeps(database_url)
+    crew.migrate()
+    fill(crew._station.link)
+
+    killed = subprocess.run(
+        [sys.executable, str(SWEEPER), database_url, "4"], check=False, capture_output=True, text=True
+    )
+    assert killed.returncode == -9, killed.stderr
+    left = count(crew)
+    assert 0 < left < ROWS
+
+    early = crew.run("sweep-tokens", trigger="http")
+    assert early.outcome == "in_progress_elsewhere", "the dead process's lease still holds"
+    time.sleep(1.6)
+    report = crew.run("sweep-tokens", trigger="http")
+
+    assert report.outcome == "succeeded"
+    assert report.deleted == ROWS, "the report counts what the dead process had done, too"
+    assert count(crew) == 1, "the row that never expires stays"
+    (run,) = crew.runs()
+    assert (run.attempt, run.state, run.deleted) == (2, "done", ROWS)
+    batches = [entry for entry in crew.entries(run.id) if entry["kind"] == "batch"]
+    assert sum(entry["facts"]["rows"] for entry in batches) == ROWS
+    assert {entry["facts"]["fence"] for entry in batches} == {1, 2}
+    assert [entry["kind"] for entry in crew.entries(run.id)].count("taken_over") == 1
+    crew.close()
+
+
+def fill(link) -> None:
+    """Make a table of tokens revoked long ago, and one that was not."""
+    tokens = sa.Table(
+        "tokens",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("revoked_at", sa.DateTime, index=True),
+    )
+    from datetime import UTC, datetime, timedelta
+
+    start = datetime(2025, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+    with link.transaction() as connection:
+        tokens.create(connection)
+        rows = [{"id": n, "revoked_at": start + timedelta(seconds=n // 3)} for n in range(ROWS)]
+        connection.execute(sa.insert(tokens), rows)
+        connection.execute(sa.insert(tokens).values(id=ROWS, revoked_at=None))
+
+
+def count(crew) -> int:
+    with crew._station.link.engine.connect() as connection:
+        return connection.execute(sa.text("SELECT count(*) FROM tokens")).scalar_one()

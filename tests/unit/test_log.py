@@ -1,0 +1,82 @@
+"""Log lines read as people grep for them, and as machines parse them."""
+
+import json
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from nightcrew import Entry, Outcome, Report
+from nightcrew.ledger import Audience
+from nightcrew.listeners import log as room
+
+
+@pytest.fixture(autouse=True)
+def own_logger():
+    """Leave the logger as it was."""
+    logger = logging.getLogger("nightcrew")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+def ended(outcome, message, deleted=0, slot=None):
+    report = Report("cleanup-pkce", outcome, message, datetime(2026, 1, 1, tzinfo=UTC), "ticker", "cleanup-pkce.x",
+                    slot, deleted, duration_ms=12)  # fmt: skip
+    return Entry(str(outcome), "cleanup-pkce", "cleanup-pkce.x", report.json() | {"label": "OAuth Cleanup"})
+
+
+def test_a_run_is_one_line_headed_by_the_jobs_label(capsys):
+    room.configure("text")
+    room.log(ended(Outcome.SUCCEEDED, "Deleted 42 rows of oauth_pkce_states.", 42))
+    line = capsys.readouterr().err
+    assert "[OAuth Cleanup] deleted 42 rows of oauth_pkce_states (run cleanup-pkce.x, by hand, ticker, 12 ms)" in line
+    assert line.count("\n") == 1
+
+
+def test_a_failure_is_an_error_line(capsys):
+    room.configure("text")
+    room.log(ended(Outcome.FAILED, "Job cleanup-pkce failed: no such table"))
+    assert "ERROR" in capsys.readouterr().err
+
+
+def test_json_lines_carry_the_facts(capsys):
+    room.configure("json")
+    room.log(ended(Outcome.SUCCEEDED, "Deleted 42 rows.", 42, datetime(2026, 1, 1, tzinfo=UTC)))
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["job"], line["deletedCount"], line["level"]) == (
+        "succeeded",
+        "cleanup-pkce",
+        42,
+        "info",
+    )
+
+
+def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
+    facts = {
+        "label": "OAuth Cleanup", "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
+        "failures": 2, "schedule": "every 10 minutes", "next_slot": "t", "listener": "l", "path": "/x", "client": "c",
+        "caller": "#ab", "message": "Did it.", "slot": None, "trigger": "http", "durationMs": 1,
+    }  # fmt: skip
+    with caplog.at_level(logging.DEBUG, "nightcrew"):
+        logging.getLogger("nightcrew").propagate = True
+        for kind in [*room._WORDS, "something_new"]:
+            room.log(Entry(kind, "cleanup-pkce", "cleanup-pkce.x", facts))
+    assert len(caplog.records) == len(room._WORDS) + 1
+    assert all(record.getMessage().startswith("[") for record in caplog.records)
+
+
+def test_a_library_configures_no_logging_by_itself():
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("nightcrew").handlers)
+
+
+def test_a_listener_that_fails_is_reported_to_the_others_and_stops_nobody():
+    heard = []
+
+    def broken(entry):
+        raise ValueError("no disk left")
+
+    Audience([broken, heard.append]).tell(Entry("batch", "a", "a.1"))
+    assert [entry.kind for entry in heard] == ["listener_failed", "batch"]
+    assert heard[0].facts["error"] == "no disk left"

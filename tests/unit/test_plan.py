@@ -1,0 +1,318 @@
+"""What a policy means in a database: forms, what hangs on a table, what stands in the way, and what is unwise."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from nightcrew import plan
+from nightcrew.database import Absence, Form
+from nightcrew.errors import PolicyError
+from nightcrew.job import Job
+from nightcrew.plan import Step
+from nightcrew.policy import Action, Policy
+from nightcrew.schedule import cron
+
+MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+TOKENS = Policy("tokens", "ends_at", DAY)
+CHATS = Policy("chats", "at", DAY)
+
+
+@pytest.fixture
+def yard(sqlite_yard):
+    sqlite_yard.run(
+        "CREATE TABLE tokens (id INTEGER PRIMARY KEY, ends_at DATETIME NOT NULL, used_at DATETIME, kind TEXT)",
+        "CREATE INDEX tokens_end ON tokens (ends_at)",
+        "CREATE INDEX tokens_used ON tokens (used_at)",
+        "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME NOT NULL, last_id INTEGER)",
+        "CREATE INDEX chats_at ON chats (at)",
+        "CREATE TABLE drafts (id INTEGER PRIMARY KEY, chat_id INTEGER)",
+    )
+    return sqlite_yard
+
+
+def child(yard, name, parent, rule="CASCADE", index=True, column="up"):
+    yard.run(
+        f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, {column} INTEGER REFERENCES {parent} (id) ON DELETE {rule})",
+        *[f"CREATE INDEX {name}_{column} ON {name} ({column})"] * index,
+    )
+
+
+def ends(paths):
+    return [path[-1].table for path in paths]
+
+
+def warnings(yard, policy):
+    return plan.draw_up(Job("clean", cron("0 0 * * *"), policy), MOMENT, yard.rows).warnings
+
+
+# ── forms ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("policy", "form"),
+    [
+        (TOKENS, Form.RANGE),
+        (replace(TOKENS, erase=True), Form.RANGE),
+        (replace(TOKENS, column="used_at"), Form.CONTENDED),
+        (replace(TOKENS, where="kind = 'x'"), Form.CONTENDED),
+        (replace(TOKENS, hold="kind = 'selected'"), Form.CONTENDED),
+        (Policy("tokens", "used_at", action=Action.CLEAR), Form.CONTENDED),
+        (replace(TOKENS, where="id IN (SELECT 1)"), Form.LOCKED),
+        (replace(TOKENS, hold="exists(select 1)"), Form.LOCKED),
+        (replace(TOKENS, unless_exists=("drafts.chat_id",)), Form.LOCKED),
+        (Policy("tokens", "used_at", action=Action.CLEAR, where="(SELECT 1) = 1"), Form.LOCKED),
+    ],
+)
+def test_the_form_follows_from_what_may_happen_to_a_row(yard, policy, form):
+    assert yard.select(policy).form is form
+
+
+@pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "NO ACTION"])
+def test_a_row_that_others_hang_on_is_locked_first(yard, rule):
+    child(yard, "messages", "chats", rule)
+    assert yard.select(replace(CHATS, erase=True)).form is Form.LOCKED
+    assert yard.select(replace(CHATS, unless_exists=("messages.up",))).form is Form.LOCKED
+
+
+@pytest.mark.parametrize("policy", [Policy("keyless", "at", where="1 = 1"), Policy("keyless", "seen_at")])
+def test_a_form_that_finds_rows_again_needs_a_key(yard, policy):
+    yard.run("CREATE TABLE keyless (at DATETIME NOT NULL, seen_at DATETIME)")
+    with pytest.raises(PolicyError, match=r"table 'keyless' has no primary key.*add one"):
+        yard.select(policy)
+    assert yard.select(Policy("keyless", "at")).form is Form.RANGE
+
+
+def test_the_selection_carries_what_the_policy_says(yard):
+    policy = Policy("tokens", "used_at", 2 * DAY, "kind = 'x'", "kind = 'y'", action=Action.CLEAR, set={"kind": "z"})
+    selection = yard.select(policy)
+    assert selection.cut == MOMENT - 2 * DAY
+    assert (selection.where, selection.hold, selection.set) == ("kind = 'x'", "kind = 'y'", {"kind": "z"})
+    assert (selection.column, selection.action) == ("used_at", Action.CLEAR)
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        (Policy("token", "ends_at"), r"table 'token' is not in the database; did you mean 'tokens'\?"),
+        (Policy("tokens", "end_at"), r"table 'tokens' has no column 'end_at'; did you mean 'ends_at'\?"),
+        (Policy("tokens", "ENDS_AT"), r"has no column 'ENDS_AT'; did you mean 'ends_at'\?"),
+        (Policy("tokens", "used_at", action=Action.CLEAR, set={"kin": 1}), r"no column 'kin'; did you mean 'kind'\?"),
+        (Policy("tokens", "used_at", action=Action.CLEAR, set={"used_at": 1}), "set gives column 'used_at' a value"),
+        (Policy("tokens", "ends_at", action=Action.CLEAR), "'ends_at' of table 'tokens' is NOT NULL"),
+        (replace(CHATS, unless_exists=("draft.chat_id",)), r"table 'draft' is not in .*; did you mean 'drafts'\?"),
+        (replace(CHATS, unless_exists=("drafts.chat",)), r"'drafts' has no column 'chat'; did you mean 'chat_id'\?"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_right_one(yard, policy, sentence):
+    with pytest.raises(PolicyError, match=sentence):
+        yard.select(policy)
+
+
+# ── unless_exists ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_absence_follows_the_foreign_key_or_else_the_primary_key(yard):
+    child(yard, "messages", "chats")
+    selection = yard.select(replace(CHATS, unless_exists=("messages.up", "drafts.chat_id")))
+    assert selection.absences == (Absence("messages", ("up",), ("id",)), Absence("drafts", ("chat_id",), ("id",)))
+    assert (selection.cascades, selection.drains) == ((), ())
+
+
+def test_an_absence_follows_all_columns_of_its_key(yard):
+    yard.run(
+        "CREATE TABLE rooms (a INTEGER, b INTEGER, at DATETIME, PRIMARY KEY (a, b))",
+        "CREATE TABLE visits (id INTEGER PRIMARY KEY, x INTEGER, y INTEGER, FOREIGN KEY (x, y) REFERENCES rooms)",
+    )
+    policy = Policy("rooms", "at", unless_exists=("visits.y",))
+    assert yard.select(policy).absences == (Absence("visits", ("x", "y"), ("a", "b")),)
+    with pytest.raises(PolicyError, match="no foreign key to table 'rooms', whose primary key has 2 columns"):
+        yard.select(replace(policy, unless_exists=("drafts.chat_id",)))
+
+
+def test_an_absence_without_a_key_or_an_index_is_warned_of(yard):
+    soft, slow = warnings(yard, replace(CHATS, unless_exists=("drafts.chat_id",)))
+    assert soft.startswith("drafts.chat_id is no foreign key to chats")
+    assert slow.endswith("CREATE INDEX drafts_chat_id_idx ON drafts (chat_id);")
+
+
+# ── what hangs on a table ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_indexed_cascades_are_the_databases_own_all_the_way_down(yard):
+    child(yard, "messages", "chats")
+    child(yard, "parts", "messages")
+    selection = yard.select(CHATS)
+    assert (ends(selection.cascades), selection.drains) == (["messages", "parts"], ())
+    assert warnings(yard, CHATS) == ()
+
+
+def test_a_cascade_without_an_index_is_drained_and_its_index_is_spelled_out(yard):
+    child(yard, "messages", "chats", index=False)
+    child(yard, "parts", "messages")
+    selection = yard.select(CHATS)
+    assert (ends(selection.drains), ends(selection.cascades)) == (["messages"], ["parts"])
+    (warning,) = warnings(yard, CHATS)
+    assert warning == (
+        "no index begins with messages.up, so every row that leaves chats reads all of messages:"
+        " CREATE INDEX messages_up_idx ON messages (up);"
+    )
+
+
+def test_what_hangs_on_a_drained_table_is_drained_before_it_and_all_above_after(yard):
+    child(yard, "messages", "chats")
+    child(yard, "parts", "messages")
+    child(yard, "bytes", "parts", "RESTRICT")
+    child(yard, "tags", "chats")
+    selection = yard.select(replace(CHATS, erase=True))
+    assert ends(selection.drains) == ["bytes", "parts", "messages"]
+    assert ends(selection.cascades) == ["tags"]
+
+
+@pytest.mark.parametrize("rule", ["SET NULL", "SET DEFAULT"])
+def test_rows_that_only_lose_their_parent_stay(yard, rule):
+    child(yard, "messages", "chats", rule, index=False)
+    child(yard, "parts", "messages", "NO ACTION")
+    selection = yard.select(CHATS)
+    assert (selection.drains, selection.cascades) == ((), ())
+    assert "CREATE INDEX messages_up_idx" in warnings(yard, CHATS)[0]
+
+
+@pytest.mark.parametrize("rule", ["NO ACTION", "RESTRICT"])
+def test_a_key_in_the_way_is_refused_with_both_tables_and_the_ways_out(yard, rule):
+    child(yard, "messages", "chats", rule)
+    with pytest.raises(PolicyError) as error:
+        yard.select(CHATS)
+    assert str(error.value) == (
+        f"rows of table 'chats' cannot leave while rows of table 'messages' refer to them by up (ON DELETE {rule}):"
+        " say erase = true to delete those too, or unless_exists = ['messages.up'] to keep rows that have any"
+    )
+    assert ends(yard.select(replace(CHATS, erase=True)).drains) == ["messages"]
+    assert yard.select(replace(CHATS, unless_exists=("messages.up",))).drains == ()
+
+
+def test_a_key_in_the_way_further_down_is_refused_too(yard):
+    child(yard, "messages", "chats")
+    child(yard, "parts", "messages", "NO ACTION")
+    with pytest.raises(
+        PolicyError, match=r"table 'messages' .* table 'parts' .*: say erase = true to delete those too$"
+    ):
+        yard.select(CHATS)
+
+
+def test_clearing_lets_every_child_be(yard):
+    child(yard, "uses", "tokens", "RESTRICT", index=False)
+    assert warnings(yard, Policy("tokens", "used_at", action=Action.CLEAR)) == ()
+
+
+def test_a_circle_is_refused_unless_it_can_be_broken(yard):
+    child(yard, "messages", "chats")
+    child(yard, "replies", "messages")
+    yard.run(
+        "DROP TABLE chats",
+        "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME, last_id INTEGER"
+        " REFERENCES replies (id) ON DELETE CASCADE)",
+        "CREATE INDEX chats_last ON chats (last_id)",
+    )
+    with pytest.raises(PolicyError, match=r"circle \(chats → messages → replies → chats\)"):
+        yard.select(CHATS)
+    yard.run(
+        "DROP TABLE chats",
+        "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME, last_id INTEGER"
+        " REFERENCES replies (id) ON DELETE SET NULL)",
+    )
+    assert ends(yard.select(CHATS).cascades) == ["messages", "replies"]
+
+
+def tree(yard, rule):
+    yard.run(
+        "CREATE TABLE notes (id INTEGER PRIMARY KEY, at DATETIME NOT NULL,"
+        f" up INTEGER REFERENCES notes (id) ON DELETE {rule})",
+        "CREATE INDEX notes_at ON notes (at)",
+        "CREATE INDEX notes_up ON notes (up)",
+    )
+    return Policy("notes", "at", DAY)
+
+
+def test_a_table_that_refers_to_itself_goes_by_its_own_rule(yard):
+    policy = tree(yard, "CASCADE")
+    assert yard.select(policy).cascades == ()
+    assert warnings(yard, policy) == (
+        "rows of notes that refer by up to a row that leaves go with it, whatever their age",
+    )
+    child(yard, "stars", "notes", "NO ACTION")
+    for more in ({"hold": "id = 1"}, {"unless_exists": ("drafts.chat_id",)}, {}):
+        with pytest.raises(PolicyError, match=r"'notes' refers to itself by up .*unless_exists = \['notes.up'\]"):
+            yard.select(replace(policy, erase=True, **more))
+    yard.select(replace(policy, erase=True, unless_exists=("notes.up",)))
+
+
+def test_a_table_that_refers_to_itself_without_a_rule_keeps_its_leaves_first(yard):
+    policy = tree(yard, "NO ACTION")
+    with pytest.raises(PolicyError, match=r"'notes' cannot leave .*: say unless_exists = \['notes.up'\]"):
+        yard.select(replace(policy, erase=True))
+    assert yard.select(replace(policy, unless_exists=("notes.up",))).form is Form.LOCKED
+
+
+def test_a_child_that_refers_to_itself_goes_by_its_own_rule(yard):
+    child(yard, "messages", "chats")
+    yard.run("ALTER TABLE messages ADD COLUMN reply_to INTEGER REFERENCES messages (id) ON DELETE CASCADE")
+    yard.run("CREATE INDEX messages_reply ON messages (reply_to)")
+    assert ends(yard.select(CHATS).cascades) == ["messages"]
+
+
+# ── dry runs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plan_lists_what_would_happen_in_order_and_changes_nothing(yard):
+    child(yard, "messages", "chats", "NO ACTION")
+    child(yard, "parts", "messages")
+    yard.fill("chats", *[{"id": n, "at": n * DAY} for n in range(5)])
+    yard.fill("messages", *[{"id": n, "up": n % 5} for n in range(10)])
+    yard.fill("parts", *[{"id": n, "up": n % 10} for n in range(30)])
+    drawn = plan.draw_up(Job("clean", cron("0 0 * * *"), replace(CHATS, erase=True)), MOMENT, yard.rows)
+    oldest, newest = "2024-06-11T12:00:00Z", "2024-06-13T12:00:00Z"
+    assert drawn.steps == (
+        Step("messages", "delete", 6, note="before chats"),
+        Step("chats", "delete", 3, oldest, newest, "chats_at", "locked"),
+        Step("parts", "cascade", 18, note="with chats"),
+    )
+    assert (drawn.job, drawn.moment, drawn.rows, drawn.warnings) == ("clean", MOMENT, 3, ())
+    assert len(yard.ids("chats")) == 5
+    said = drawn.json()
+    assert (said["moment"], said["rows"], len(said["steps"])) == ("2024-06-15T12:00:00.000Z", 3, 3)
+    assert said["steps"][1]["form"] == "locked"
+
+
+def test_a_missing_time_index_is_warned_of_with_the_line_to_paste(yard):
+    yard.run('CREATE TABLE "order" (id INTEGER PRIMARY KEY, "At Time" DATETIME NOT NULL)')
+    yard.run("CREATE TABLE logs (id INTEGER PRIMARY KEY, at DATETIME NOT NULL)")
+    (warning,) = warnings(yard, Policy("logs", "at"))
+    assert warning.endswith("so every batch reads all of logs: CREATE INDEX logs_at_idx ON logs (at);")
+
+
+def test_a_reserved_name_is_quoted_in_the_line_to_paste(yard):
+    yard.run('CREATE TABLE "order" (id INTEGER PRIMARY KEY, at DATETIME NOT NULL)')
+    (warning,) = warnings(yard, Policy("order", "at"))
+    line = warning.partition(": ")[2]
+    assert line == 'CREATE INDEX order_at_idx ON "order" (at);'
+    yard.run(line)
+    assert warnings(yard, Policy("order", "at")) == ()
+
+
+def test_a_job_that_is_a_function_has_no_steps(yard):
+    drawn = plan.draw_up(Job("call", cron("0 0 * * *"), function=lambda run: None), MOMENT, yard.rows)
+    assert (drawn.steps, drawn.rows) == ((), 0)
+    assert "function of its own" in drawn.warnings[0]
+
+
+def test_too_many_ways_down_are_refused(yard, monkeypatch):
+    monkeypatch.setattr(plan, "_MOST_PATHS", 3)
+    for number in range(6):
+        child(yard, f"c{number}", f"c{number - 1}" if number else "chats")
+    with pytest.raises(PolicyError, match="more than 3 foreign keys lead down from 'chats'"):
+        yard.select(CHATS)

@@ -1,0 +1,94 @@
+"""A policy that contradicts itself is refused when it is written, not when it runs."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from nightcrew.errors import PolicyError
+from nightcrew.policy import Action, Policy, column_name, table_name
+
+MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def test_a_row_expires_by_the_moment_minus_its_age():
+    assert Policy("t", "c", older_than=timedelta(days=30)).cutoff(MOMENT) == datetime(2026, 10, 2, 12, tzinfo=UTC)
+    assert Policy("t", "c").cutoff(MOMENT) == MOMENT
+
+
+def test_a_naive_moment_is_refused():
+    with pytest.raises(PolicyError, match="no time zone"):
+        Policy("t", "c").cutoff(MOMENT.replace(tzinfo=None))
+
+
+def test_an_age_before_the_calendar_is_refused():
+    with pytest.raises(PolicyError, match="year 1"):
+        Policy("t", "c", older_than=timedelta(days=999_999)).cutoff(MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"table": "users; drop table users"}, "no table name"),
+        ({"table": "a.b.c"}, "no table name"),
+        ({"table": ""}, "no table name"),
+        ({"column": "created at"}, "no column name"),
+        ({"older_than": timedelta(seconds=-1)}, "negative"),
+        ({"unless_exists": ("messages",)}, "messages.chat_id"),
+        ({"where": "a = 1) OR (1 = 1"}, "not one SQL expression"),
+        ({"where": "a = 1; DELETE FROM users"}, "not one SQL expression"),
+        ({"where": "a = 'it"}, "not one SQL expression"),
+        ({"where": "a = 1 -- and more"}, "not one SQL expression"),
+        ({"where": "  "}, "not one SQL expression"),
+        ({"hold": "(a = 1"}, "not one SQL expression"),
+        ({"set": {"x": 1}}, "action 'clear'"),
+        ({"action": Action.CLEAR, "erase": True}, "action 'delete'"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_with_its_remedy(fields, words):
+    with pytest.raises(PolicyError, match=words.replace("(", r"\(")):
+        Policy(**{"table": "users", "column": "created_at", **fields})
+
+
+@pytest.mark.parametrize("predicate", ["plan = 'free'", "note = 'a ; b -- c'", "(a = 1) OR (b = 2)", "x IN ('it''s')"])
+def test_an_ordinary_predicate_is_taken(predicate):
+    assert Policy("t", "c", where=predicate).where == predicate
+
+
+@given(st.text(alphabet="()'\"`;-a /*", max_size=12))
+def test_no_predicate_can_close_the_bracket_it_is_put_in(text):
+    try:
+        Policy("t", "c", where=text)
+    except PolicyError:
+        return
+    depth = 0
+    quoted = None
+    for sign in text:
+        if quoted:
+            quoted = None if sign == quoted else quoted
+        elif sign in "'\"`":
+            quoted = sign
+        else:
+            depth += (sign == "(") - (sign == ")")
+        assert depth >= 0
+    assert (depth, quoted) == (0, None)
+
+
+def test_a_sqlalchemy_model_table_or_column_serves_as_a_name():
+    class Base(DeclarativeBase):
+        pass
+
+    class Chat(Base):
+        __tablename__ = "chats"
+        __table_args__ = {"schema": "app"}  # noqa: RUF012 - as every model writes it
+        id: Mapped[int] = mapped_column(primary_key=True)
+        created: Mapped[datetime] = mapped_column("created_at")
+
+    assert table_name(Chat) == table_name(Chat.__table__) == "app.chats"
+    assert column_name(Chat.created) == column_name(Chat.__table__.c.created_at) == "created_at"
+    with pytest.raises(PolicyError):
+        table_name(42)
+    with pytest.raises(PolicyError):
+        column_name(42)
