@@ -1,0 +1,68 @@
+"""Service: the job routes and the ticker in one process, until a signal ends it."""
+
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+from nightcrew.crew import Nightcrew
+from nightcrew.errors import DatabaseError, MissingExtra, UsageError
+from nightcrew.listeners import log
+
+try:
+    import uvicorn
+except ImportError:
+    raise MissingExtra("serve needs uvicorn, which is not installed: pip install 'nightcrew[serve]'") from None
+
+
+def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or Ctrl-C, then let runs finish their batch; return the exit code."""
+    log.configure(crew.settings.log_format)
+    with _listening(host, port) as listening:
+        _look(crew, talk)
+        shown = f"[{host}]" if ":" in host else host
+        talk(f"serving {len(crew.jobs)} jobs on http://{shown}:{listening.getsockname()[1]}; Ctrl-C stops")
+        config = uvicorn.Config(crew.asgi, lifespan="on", log_level="warning", server_header=False)
+        return _run(_Server(config, crew), listening)
+
+
+class _Server(uvicorn.Server):
+    """A server that waits for no run to reach its end: the calls it waits for hand theirs over."""
+
+    def __init__(self, config: uvicorn.Config, crew: Nightcrew) -> None:
+        super().__init__(config)
+        self._crew = crew
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._crew.hand_over()
+        super().handle_exit(sig, frame)
+
+
+def _look(crew: Nightcrew, talk: Callable[[str], None]) -> None:
+    """Find out now what no waiting would cure; a database that is away comes back."""
+    try:
+        crew.status()
+    except DatabaseError as problem:
+        if not problem.transient:
+            raise
+        talk(f"{problem}; serving all the same, and trying again")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as problem:
+        reason = str(problem.strerror or problem).partition(" (while")[0]
+        raise UsageError(f"{host}:{port} cannot be listened on ({reason}); choose another --host or --port") from None
+
+
+def _run(server: uvicorn.Server, listening: socket.socket) -> int:
+    """Run the server; it raises the signal that ended it once more at its end, when there is still tidying to do."""
+    heard: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: heard.append(number))
+    server.run(sockets=[listening])
+    if not server.started:
+        return 1
+    return 130 if signal.SIGINT in heard else 0

@@ -1,0 +1,1 @@
+"""Who starts a run: the doors into the crew."""

@@ -1,0 +1,92 @@
+"""Query: which slot a call means, and how long it may work."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from urllib.parse import parse_qsl
+
+from nightcrew import duration
+from nightcrew.errors import DurationError, UsageError
+
+LONGEST_DEADLINE = timedelta(hours=1)
+_KEYS = ("deadline", "slot")
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+ -]\d\d:?\d\d)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one call asks for; no slot means the latest that is due."""
+
+    slot: datetime | None = None
+    deadline: timedelta | None = None
+
+    @classmethod
+    def read(cls, raw: bytes, scheduled: Iterable[bytes] = ()) -> "Query":
+        """Read a raw query string, and the X-CloudScheduler-ScheduleTime headers where it names no slot.
+
+        Foreign keys are ignored, for monitors and proxies add their own; but one that looks like a misspelt key of
+        ours is refused, for the run would not do what was asked.
+
+        Raises UsageError with one sentence for the caller.
+        """
+        asked = _pairs(raw)
+        deadline = _deadline(asked["deadline"]) if "deadline" in asked else None
+        if "slot" in asked:
+            return cls(_instant(asked["slot"], "slot"), deadline)
+        times = [time.decode("latin-1") for time in scheduled]
+        if len(times) > 1:
+            raise UsageError("the header X-CloudScheduler-ScheduleTime is given twice; send it once.")
+        return cls(_instant(times[0], "X-CloudScheduler-ScheduleTime") if times else None, deadline)
+
+
+def _pairs(raw: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        raise UsageError("the query string has too many parts; only 'deadline' and 'slot' mean anything.") from None
+    asked: dict[str, str] = {}
+    for key, value in pairs:
+        if key in asked:
+            raise UsageError(f"?{key}= is given twice; give it once.")
+        if key in _KEYS:
+            asked[key] = value
+        elif near := get_close_matches(key.lower()[:40], _KEYS, n=1, cutoff=0.75):
+            raise UsageError(f"?{_shown(key)}= means nothing here; did you mean ?{near[0]}=?")
+    return asked
+
+
+def _deadline(text: str) -> timedelta:
+    try:
+        plain = text.isascii() and text.isdigit() and len(text) < 6
+        deadline = timedelta(seconds=int(text)) if plain else duration.parse(text)
+    except DurationError:
+        deadline = timedelta(0)
+    if timedelta(0) < deadline <= LONGEST_DEADLINE:
+        return deadline
+    raise UsageError(
+        f"deadline {_shown(text)!r} is no time to work for; write whole seconds such as 20, or 20s or 5m, at most 1h."
+    )
+
+
+def _instant(text: str, name: str) -> datetime:
+    """Read an instant as RFC 3339 has it; a “+” that the query string turned into a space is understood."""
+    example = "write an instant such as 2026-03-29T01:00:00Z."
+    found = _INSTANT.fullmatch(text.strip().upper())
+    if not found:
+        raise UsageError(f"{name} {_shown(text)!r} cannot be read; {example}")
+    date, time, offset = found.groups()
+    if offset is None:
+        raise UsageError(f"{name} {_shown(text)!r} has no offset from UTC; {example}")
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+')}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{name} {_shown(text)!r} is no instant of the calendar; {example}") from None
+    if moment.year < 1970:
+        raise UsageError(f"{name} {_shown(text)!r} lies before 1970, when no job was due; {example}")
+    return moment
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,111 @@
+"""A thread inside the application that looks for due slots once a second, and the hands that run them."""
+
+import os
+import sys
+from collections import deque
+from threading import Event, Thread
+
+from nightcrew.errors import NightcrewError
+from nightcrew.report import instant
+from nightcrew.trigger import Roster, Work
+
+PERIOD = 1.0  # seconds between two looks: one small statement when nothing is due
+_HANDS = 4  # runs that work side by side, for one long sweep must not hold up the other jobs
+_PATIENCE = 30.0  # seconds to wait for the batches in hand; past that the leases hand the runs over by themselves
+_SLOWEST = 30.0  # seconds between two looks while the database is away
+
+
+class Ticker:
+    """The in-process trigger: on unless the environment is `test`, with one line saying so either way."""
+
+    def __init__(self, roster: Roster, period: float = PERIOD) -> None:
+        self._roster = roster
+        self._period = period
+        self._stop = Event()
+        self._thread: Thread | None = None
+        self._waiting: deque[Work] = deque()
+        self._hands: list[Thread] = []
+        self._process = os.getpid()
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether this is a copy in the child of a fork, whose threads stayed with the parent."""
+        return self._process != os.getpid()
+
+    def start(self) -> None:
+        """Start looking, with the jobs that run on start; a second call changes nothing."""
+        if self._thread is not None:
+            return
+        if (reason := self._why_off()) is not None:
+            self._roster.tell("ticker_off", reason=reason)
+            return
+        now = self._roster.clock.now()
+        self._roster.tell("ticker_on", jobs=sum(job.enabled for job in self._roster.jobs.values()), period=self._period)
+        for job in self._roster.jobs.values():
+            if job.enabled:
+                due = instant(job.schedule.after(now))
+                self._roster.tell(
+                    "job_initialised", job=job.name, label=job.label, schedule=job.schedule.describe(), next_slot=due
+                )
+        self._thread = Thread(target=self._look, name="nightcrew-ticker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking; runs in hand finish their batch and hand over. Returns when they have, or after 30 seconds."""
+        if self._thread is None:
+            return
+        self._stop.set()
+        until = self._roster.clock.monotonic() + _PATIENCE
+        for thread in (self._thread, *self._hands):
+            thread.join(max(0.0, until - self._roster.clock.monotonic()))
+        busy = any(thread.is_alive() for thread in (self._thread, *self._hands))
+        self._roster.tell("ticker_slow_to_stop" if busy else "ticker_stopped", seconds=_PATIENCE)
+        self._thread = None
+
+    def _why_off(self) -> str | None:
+        if self._roster.settings.environment == "test":
+            return "NIGHTCREW_ENV is test"
+        if not self._roster.settings.ticker:
+            return "NIGHTCREW_TICKER is off"
+        return None if self._roster.jobs else "no job is registered"
+
+    def _look(self) -> None:
+        start, failures = True, 0
+        while not self._stop.is_set() and not sys.is_finalizing():
+            try:
+                self._hand_out(start=start)
+            except NightcrewError as error:
+                failures += 1
+                if failures == 1:  # one line an outage, not one a second
+                    self._roster.tell("tick_failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - the thread outlives whatever one look runs into
+                failures += 1
+                self._roster.tell("tick_failed", error=f"{type(error).__name__}: {error}")
+            else:
+                if failures:
+                    self._roster.tell("tick_recovered", failures=failures)
+                start, failures = False, 0
+            pause = min(self._period * 2 ** min(failures, 10), _SLOWEST)
+            self._roster.clock.wait(self._stop, pause * self._roster.clock.jitter(0.1))
+
+    def _hand_out(self, *, start: bool) -> None:
+        """Claim what is due once a hand is free: what is claimed and has to wait is kept from every other process."""
+        self._hands = [hand for hand in self._hands if hand.is_alive()]
+        if self._waiting or len(self._hands) == _HANDS:
+            return
+        self._waiting.extend(self._roster.due(trigger="ticker", start=start, stop=self._stop))
+        for _ in range(min(len(self._waiting), _HANDS - len(self._hands))):
+            hand = Thread(target=self._work, name="nightcrew-run", daemon=True)
+            self._hands.append(hand)
+            hand.start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                work = self._waiting.popleft()
+            except IndexError:
+                return
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 - a run that cannot even be settled must not take the hand along
+                self._roster.tell("run_lost", error=f"{type(error).__name__}: {error}")

@@ -1,0 +1,46 @@
+"""The job routes as a router of Starlette or FastAPI."""
+
+from nightcrew.errors import MissingExtra
+from nightcrew.trigger import Roster
+from nightcrew.triggers.http import PREFIX
+from nightcrew.web.asgi import App, Receive, Scope, Send, asgi
+
+try:
+    from starlette.routing import BaseRoute, Route, Router
+except ImportError:
+    raise MissingExtra(
+        "a router needs Starlette; run: pip install 'nightcrew[starlette]', or use the plain ASGI app."
+    ) from None
+
+try:  # FastAPI includes routers of its own kind only; that kind is a Starlette Router too
+    from fastapi import APIRouter
+except ImportError:
+    APIRouter = Router  # type: ignore[misc, assignment]
+
+
+def router(roster: Roster) -> APIRouter:
+    """Return the routes for `app.include_router(...)` in FastAPI, or `Mount("/", ...)` in Starlette.
+
+    A job that gets a path of its own after this call is reached by its `/api/internal/jobs` route until the router
+    is made again; `doors` and `asgi` have no such limit.
+    """
+    app = asgi(roster)
+    routes: list[BaseRoute] = [
+        Route(PREFIX, _Endpoint(app, PREFIX)),
+        Route(f"{PREFIX}/{{below:path}}", _Endpoint(app, f"{PREFIX}/")),
+    ]
+    for path in {job.path for job in roster.jobs.values() if job.path}:
+        routes += [Route(path, _Endpoint(app, path)), Route(f"{path}/", _Endpoint(app, path))]
+    return APIRouter(routes=routes, default=app)
+
+
+class _Endpoint:
+    """One route, whose path is known whatever prefix the router was included under."""
+
+    def __init__(self, app: App, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = self._path + scope["path_params"].get("below", "")
+        await self._app({**scope, "path": path, "root_path": ""}, receive, send)
