@@ -1,0 +1,348 @@
+"""One command per crew verb."""
+
+import getpass
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from threading import Event
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from nightcrew.console.desk import Desk
+from nightcrew.console.line import INTERRUPTED, Commands, Moment, Span, options, run
+from nightcrew.console.screen import when
+from nightcrew.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from nightcrew.report import Report
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+_JOB = click.argument("name", metavar="JOB")
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # either may have been closed by the shell
+        stream.reconfigure(errors="replace")  # a ✓ must not fail on a Latin-1 terminal
+    sys.exit(run(nightcrew, args, Desk()))
+
+
+@click.group(cls=Commands, invoke_without_command=True, context_settings=_HELP, epilog="Example: nightcrew status")
+@options(hidden=False)
+@click.version_option(package_name="nightcrew")
+@click.pass_context
+def nightcrew(ctx: click.Context) -> None:
+    """Run, watch and steer the maintenance jobs of a web application."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def command(example: str, *, of: click.Group = nightcrew) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a function a command that is given the desk, whose help ends with an example."""
+
+    def register(function: Callable[..., int | None]) -> click.Command:
+        made = options(hidden=True)(click.pass_obj(function))
+        return of.command(function.__name__.strip("_"), epilog=f"Example: {example}")(made)
+
+    return register
+
+
+# ── to begin ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command("nightcrew demo")
+@click.option("--database", metavar="URL", help="Any supported URL (default: a new database in a temporary folder).")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True)
+def demo(desk: Desk, database: str | None, host: str, port: int) -> None:
+    """Serve the workspace: a small chat application and its jobs."""
+    try:
+        from nightcrew.demo.serve import serve as serve_demo
+    except ModuleNotFoundError as problem:
+        raise MissingExtra(f"the demo needs {problem.name}; run: pip install 'nightcrew[demo]'") from None
+    desk.settings()
+    serve_demo(database=database, host=host, port=port)
+
+
+@command("nightcrew init")
+def init(desk: Desk) -> None:
+    """Write a nightcrew.toml to start from."""
+    following = [desk.line(words) for words in ("check", "plan cleanup-pkce", "serve")]
+    try:
+        with desk.path.open("x", encoding="utf-8") as file:
+            file.write(_TEMPLATE)
+    except FileExistsError:
+        raise UsageError(f"{desk.path} is there already; edit it, or name another file with --config") from None
+    except OSError as problem:
+        raise UsageError(f"{desk.path} cannot be written ({problem.strerror}); name another with --config") from None
+    desk.screen.talk(f"wrote {desk.path}; set DATABASE_URL, here or in a file .env, then run:")
+    desk.screen.show({"path": str(desk.path), "next": following}, following)
+
+
+@command("nightcrew migrate --sql > nightcrew.sql")
+@click.option("--sql", is_flag=True, help="Only print the statements.")
+def migrate(desk: Desk, *, sql: bool) -> None:
+    """Bring nightcrew's own tables to this version."""
+    with desk.crew() as crew:
+        if sql:
+            statements = crew.migration()
+            desk.screen.show({"sql": statements}, [statements])
+            return
+        applied = crew.migrate()
+    desk.screen.show({"applied": applied}, applied or ["nothing to do: the tables are of this version"])
+
+
+@nightcrew.group(cls=Commands, epilog="Example: nightcrew secret new")
+def secret() -> None:
+    """Make a secret for the job routes, or tell two apart."""
+
+
+@command("export CRON_SECRET=$(nightcrew secret new)", of=secret)
+def new(desk: Desk) -> None:
+    """Print a new secret: 64 hex digits, safe in every file and shell."""
+    import secrets
+
+    made = secrets.token_hex(32)
+    desk.screen.show({"secret": made}, [made])
+
+
+@command("nightcrew secret fingerprint", of=secret)
+def fingerprint(desk: Desk) -> None:
+    """Print the first 8 hex digits of each secret's digest."""
+    from nightcrew.triggers.secret import fingerprint as digits
+
+    settings = desk.settings()
+    known = {"CRON_SECRET": settings.secret, "CRON_SECRET_PREVIOUS": settings.previous_secret}
+    found = {name: digits(value) if value else None for name, value in known.items()}
+    desk.screen.show({"fingerprints": found}, [f"{name:<20}  {value or 'not set'}" for name, value in found.items()])
+
+
+# ── to look ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command("nightcrew check")
+def check(desk: Desk) -> int:
+    """Say in words what the configuration means; needs no database."""
+    from nightcrew.console import prose
+
+    settings, screen = desk.settings(), desk.screen
+    with desk.crew() as crew:
+        jobs, now = list(crew.jobs.values()), crew.clock.now()
+        faults, doubts = prose.faults(settings), prose.doubts(settings, jobs, now)
+        body = {"jobs": [prose.job(job, now) for job in jobs], "problems": faults, "warnings": doubts}
+        lines = [
+            *screen.table(["JOB", "WHEN", "NEXT", "WHAT"], [prose.job_line(job, now) for job in jobs]),
+            *(f"{screen.paint('✗ problem', 'red')}  {fault}" for fault in faults),
+            *(f"{screen.paint('! warning', 'yellow')}  {doubt}" for doubt in doubts),
+        ]
+    screen.show(body, lines)
+    return 1 if faults else 0
+
+
+@command("nightcrew jobs")
+def jobs(desk: Desk) -> None:
+    """List the jobs: when they are due, and what they do."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        found, now = list(crew.jobs.values()), crew.clock.now()
+    rows = [prose.job_line(job, now) for job in found]
+    desk.screen.show(
+        {"jobs": [prose.job(job, now) for job in found]}, desk.screen.table(["JOB", "WHEN", "NEXT", "WHAT"], rows)
+    )
+
+
+@command("nightcrew show cleanup-pkce")
+@_JOB
+def show(desk: Desk, name: str) -> None:
+    """Say everything the configuration says of a job."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        job, now = crew.job_named(name), crew.clock.now()
+    desk.screen.show(prose.job(job, now), prose.portrait(job, now))
+
+
+@command("nightcrew next -n 20")
+@click.option("-n", "number", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many slots.")
+def _next(desk: Desk, number: int) -> None:
+    """List the next slots of all jobs; needs no database."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        coming, now = crew.next(number), crew.clock.now()
+    desk.screen.show(
+        {"next": [{"slot": prose.iso(slot), "job": job.name} for slot, job in coming]},
+        desk.screen.table(
+            ["SLOT", "IN", "JOB"], [[prose.clock(slot), when(slot, now), job.name] for slot, job in coming]
+        ),
+    )
+
+
+@command("nightcrew status")
+def status(desk: Desk) -> None:
+    """Say whether all is well, then how every job stands."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        found, now = crew.status(), crew.clock.now()
+    screen = desk.screen
+    rows = [prose.status_line(each, now, screen) for each in found]
+    lines = screen.table(["JOB", "WHEN", "LAST", "NEXT", "REMOVED", "BY"], rows)
+    body = {"attention": prose.attention(found), "jobs": [prose.status(each) for each in found]}
+    screen.show(body, [prose.verdict(found, screen), *lines])
+
+
+@command("nightcrew runs cleanup-pkce --failed")
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--failed", is_flag=True, help="Only runs that failed or were missed.")
+@click.option("-n", "number", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many runs.")
+def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
+    """List the newest runs first, of one job or of all."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        found, now = crew.runs(name, failed=failed, limit=number), crew.clock.now()
+    screen = desk.screen
+    rows = [prose.run_line(row, now, screen) for row in found]
+    lines = screen.table(["RUN", "STARTED", "ENDED AS", "REMOVED", "TOOK", "BY", "REASON"], rows)
+    screen.show({"runs": [prose.run(row) for row in found]}, lines if rows else ["no runs yet"])
+
+
+@command("nightcrew plan cleanup-pkce")
+@_JOB
+def plan(desk: Desk, name: str) -> None:
+    """Count what a job would remove now; changes nothing."""
+    from nightcrew.console import prose
+
+    with desk.crew() as crew:
+        drawn, job = crew.plan(name), crew.job_named(name)
+    desk.screen.show(drawn.json(), [*prose.plan(drawn, job, desk.screen), f"next: {desk.line(f'run {name} --now')}"])
+
+
+# ── to act ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command("nightcrew run cleanup-pkce --deadline 50s")
+@_JOB
+@click.option("--slot", type=Moment(), help="Run for this slot (default: the latest that is due).")
+@click.option("--now", "at_once", is_flag=True, help="Run at once, for no slot.")
+@click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
+def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | None, *, at_once: bool) -> int:
+    """Run a job for its slot, unless somebody has already."""
+    with desk.crew() as crew, _stoppable(desk) as stop:
+        report = crew.run(name, trigger="cli", slot=slot, now=at_once, caller=_caller(), deadline=deadline, stop=stop)
+    desk.screen.show(report.json(), _told(desk, report))
+    return _code([report], stop)
+
+
+@command("nightcrew tick")
+def tick(desk: Desk) -> int:
+    """Run every slot that is due; for crontab, systemd, Kubernetes."""
+    with desk.crew() as crew, _stoppable(desk) as stop:
+        reports = crew.tick(trigger="cli", stop=stop)
+    lines = [line for report in reports for line in _told(desk, report)]
+    desk.screen.show({"reports": [report.json() for report in reports]}, lines or ["nothing is due"])
+    return _code(reports, stop)
+
+
+@command("nightcrew serve --host 0.0.0.0 --port 8000")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True)
+def serve(desk: Desk, host: str, port: int) -> int:
+    """Serve the job routes, and run every slot when it is due."""
+    from nightcrew import service
+
+    with desk.crew() as crew:
+        return service.serve(crew, host, port, desk.screen.talk)
+
+
+@command("nightcrew pause cleanup-pkce --reason migrating --until 2h")
+@_JOB
+@click.option("--reason", required=True, help="Why, for whoever finds the job paused.")
+@click.option("--until", type=Moment(spans=True), help="When it goes on by itself: a time, or for how long.")
+def pause(desk: Desk, name: str, reason: str, until: datetime | None) -> None:
+    """Keep every trigger from running a job."""
+    from nightcrew.console import prose
+
+    if not reason.strip():
+        raise UsageError("--reason is empty; say why, for whoever finds the job paused")
+    with desk.crew() as crew:
+        crew.pause(name, by=_caller(), reason=reason, until=until)
+    body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
+    ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
+    desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
+
+
+@command("nightcrew resume cleanup-pkce")
+@_JOB
+def resume(desk: Desk, name: str) -> None:
+    """Let triggers run a paused job again."""
+    with desk.crew() as crew:
+        crew.resume(name)
+    line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
+    desk.screen.show({"job": name, "paused": False}, [line])
+
+
+def _told(desk: Desk, report: "Report") -> list[str]:
+    note = [report.note] if report.note else []
+    return [f"{desk.screen.glyph(report.outcome)} {report.message}", *note]
+
+
+def _code(reports: "Sequence[Report]", stop: Event) -> int:
+    """Return the worst of the reports' codes; work that a signal cut short says so, for it is only half done."""
+    worst = max((report.outcome.exit_code for report in reports), default=0)
+    cut = stop.is_set() and any(report.outcome == "partial" for report in reports)
+    return worst or (INTERRUPTED if cut else 0)
+
+
+@contextmanager
+def _stoppable(desk: Desk) -> Iterator[Event]:
+    """Let the first Ctrl-C or SIGTERM finish the batch in hand, and the second one end the run where it stands."""
+    stop = Event()
+
+    def hear(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        desk.screen.talk("stopping after this batch; once more stops at once")
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _caller() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user often has no name
+        return "unknown"
+
+
+_TEMPLATE = """\
+# nightcrew.toml: what may live how long, and when it is looked after.
+# `nightcrew check` says in words what this file means, without touching the database.
+
+[nightcrew]
+database = "${DATABASE_URL}"    # any supported URL; the variable may stand in a file .env beside this one
+timezone = "UTC"                # the time zone of every schedule
+
+# Look before you run: nightcrew plan cleanup-pkce
+[jobs.cleanup-pkce]
+every  = "10 minutes"           # or: schedule = "0 3 * * *"
+table  = "oauth_pkce_states"
+column = "expires_at"           # a row expires when this time has passed; NULL never expires
+# older_than    = "30 days"     # … or only this long after it
+# where         = "user_id IS NULL"         # only rows for which this SQL is true
+# hold          = "legal_hold"              # never rows for which this SQL is true
+# unless_exists = ["orders.state_id"]     # never rows that another table still refers to
+# erase         = true          # delete along with a row whatever refers to it
+# path          = "/api/oauth/cleanup-pkce"   # answer on this HTTP path too
+# on_start      = true          # catch up when the process starts
+"""

@@ -1,0 +1,1 @@
+"""The command line as a person meets it: how it is typed, which crew it means, and what it shows."""

@@ -1,0 +1,261 @@
+"""Prose: jobs, runs and standings in words for a person, and as JSON."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from nightcrew.console.screen import Screen, span, when
+from nightcrew.crew import JobStatus
+from nightcrew.database import Form, RunRow
+from nightcrew.duration import spell
+from nightcrew.job import Job
+from nightcrew.outcome import State
+from nightcrew.plan import Plan, Step
+from nightcrew.policy import Action, Policy
+from nightcrew.report import instant
+from nightcrew.schedule import Cron
+from nightcrew.settings import SHORTEST_SECRET, Settings
+from nightcrew.triggers.secret import usable
+
+_FORMS = {
+    Form.RANGE: "a stretch of time per batch",
+    Form.CONTENDED: "rows that others hold are left for later",
+    Form.LOCKED: "rows are locked, then looked at again",
+}
+_BAD = {State.FAILED, State.MISSED}
+_YEAR = timedelta(days=366)
+_SLOTS = 1500  # about four a day for a year: more often than that, no leap of a clock matters
+
+
+def clock(moment: datetime | None) -> str:
+    """Write an instant for a person: to the minute unless it has seconds, in UTC."""
+    if moment is None:
+        return "-"
+    utc = moment.astimezone(UTC)
+    return utc.strftime("%Y-%m-%d %H:%M:%SZ" if utc.second else "%Y-%m-%d %H:%MZ")
+
+
+# ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def deed(job: Job) -> str:
+    """Say in words what a job does."""
+    if job.policy is None:
+        return f"calls {getattr(job.function, '__module__', '?')}.{getattr(job.function, '__qualname__', '?')}"
+    policy = job.policy
+    age = f"{spell(policy.older_than)} after {policy.column}" if policy.older_than else f"once {policy.column} is past"
+    return f"{_verb(policy)} {policy.table} {age}{''.join(_conditions(policy))}"
+
+
+def _verb(policy: Policy) -> str:
+    if policy.action is Action.DELETE:
+        return "deletes rows of"
+    return f"clears {', '.join([policy.column, *policy.set])} in rows of"
+
+
+def _conditions(policy: Policy) -> Iterable[str]:
+    if policy.where:
+        yield f", where {policy.where}"
+    if policy.unless_exists:
+        yield f", unless {' or '.join(policy.unless_exists)} refers to them"
+    if policy.hold:
+        yield f", never where {policy.hold}"
+    if policy.erase:
+        yield ", with everything that refers to them"
+
+
+def job(job: Job, now: datetime) -> dict[str, Any]:
+    """Return a job as JSON."""
+    return {
+        "name": job.name,
+        "label": job.label,
+        "schedule": job.schedule.expression,
+        "timezone": job.schedule.timezone,
+        "when": job.schedule.describe(),
+        "does": deed(job),
+        "routes": [route for route in (job.route, job.path) if route],
+        "onStart": job.on_start,
+        "enabled": job.enabled,
+        "owner": job.owner,
+        "runbook": job.runbook,
+        "nextSlot": instant(job.schedule.after(now)) if job.enabled else None,
+    }
+
+
+def job_line(job: Job, now: datetime) -> list[str]:
+    """Return a job as the row JOB, WHEN, NEXT, WHAT of a table."""
+    coming = when(job.schedule.after(now), now) if job.enabled else "disabled"
+    return [job.name, job.schedule.describe(), coming, deed(job)]
+
+
+def portrait(job: Job, now: datetime) -> list[str]:
+    """Return everything that is said of a job, a line each."""
+    slots, slot = [], now
+    for _ in range(3 if job.enabled else 0):
+        slot = job.schedule.after(slot)
+        slots.append(f"{clock(slot)} ({when(slot, now)})")
+    facts = {
+        "when": f"{job.schedule.describe()} [{job.schedule.expression}]",
+        "does": deed(job),
+        "next": ", ".join(slots) or "never: it is disabled",
+        "on start": "runs the latest slot if nobody has" if job.on_start else None,
+        "routes": ", ".join(route for route in (job.route, job.path) if route),
+        "owner": job.owner,
+        "runbook": job.runbook,
+    }
+    return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in facts.items() if fact)]
+
+
+# ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plan(drawn: Plan, job: Job, screen: Screen) -> list[str]:
+    """Return what a run would do: the job's own table, what leaves with it, and what is unwise about it."""
+    own = [step for step in drawn.steps if step.form]
+    along = [step for step in drawn.steps if not step.form]
+    tree = [(step.table, step) for step in own] + [
+        (f"{'└' if step is along[-1] else '├'} {step.table}", step) for step in along
+    ]
+    rows = [[name, f"{step.rows:,}", step.oldest, step.newest, step.index, _manner(step)] for name, step in tree]
+    return [
+        f"{job.name} {deed(job)}; as of {clock(drawn.moment)}",
+        *(screen.table(["TABLE", "ROWS", "OLDEST", "NEWEST", "INDEX", "HOW"], rows) if rows else ()),
+        *(line for warning in drawn.warnings for line in _warning(warning, screen)),
+    ]
+
+
+def _manner(step: Step) -> str:
+    if step.form:
+        return f"{step.how}: {_FORMS[Form(step.form)]}"
+    return f"{step.how}, {step.note}" if step.how != "cascade" else f"{step.note}, by the database's own rule"
+
+
+def _warning(sentence: str, screen: Screen) -> list[str]:
+    """Put a statement on a line of its own, so that it can be copied."""
+    words, statement, rest = sentence.partition("CREATE INDEX")
+    head = f"{screen.paint('! warning', 'yellow')}  {words.rstrip(' :')}"
+    return [head, f"  {statement}{rest}"] if statement else [head]
+
+
+# ── how they stand ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attention(found: Sequence[JobStatus]) -> list[str]:
+    """Name the jobs whose last run failed or was missed."""
+    return [each.job.name for each in found if each.last and each.last.state in _BAD]
+
+
+def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
+    """Say in one line whether all is well."""
+    if bad := attention(found):
+        needs = "1 job needs" if len(bad) == 1 else f"{len(bad)} jobs need"
+        return f"{screen.paint('✗', 'red')} {needs} attention: {', '.join(bad)}"
+    still = sum(each.paused or not each.job.enabled for each in found)
+    rest = f", {still} paused or disabled" if still else ""
+    jobs = "1 job" if len(found) - still == 1 else f"{len(found) - still} jobs"
+    return f"{screen.paint('✓', 'green')} all quiet: {jobs} on schedule{rest}"
+
+
+def status(each: JobStatus) -> dict[str, Any]:
+    """Return how a job stands as JSON."""
+    standing = each.standing
+    return {
+        "job": each.job.name,
+        "when": each.job.schedule.describe(),
+        "enabled": each.job.enabled,
+        "paused": each.paused,
+        "pausedBy": standing.paused_by if each.paused else None,
+        "pausedReason": standing.paused_reason if each.paused else None,
+        "pausedUntil": iso(standing.paused_until) if each.paused else None,
+        "failuresInARow": standing.fail_streak,
+        "lastSucceededAt": iso(standing.last_ok_at),
+        "nextSlot": iso(each.next_slot),
+        "lastRun": run(each.last) if each.last else None,
+    }
+
+
+def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
+    """Return how a job stands as the row JOB, WHEN, LAST, NEXT, REMOVED, BY of a table."""
+    last = each.last
+    ended = f"{screen.mark(str(last.state))} {when(last.finished_at or last.moment, now)}" if last else "never"
+    coming = when(each.next_slot, now) if each.next_slot else "disabled"
+    if each.paused:
+        until = each.standing.paused_until
+        coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
+    removed = str(last.deleted) if last else "-"
+    return [each.job.name, each.job.schedule.describe(), ended, coming, removed, last.trigger if last else "-"]
+
+
+def run(row: RunRow) -> dict[str, Any]:
+    """Return a run as JSON."""
+    return {
+        "runId": row.id,
+        "job": row.job,
+        "slot": iso(row.slot),
+        "state": str(row.state),
+        "trigger": row.trigger,
+        "caller": row.caller,
+        "reason": row.reason,
+        "attempt": row.attempt,
+        "startedAt": iso(row.moment),
+        "finishedAt": iso(row.finished_at),
+        "deletedCount": row.deleted,
+        "counts": dict(row.counts),
+        "error": row.error,
+    }
+
+
+def run_line(row: RunRow, now: datetime, screen: Screen) -> list[str]:
+    """Return a run as the row RUN, STARTED, ENDED AS, REMOVED, TOOK, BY, REASON of a table."""
+    took = span(row.finished_at - row.moment) if row.finished_at and row.moment else "-"
+    started = when(row.moment, now)
+    return [row.id, started, screen.mark(str(row.state)), str(row.deleted), took, row.trigger, row.reason or "-"]
+
+
+def iso(moment: datetime | None) -> str | None:
+    """Return an instant as JSON has it."""
+    return None if moment is None else instant(moment)
+
+
+# ── what a check finds ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def faults(settings: Settings) -> list[str]:
+    """Say what cannot work as it is set."""
+    secrets: Mapping[str, str | None] = {
+        "CRON_SECRET": settings.secret,
+        "CRON_SECRET_PREVIOUS": settings.previous_secret,
+    }
+    return [
+        f"{name} is shorter than {SHORTEST_SECRET} characters and opens nothing; 'nightcrew secret new' makes one"
+        for name, value in secrets.items()
+        if value is not None and not usable(value)
+    ]
+
+
+def doubts(settings: Settings, jobs: Iterable[Job], now: datetime) -> list[str]:
+    """Say what works, and may surprise."""
+    found = []
+    if settings.secret is None:
+        found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
+    elif settings.secret == settings.previous_secret:
+        found.append("CRON_SECRET_PREVIOUS is the same as CRON_SECRET; unset it")
+    return found + [leap for job in jobs if job.enabled and (leap := _leap(job, now))]
+
+
+def _leap(job: Job, now: datetime) -> str | None:
+    """Tell of the first slot of the coming year that the clocks of the job's zone skip."""
+    if not isinstance(job.schedule, Cron) or job.schedule.timezone == "UTC":
+        return None
+    zone, times = ZoneInfo(job.schedule.timezone), job.schedule.pattern.times
+    if len(times) > 4:
+        return None
+    for slot in job.schedule.between(now, now + _YEAR, _SLOTS):
+        local = slot.astimezone(zone)
+        if local.hour * 60 + local.minute not in times:
+            return (
+                f"job {job.name!r} is due in an hour that the clocks of {zone.key} skip on {local:%Y-%m-%d}"
+                f" and runs at {local:%H:%M} then; a schedule in UTC has no such day"
+            )
+    return None

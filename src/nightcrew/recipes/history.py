@@ -1,0 +1,17 @@
+"""nightcrew's own history."""
+
+from datetime import timedelta
+from typing import Any
+
+from nightcrew.job import Job
+from nightcrew.policy import Policy
+from nightcrew.schedule import cron
+
+
+def prune_run_history(**changes: Any) -> Job:
+    """Delete runs that ended more than 90 days ago, with their ledger entries, once a night.
+
+    Nothing is run twice for it: which slots were claimed is kept on the job, not in the history.
+    """
+    policy = Policy("nightcrew_runs", "finished_at", older_than=timedelta(days=90))
+    return Job("prune-run-history", cron("23 4 * * *"), policy=policy, label="Run History").but(**changes)

@@ -1,0 +1,605 @@
+"""The command line as people and schedulers use it: the real command, in its own process."""
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightcrew.cli import nightcrew
+from nightcrew.console.desk import Desk
+from nightcrew.console.line import run
+
+COMMAND = [str(Path(sys.executable).with_name("nightcrew"))]
+KEPT = {"PATH", "HOME", "PYTHONPATH"}
+EXAMPLES = "write it like '30 days', '15 minutes' or '1h30m'"
+SECRET = "0123456789abcdef0123456789abcdef"
+CONFIG = """\
+[nightcrew]
+database = "${DATABASE_URL}"
+
+[jobs.cleanup-pkce]
+every  = "10 minutes"
+path   = "/api/oauth/cleanup-pkce"
+table  = "oauth_pkce_states"
+column = "expires_at"
+
+[jobs.yearly]
+schedule   = "0 0 1 1 *"
+table      = "users"
+column     = "left_at"
+older_than = "30 days"
+"""
+APP = """\
+import time
+from pathlib import Path
+from nightcrew import Nightcrew
+from nightcrew.errors import SafetyStop
+
+class Refusing(Nightcrew):
+    def run(self, name, **_):
+        raise SafetyStop(f"job {name!r} is over its cap: raise max_rows")
+
+crew = Nightcrew()
+refusing = Refusing(jobs=[])
+number = 3
+
+@crew.job("0 0 * * *")
+def breaks(run):
+    raise ValueError("no such bucket")
+
+@crew.job("0 0 * * *")
+def stubborn(run):
+    Path("began").touch()
+    time.sleep(30)
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A folder with a database, a configuration and an application."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def nightcrew(self, *args: str, code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
+        line, env = [*COMMAND, *args], self.environ | environ
+        done = subprocess.run(line, cwd=self.folder, env=env, text=True, capture_output=True, timeout=30, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def json(self, *args: str, code: int = 0, **environ: str) -> Any:
+        return json.loads(self.nightcrew("--json", *args, code=code, **environ).stdout)
+
+    def refusal(self, *args: str, code: int = 2, **environ: str) -> str:
+        """What is said, having checked that it is one sentence on stderr and nothing else."""
+        done = self.nightcrew(*args, code=code, **environ)
+        assert done.stdout == ""
+        assert re.fullmatch(r"nightcrew: [^\n]+\n", done.stderr), done.stderr
+        return done.stderr
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        line, pipe = [*COMMAND, *args], subprocess.PIPE
+        return subprocess.Popen(line, cwd=self.folder, env=self.environ, text=True, stdout=pipe, stderr=pipe)
+
+    def write(self, text: str, name: str = "nightcrew.toml") -> None:
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def rows(self, table: str) -> int:
+        with closing(sqlite3.connect(self.folder / "shop.db")) as database:
+            return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as database, database:
+        database.execute("CREATE TABLE oauth_pkce_states (state TEXT PRIMARY KEY, expires_at TIMESTAMP)")
+        database.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, left_at TIMESTAMP)")
+        states = [("a", "2020-01-01 00:00:00"), ("b", "2020-01-02 00:00:00"), ("c", "2999-01-01 00:00:00"), ("d", None)]
+        database.executemany("INSERT INTO oauth_pkce_states VALUES (?, ?)", states)
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("COVERAGE")}
+    shop = Shop(tmp_path, {**kept, "PYTHONWARNINGS": "error", "DATABASE_URL": f"sqlite:///{tmp_path}/shop.db"})
+    shop.write(CONFIG)
+    shop.write(APP, "shop.py")
+    return shop
+
+
+# ── a first evening ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_first_evening_from_init_to_the_run_that_is_already_done(tmp_path: Path, shop: Shop) -> None:
+    (tmp_path / "nightcrew.toml").unlink()
+    assert "write one with 'nightcrew init'" in shop.refusal("status")
+
+    begun = shop.nightcrew("init")
+    assert begun.stdout.splitlines() == ["nightcrew check", "nightcrew plan cleanup-pkce", "nightcrew serve"]
+    assert begun.stderr.startswith("wrote nightcrew.toml")
+
+    checked = shop.nightcrew("check").stdout
+    assert re.search(r"cleanup-pkce +every 10 minutes +in .+ deletes rows of oauth_pkce_states once", checked)
+    assert "CRON_SECRET is not set" in checked
+
+    planned = shop.nightcrew("plan", "cleanup-pkce").stdout
+    assert "CREATE INDEX" in planned
+    assert planned.splitlines()[-1] == "next: nightcrew run cleanup-pkce --now"
+    assert shop.rows("oauth_pkce_states") == 4
+
+    assert shop.nightcrew("run", "cleanup-pkce").stdout == "✓ Deleted 2 rows of oauth_pkce_states.\n"
+    assert shop.rows("oauth_pkce_states") == 2
+    assert "ended as done by cli" in shop.nightcrew("run", "cleanup-pkce").stdout
+    assert "Nothing to do" in shop.nightcrew("run", "cleanup-pkce", "--now").stdout
+
+    status = shop.nightcrew("status").stdout.splitlines()
+    assert status[0] == "✓ all quiet: 1 job on schedule"
+    assert re.fullmatch(r"cleanup-pkce +every 10 minutes +✓ done (just now|.+ ago) +in .+ +0 +cli", status[2])
+    assert len(shop.nightcrew("runs").stdout.splitlines()) == 3
+
+
+def test_the_evening_is_the_same_on_every_database(shop: Shop, yard: Any) -> None:
+    yard.run("CREATE TABLE oauth_pkce_states (state {text} PRIMARY KEY, expires_at {time})")
+    yard.fill("oauth_pkce_states", {"state": "a", "expires_at": timedelta(days=1)}, {"state": "b", "expires_at": None})
+    shop.environ["DATABASE_URL"] = yard.link.engine.url.render_as_string(hide_password=False)
+    assert shop.json("migrate")["applied"]
+    assert shop.json("plan", "cleanup-pkce")["rows"] == 1
+    assert shop.json("run", "cleanup-pkce")["deletedCount"] == 1
+    assert shop.json("run", "cleanup-pkce")["outcome"] == "already_done"
+    assert shop.json("status")["jobs"][0]["lastRun"]["state"] == "done"
+    assert yard.ids("oauth_pkce_states", "state") == ["b"]
+
+
+def test_init_never_overwrites_and_takes_another_name(shop: Shop) -> None:
+    before = (shop.folder / "nightcrew.toml").read_text()
+    assert "nightcrew.toml is there already" in shop.refusal("init")
+    assert (shop.folder / "nightcrew.toml").read_text() == before
+    following = shop.nightcrew("--config", "other.toml", "init").stdout.splitlines()
+    assert following[0] == "nightcrew --config other.toml check"
+    assert shop.json("--config", "other.toml", "check")["jobs"][0]["name"] == "cleanup-pkce"
+    assert "name another" in shop.refusal("--config", "no/such/folder.toml", "init")
+
+
+def test_a_paused_job_says_why_and_runs_again_when_resumed(shop: Shop) -> None:
+    paused = shop.nightcrew("pause", "cleanup-pkce", "--reason", "a migration", "--until", "2h").stdout
+    assert re.fullmatch(r"○ cleanup-pkce is paused until 20.+Z: a migration\n", paused)
+    assert "a migration" in shop.nightcrew("run", "cleanup-pkce").stdout
+    assert "1 paused or disabled" in shop.nightcrew("status").stdout
+    standing = shop.json("status")["jobs"][0]
+    assert (standing["paused"], standing["pausedReason"], standing["nextSlot"]) == (True, "a migration", None)
+    shop.nightcrew("resume", "cleanup-pkce")
+    assert shop.json("run", "cleanup-pkce", "--now")["deletedCount"] == 2
+
+
+def test_tick_runs_what_is_due_and_says_so_when_nothing_is(shop: Shop) -> None:
+    assert shop.nightcrew("tick").stdout == "nothing is due\n"
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00.000000'")
+    reports = {report["job"]: report["outcome"] for report in shop.json("tick")["reports"]}
+    assert reports["cleanup-pkce"] == "succeeded"
+
+
+def test_next_merges_the_slots_of_all_jobs(shop: Shop) -> None:
+    coming = shop.json("next", "-n", "3")["next"]
+    assert [slot["job"] for slot in coming] == ["cleanup-pkce"] * 3
+    assert coming == sorted(coming, key=lambda slot: slot["slot"])
+    assert len(shop.nightcrew("next", "-n", "3").stdout.splitlines()) == 4
+
+
+def test_migrate_prints_its_statements_before_it_runs_them(shop: Shop) -> None:
+    assert "CREATE TABLE" in shop.nightcrew("migrate", "--sql").stdout
+    assert shop.json("migrate")["applied"]
+    assert shop.nightcrew("migrate").stdout == "nothing to do: the tables are of this version\n"
+
+
+# ── exit codes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_that_fails_ends_with_1_and_its_reason(shop: Shop) -> None:
+    done = shop.nightcrew("--app", "shop:crew", "run", "breaks", code=1)
+    assert done.stdout == "✗ Job breaks failed: job 'breaks' raised ValueError: no such bucket\n"
+    assert "✗ 1 job needs attention: breaks" in shop.nightcrew("--app", "shop:crew", "status").stdout
+    assert shop.json("--app", "shop:crew", "status")["attention"] == ["breaks"]
+    assert [run["state"] for run in shop.json("--app", "shop:crew", "runs", "--failed")["runs"]] == ["failed"]
+
+
+def test_a_check_that_finds_a_problem_ends_with_1(shop: Shop) -> None:
+    assert "CRON_SECRET is shorter than 16 characters" in shop.nightcrew("check", code=1, CRON_SECRET="short").stdout
+
+
+def test_a_safety_stop_ends_with_3(shop: Shop) -> None:
+    assert "over its cap: raise max_rows" in shop.refusal("--app", "shop:refusing", "run", "x", code=3)
+
+
+@pytest.mark.parametrize("command", ["status", "runs", "tick", "plan cleanup-pkce", "run cleanup-pkce", "migrate"])
+def test_a_database_that_is_away_ends_with_4_without_its_password(shop: Shop, command: str) -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/shop?connect_timeout=2"
+    said = shop.refusal(*command.split(), code=4, DATABASE_URL=url)
+    assert "cannot be reached" in said
+    assert "hunter2" not in said
+
+
+def test_a_missing_table_fails_the_run_and_refuses_the_plan(shop: Shop) -> None:
+    shop.write(CONFIG.replace('"users"', '"userz"'))
+    assert "did you mean 'users'?" in shop.refusal("plan", "yearly")
+    assert "did you mean 'users'?" in shop.nightcrew("run", "yearly", "--now", code=1).stdout
+
+
+# ── bad input: one sentence each ─────────────────────────────────────────────────────────────────────────────────────
+
+LINES = {
+    "unknown command": ("stauts", "there is no command 'stauts'; did you mean 'status'?"),
+    "unknown secret command": ("secret print", "there is no command 'print'; did you mean 'fingerprint'?"),
+    "unknown option": ("status --nope", "No such option"),
+    "no job": ("run", "Missing argument 'JOB'; see 'nightcrew run --help'"),
+    "unknown job": ("run cleanup-pckes", "no job is called 'cleanup-pckes'; did you mean 'cleanup-pkce'?"),
+    "unknown job to show": ("show cleanup", "no job is called 'cleanup'"),
+    "unknown job to plan": ("plan x", "no job is called 'x'; there is 'cleanup-pkce', 'yearly'"),
+    "unknown job of runs": ("runs x", "no job is called 'x'"),
+    "unknown job to pause": ("pause x --reason y", "no job is called 'x'"),
+    "unknown job to resume": ("resume x", "no job is called 'x'"),
+    "deadline of no number": ("run yearly --deadline soon", "Invalid value for '--deadline': duration 'soon'"),
+    "deadline without unit": ("run yearly --deadline 50", "write it like '30 days', '15 minutes'"),
+    "deadline of nothing": ("run yearly --deadline 0s", "is no time at all"),
+    "slot in no zone": ("run yearly --slot 2026-01-01T00:00", "has no time zone; write it in UTC, as in 2026-01-31T12"),
+    "slot of no time": ("run yearly --slot yesterday", "'yesterday' is no time; write it in UTC"),
+    "slot as a length of time": ("run yearly --slot 2h", "'2h' is no time; write it in UTC"),
+    "slot to come": ("run yearly --slot 2999-01-01T00:00Z", "lies in the future"),
+    "slot and now": ("run yearly --now --slot 2026-01-01T00:00Z", "not both"),
+    "pause without reason": ("pause yearly", "Missing option '--reason'"),
+    "pause with an empty reason": ("pause yearly --reason=", "--reason is empty; say why"),
+    "pause until some time": ("pause yearly --reason x --until noon", "'noon' is no time; write it in UTC"),
+    "number of nothing": ("next -n many", "'many' is not a valid integer"),
+    "number too small": ("runs -n 0", "0 is not in the range"),
+    "port of no number": ("serve --port http", "'http' is not a valid integer"),
+    "no such file": ("--config gone.toml status", "gone.toml does not exist; write one with 'nightcrew init'"),
+    "a folder": ("--config . status", "is a directory; name the file in it"),
+    "app and config": ("--app a:b --config c status", "--app and --config each name a crew; drop one of the two"),
+    "app of no form": ("--app shop status", "--app 'shop' is no MODULE:NAME; write it as in --app shop.main:crew"),
+    "app of no module": ("--app shopp:crew status", "there is no module 'shopp' here; run from the folder that"),
+    "app of no module in a package": ("--app shop.main:crew status", "there is no module 'shop.main'"),
+    "app of no name": ("--app shop:crow status", "module 'shop' has no crew called 'crow'; did you mean 'crew'?"),
+    "app of another type": ("--app shop:number status", "shop:number is of type int; name a variable"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def inside(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """The shop around this very process, where a command line can be run without starting another."""
+    monkeypatch.chdir(shop.folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("DATABASE_URL", shop.environ["DATABASE_URL"])
+    monkeypatch.setenv("CRON_SECRET", SECRET)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    return shop
+
+
+@pytest.mark.parametrize(("line", "sentence"), LINES.values(), ids=LINES)
+def test_a_line_that_makes_no_sense_is_told_so_in_one_sentence(
+    inside: Shop, capsys: pytest.CaptureFixture[str], line: str, sentence: str
+) -> None:
+    assert run(nightcrew, line.split(" "), Desk()) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"nightcrew: [^\n]+\n", said.err)
+    assert sentence in said.err
+
+
+def test_every_mistake_of_a_configuration_is_a_line_of_its_own(shop: Shop) -> None:
+    shop.write(CONFIG.replace("column", "colum").replace("30 days", "30"))
+    done = shop.nightcrew("check", code=2)
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "nightcrew: nightcrew.toml:8: job 'cleanup-pkce': unknown key 'colum'; did you mean 'column'?",
+        "nightcrew: nightcrew.toml:13: job 'yearly': unknown key 'colum'; did you mean 'column'?",
+        f"nightcrew: nightcrew.toml:14: job 'yearly': duration '30' has no unit after '30'; {EXAMPLES}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [("oracle://db/shop", "oracle"), ("shop.db", "shop.db"), ("", "DATABASE_URL is empty"), ("sqlit:///x", "sqlit")],
+)
+def test_a_url_that_means_no_database_is_told_so_in_one_sentence(shop: Shop, url: str, sentence: str) -> None:
+    assert sentence in shop.refusal("status", DATABASE_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import no_such_thing", "module 'broken' imports 'no_such_thing', which is not installed"),
+        ("1 / 0", "module 'broken' fails when it is imported (ZeroDivisionError: division by zero); -v shows where"),
+    ],
+)
+def test_an_application_that_cannot_be_imported_is_told_so(shop: Shop, text: str, sentence: str) -> None:
+    shop.write(text, "broken.py")
+    assert sentence in shop.refusal("--app", "broken:crew", "status")
+    assert "Traceback" in shop.nightcrew("-v", "--app", "broken:crew", "status", code=2).stderr
+
+
+def test_what_nobody_expected_is_one_sentence_and_a_traceback_on_demand(shop: Shop) -> None:
+    shop.write(APP + "\ncrew.status = lambda: 1 / 0\n", "shop.py")
+    assert "ZeroDivisionError: division by zero; -v shows where" in shop.refusal("--app", "shop:crew", "status", code=1)
+    shown = shop.nightcrew("--app", "shop:crew", "status", "-v", code=1).stderr
+    assert "Traceback" in shown
+    assert shown.endswith("nightcrew: ZeroDivisionError: division by zero\n")
+
+
+# ── secrets and the environment ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_new_secret_is_64_hex_digits_and_never_the_same(shop: Shop) -> None:
+    first, second = (shop.nightcrew("secret", "new").stdout for _ in range(2))
+    assert re.fullmatch(r"[0-9a-f]{64}\n", first)
+    assert first != second
+
+
+def test_a_fingerprint_is_of_the_variable_or_its_file_and_shows_no_secret(shop: Shop) -> None:
+    shop.write(SECRET + "\n", "secret")
+    done = shop.nightcrew("secret", "fingerprint", CRON_SECRET_FILE="secret", CRON_SECRET_PREVIOUS="x" * 20)
+    first, second = (sha256(secret.encode()).hexdigest()[:8] for secret in (SECRET, "x" * 20))
+    assert done.stdout == f"CRON_SECRET           {first}\nCRON_SECRET_PREVIOUS  {second}\n"
+    assert shop.json("secret", "fingerprint")["fingerprints"] == {"CRON_SECRET": None, "CRON_SECRET_PREVIOUS": None}
+
+
+def test_the_env_file_beside_the_configuration_is_read_and_overrides_nothing(shop: Shop) -> None:
+    url = shop.environ.pop("DATABASE_URL")
+    (shop.folder / "conf").mkdir()
+    shop.write(CONFIG, "conf/crew.toml")
+    shop.write(f"DATABASE_URL={url}\nCRON_SECRET=short\n", "conf/.env")
+    assert shop.json("--config", "conf/crew.toml", "run", "cleanup-pkce")["deletedCount"] == 2
+    shop.nightcrew("--config", "conf/crew.toml", "check", code=1)
+    assert shop.json("--config", "conf/crew.toml", "check", CRON_SECRET=SECRET)["problems"] == []
+
+
+def test_an_env_file_that_cannot_be_read_is_named(shop: Shop) -> None:
+    (shop.folder / ".env").write_bytes(b"A=\xff")
+    assert ".env cannot be read" in shop.refusal("status")
+
+
+# ── what goes where ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("check", "jobs"), ("jobs", "jobs"), ("show yearly", "name"), ("next", "next"), ("status", "jobs"),
+        ("runs", "runs"), ("plan cleanup-pkce", "rows"), ("run cleanup-pkce", "outcome"), ("tick", "reports"),
+        ("resume yearly", "paused"), ("pause yearly --reason x", "until"), ("migrate", "applied"),
+        ("migrate --sql", "sql"), ("secret new", "secret"), ("secret fingerprint", "fingerprints"),
+        ("--config new.toml init", "next"),
+    ],
+)  # fmt: skip
+def test_every_command_gives_one_json_object(
+    inside: Shop, capsys: pytest.CaptureFixture[str], line: str, key: str
+) -> None:
+    assert run(nightcrew, [*line.split(), "--json"], Desk()) == 0
+    said = capsys.readouterr()
+    assert key in json.loads(said.out)
+    assert said.out.count("\n") == 1
+    assert "init" in line or said.err == ""
+
+
+def test_an_error_is_json_too(shop: Shop) -> None:
+    done = shop.nightcrew("--json", "show", "x", code=2)
+    assert json.loads(done.stdout) == {"error": "no job is called 'x'; there is 'cleanup-pkce', 'yearly'"}
+    assert done.stderr == "nightcrew: no job is called 'x'; there is 'cleanup-pkce', 'yearly'\n"
+
+
+def test_quiet_says_nothing_beside_the_data_and_verbose_says_more(shop: Shop) -> None:
+    assert shop.nightcrew("-q", "--config", "a.toml", "init").stderr == ""
+    assert shop.nightcrew("run", "cleanup-pkce").stderr == ""
+    assert "[Cleanup pkce] nothing to do" in shop.nightcrew("run", "cleanup-pkce", "--now", "-v").stderr
+
+
+def test_a_reader_that_goes_away_changes_nothing(shop: Shop) -> None:
+    running = shop.begin("run", "cleanup-pkce")
+    assert running.stdout
+    assert running.stderr
+    running.stdout.close()
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert running.wait(30) == 0
+    assert shop.rows("oauth_pkce_states") == 2
+
+
+def test_a_terminal_without_unicode_gets_a_question_mark_not_an_error(shop: Shop) -> None:
+    assert "? Deleted 2 rows" in shop.nightcrew("run", "cleanup-pkce", PYTHONIOENCODING="ascii").stdout
+
+
+def on_a_terminal(shop: Shop, *args: str, **environ: str) -> str:
+    """What a person sees."""
+    theirs, ours = pty.openpty()
+    env = shop.environ | {"TERM": "xterm", "COLUMNS": "70", "LINES": "25"} | environ
+    with subprocess.Popen([*COMMAND, *args], cwd=shop.folder, env=env, stdout=ours, stderr=ours) as running:
+        os.close(ours)
+        seen = b""
+        try:
+            while part := os.read(theirs, 4096):
+                seen += part
+        except OSError:  # how Linux says that the other end has closed
+            pass
+    os.close(theirs)
+    assert running.returncode == 0, seen
+    return seen.decode()
+
+
+def test_a_person_sees_colours_and_lines_that_fit(shop: Shop) -> None:
+    seen = on_a_terminal(shop, "status")
+    assert "\x1b[32m✓\x1b[0m all quiet" in seen
+    seen = on_a_terminal(shop, "jobs")
+    assert "…" in seen
+    assert max(map(len, seen.splitlines())) <= 70
+
+
+@pytest.mark.parametrize("plain", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "--no-color"])
+def test_colours_can_be_switched_off(shop: Shop, plain: dict[str, str]) -> None:
+    assert "\x1b" not in on_a_terminal(shop, "status", *([] if plain else ["--no-color"]), **plain)
+
+
+def test_an_empty_no_color_is_as_good_as_none(shop: Shop) -> None:
+    assert "\x1b[32m" in on_a_terminal(shop, "status", NO_COLOR="")
+
+
+def test_a_pipe_gets_whole_lines_without_colours(shop: Shop) -> None:
+    text = shop.nightcrew("jobs", COLUMNS="40", TERM="xterm").stdout
+    assert "\x1b" not in text
+    assert "…" not in text
+
+
+def test_help_is_quick_because_heavy_rooms_stay_shut(shop: Shop) -> None:
+    line = [sys.executable, "-X", "importtime", "-m", "nightcrew", "--help"]
+    done = subprocess.run(line, env=shop.environ, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: nightcrew")
+    imported = set(re.findall(r"\| +([\w.]+)$", done.stderr, re.MULTILINE))
+    assert "nightcrew.cli" in imported
+    assert not {"sqlalchemy", "uvicorn", "asyncio", "nightcrew.crew", "nightcrew.config", "zoneinfo"} & imported
+
+
+def test_the_package_is_the_command_too(shop: Shop) -> None:
+    line = [sys.executable, "-m", "nightcrew", "--version"]
+    assert subprocess.run(line, env=shop.environ, capture_output=True, text=True, check=True).stdout.startswith(
+        "nightcrew,"
+    )
+
+
+def test_the_bare_command_shows_its_help_and_the_version_is_told(shop: Shop) -> None:
+    assert shop.nightcrew().stdout.startswith("Usage: nightcrew")
+    assert re.fullmatch(r"nightcrew, version \d+\.\d+\.\d+\n", shop.nightcrew("--version").stdout)
+
+
+# ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wait_until(condition: Callable[[], bool], running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def begun(shop: Shop, condition: Callable[[], bool], *args: str) -> Iterator[subprocess.Popen[str]]:
+    running = shop.begin(*args)
+    try:
+        wait_until(condition, running)
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_hands_the_run_over_and_the_next_call_goes_on(shop: Shop, number: int) -> None:
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000)"
+            "INSERT INTO users SELECT i, '2020-01-01 00:00:00' FROM n"
+        )
+    with begun(shop, lambda: shop.rows("users") < 150_000, "run", "yearly", "--now") as running:
+        running.send_signal(number)
+        data, talk = running.communicate(timeout=20)
+    assert running.returncode == 130, data
+    assert talk == "stopping after this batch; once more stops at once\n"
+    assert re.match(r"▸ Job yearly: \d+ rows so far, \d+ left", data)
+    left = shop.rows("users")
+    assert 0 < left < 150_000
+    assert shop.json("run", "yearly", "--now", "--deadline", "1s")["deletedCount"] > 150_000 - left
+
+
+def test_the_second_signal_ends_the_run_where_it_stands(shop: Shop) -> None:
+    with begun(shop, (shop.folder / "began").exists, "--app", "shop:crew", "run", "stubborn", "--now") as running:
+        running.send_signal(signal.SIGINT)
+        assert running.stderr
+        assert "stopping after this batch" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        _, talk = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert talk.strip() == "nightcrew: interrupted; what is done is kept, and the next call goes on"
+    assert shop.json("--app", "shop:crew", "runs")["runs"][0]["state"] == "partial"
+
+
+# ── serve ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def serving(shop: Shop, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    running = shop.begin("serve", "--port", "0", *args)
+    try:
+        assert running.stderr
+        lines = iter(running.stderr.readline, "")
+        base = next(found[0] for line in lines if (found := re.search(r"http://[\d.:]+", line)))
+        yield running, base
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def call(url: str, secret: str) -> tuple[int, Any]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_serve_answers_on_the_routes_until_a_signal_ends_it(shop: Shop, number: int, code: int) -> None:
+    shop.environ["CRON_SECRET"] = SECRET
+    with serving(shop) as (running, base):
+        assert call(f"{base}/api/oauth/cleanup-pkce", "wrong")[0] == 401
+        status, body = call(f"{base}/api/oauth/cleanup-pkce", SECRET)
+        assert (status, body["deletedCount"]) == (200, 2)
+        running.send_signal(number)
+        running.communicate(timeout=20)
+    assert running.returncode == code
+
+
+def test_serve_waits_for_a_database_that_is_away(shop: Shop) -> None:
+    shop.environ.update(CRON_SECRET=SECRET, DATABASE_URL="postgresql://127.0.0.1:1/shop?connect_timeout=2")
+    with serving(shop) as (_, base):
+        assert call(f"{base}/api/oauth/cleanup-pkce", SECRET)[0] == 503
+
+
+def test_serve_says_when_the_port_is_taken(shop: Shop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = shop.nightcrew("serve", "--port", str(port), code=2)
+    assert f"127.0.0.1:{port} cannot be listened on (Address already in use); choose another" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        ("serve", "uvicorn", "serve"),
+        ("demo", "starlette", "demo"),
+        ("demo", "uvicorn", "demo"),
+        ("status", "psycopg", "postgres"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(
+    shop: Shop, command: str, module: str, extra: str
+) -> None:
+    (shop.folder / module).mkdir()
+    shop.write(f"raise ModuleNotFoundError('gone', name='{module}')", f"{module}/__init__.py")
+    if module == "psycopg":
+        shop.environ["DATABASE_URL"] = "postgresql://127.0.0.1:1/shop"
+    said = shop.refusal(command, PYTHONPATH=os.pathsep.join([str(shop.folder), shop.environ.get("PYTHONPATH", "")]))
+    assert module in said.lower()
+    assert f"pip install 'nightcrew[{extra}]'" in said
