@@ -1,0 +1,1 @@
+"""The workspace: a small real AI-chat app that every recipe runs against."""

@@ -1,0 +1,116 @@
+"""The night desk: what the crew says of its jobs, in the words its page needs; the one seam to the crew."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from nightcrew.crew import JobStatus, Nightcrew
+from nightcrew.database import RunRow
+from nightcrew.errors import NightcrewError
+from nightcrew.outcome import State
+from nightcrew.policy import Action
+from nightcrew.report import Report
+
+TRIGGER = "night desk"
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A job as a person sees it: what it does, how much waits for it, what it did last, and when it comes again.
+
+    `due` is None when it could not be counted, and `trouble` then says why.
+    """
+
+    name: str
+    about: str
+    when: str
+    path: str
+    table: str
+    verb: str
+    due: int | None
+    along: Mapping[str, int]
+    trouble: str | None
+    last: RunRow | None
+    next_slot: datetime | None
+    paused: bool
+
+
+class Desk:
+    """What the pages may ask of the crew; `about` says in one sentence what each job is for."""
+
+    def __init__(self, crew: Nightcrew, about: Mapping[str, str]) -> None:
+        self._crew = crew
+        self._about = about
+        self.ticking = False
+
+    def duties(self) -> list[Duty]:
+        """Return every job, in the order they were registered."""
+        return [self._duty(status) for status in self._crew.status()]
+
+    def knows(self, name: str) -> bool:
+        """Tell whether there is such a job."""
+        return name in self._crew.jobs
+
+    def run(self, name: str) -> Report:
+        """Run a job now, outside its schedule."""
+        return self._crew.run(name, now=True, trigger="manual", caller=TRIGGER)
+
+    def due(self) -> dict[str, int]:
+        """Return how many rows wait for each job whose rows can be counted."""
+        return {duty.name: duty.due for duty in self.duties() if duty.due is not None}
+
+    def switch(self, *, on: bool) -> None:
+        """Start or stop the ticker."""
+        (self._crew.start if on else self._crew.stop)()
+        self.ticking = on
+
+    def _duty(self, status: JobStatus) -> Duty:
+        job = status.job
+        due, along, trouble = self._waiting(job.name)
+        return Duty(
+            name=job.name,
+            about=self._about.get(job.name, job.label),
+            when=job.schedule.describe(),
+            path=job.path or job.route,
+            table=job.policy.table if job.policy else "",
+            verb="cleared" if job.policy and job.policy.action is Action.CLEAR else "deleted",
+            due=due,
+            along=along,
+            trouble=trouble,
+            last=status.last,
+            next_slot=status.next_slot,
+            paused=status.paused,
+        )
+
+    def _waiting(self, name: str) -> tuple[int | None, Mapping[str, int], str | None]:
+        if self._crew.jobs[name].policy is None:
+            return None, {}, None
+        try:
+            plan = self._crew.plan(name)
+        except NightcrewError as error:
+            return None, {}, str(error)
+        return plan.rows, {step.table: step.rows for step in plan.steps if step.form is None}, None
+
+
+def caller(run: RunRow) -> str:
+    """Return who started a run, in words."""
+    return _CALLERS.get(run.trigger, run.trigger)
+
+
+def mark(run: RunRow | None) -> tuple[str, str, str]:
+    """Return how a last run is shown: its kind, its glyph and its words."""
+    if run is None:
+        return "quiet", "○", "not yet"
+    if run.state is State.DONE:
+        return ("good", "✓", "done") if run.deleted else ("quiet", "✓", "nothing to do")
+    return _MARKS[run.state]
+
+
+_CALLERS = {"manual": "by hand", "http": "by an HTTP call", "ticker": "by the ticker", "cli": "by a command"}
+_MARKS = {
+    State.RUNNING: ("busy", "▸", "running"),
+    State.PARTIAL: ("busy", "◐", "partly done"),
+    State.FAILED: ("bad", "✗", "failed"),
+    State.SKIPPED: ("quiet", "↷", "skipped"),
+    State.MISSED: ("busy", "◌", "missed"),
+}

@@ -1,0 +1,111 @@
+"""Signing up, in and out; leaving, and coming back."""
+
+from sqlalchemy import select
+from starlette.responses import Response
+
+from nightcrew.demo import accounts
+from nightcrew.demo.accounts import Refused
+from nightcrew.demo.people import PASSWORD
+from nightcrew.demo.schema import users
+from nightcrew.demo.visit import SESSION, Visit, Way
+
+
+def ask_in(visit: Visit) -> Response:
+    """Show the sign-in form, with two people of the seed to look in as."""
+    if visit.person:
+        return visit.go("/chats")
+    return _sign_in_page(visit, visit.request.query_params.get("email", ""))
+
+
+def let_in(visit: Visit) -> Response:
+    """Sign in; who is deactivated is asked whether to come back, and stays out until they say so."""
+    email = visit.form.get("email", "")
+    try:
+        person = accounts.proven(visit.workspace.data, email, visit.form.get("password", ""))
+        if person.deactivated_at:
+            return _reactivation_page(visit, email, person)
+        token = accounts.sign_in(visit.workspace.data, visit.workspace.now(), person)
+    except Refused as refusal:
+        return _sign_in_page(visit, email, str(refusal))
+    return visit.come_in(token, "/chats", f"Welcome back, {person.name}.")
+
+
+def come_back(visit: Visit) -> Response:
+    """Reactivate an account, by its password once more."""
+    email = visit.form.get("email", "")
+    try:
+        person = accounts.proven(visit.workspace.data, email, visit.form.get("password", ""))
+    except Refused as refusal:
+        return visit.page("reactivate.html", 422, email=email, leaver=None, ends=None, error=str(refusal))
+    try:
+        token = accounts.reactivate(visit.workspace.data, visit.workspace.now(), person)
+    except Refused as refusal:
+        return _sign_in_page(visit, email, str(refusal))
+    return visit.come_in(token, "/chats", "Your account is active again, with everything in it.")
+
+
+def ask_up(visit: Visit) -> Response:
+    """Show the sign-up form."""
+    return visit.page("sign_up.html", name="", email="", error=None)
+
+
+def join(visit: Visit) -> Response:
+    """Open an account and sign in."""
+    name, email, password = (visit.form.get(key, "") for key in ("name", "email", "password"))
+    moment = visit.workspace.now()
+    try:
+        person = accounts.sign_up(visit.workspace.data, moment, name, email, password)
+        token = accounts.sign_in(visit.workspace.data, moment, person)
+    except Refused as refusal:
+        return visit.page("sign_up.html", 422, name=name, email=email, error=str(refusal))
+    return visit.come_in(token, "/chats", f"Welcome, {person.name}.")
+
+
+def sign_out(visit: Visit) -> Response:
+    """End this browser's session."""
+    accounts.sign_out(visit.workspace.data, visit.request.cookies.get(SESSION, ""))
+    return visit.leave("/sign-in", "You are signed out.")
+
+
+def settings(visit: Visit) -> Response:
+    """Show the account and the way out of it."""
+    return visit.page("settings.html", categories=accounts.CATEGORIES, grace=accounts.GRACE, error=None)
+
+
+def deactivate(visit: Visit) -> Response:
+    """Deactivate the account, which ends every session."""
+    category, reason = visit.form.get("category", ""), visit.form.get("reason", "")
+    try:
+        accounts.deactivate(visit.workspace.data, visit.workspace.now(), visit.guest, category, reason)
+    except Refused as refusal:
+        facts = {"categories": accounts.CATEGORIES, "grace": accounts.GRACE, "error": str(refusal)}
+        return visit.page("settings.html", 422, **facts)
+    days = accounts.GRACE.days
+    return visit.leave("/sign-in", f"Your account is deactivated. Sign in within {days} days to bring it back.")
+
+
+def _sign_in_page(visit: Visit, email: str, error: str | None = None) -> Response:
+    active = select(users.c.name, users.c.email).where(users.c.deactivated_at.is_(None))
+    gone = select(users.c.name, users.c.email).where(users.c.deactivated_at.is_not(None))
+    with visit.workspace.data.reading() as connection:
+        here = connection.execute(active.order_by(users.c.last_active_at.desc()).limit(1)).one_or_none()
+        left = connection.execute(gone.order_by(users.c.deactivated_at.desc()).limit(1)).one_or_none()
+    status = 422 if error else 200
+    return visit.page("sign_in.html", status, email=email, error=error, here=here, left=left, password=PASSWORD)
+
+
+def _reactivation_page(visit: Visit, email: str, person: accounts.Person) -> Response:
+    ends = person.deactivated_at and person.deactivated_at + accounts.GRACE
+    return visit.page("reactivate.html", email=email, leaver=person, ends=ends, error=None)
+
+
+WAYS = (
+    Way("GET", "/sign-in", ask_in, open=True),
+    Way("POST", "/sign-in", let_in, open=True),
+    Way("POST", "/reactivate", come_back, open=True),
+    Way("GET", "/sign-up", ask_up, open=True),
+    Way("POST", "/sign-up", join, open=True),
+    Way("POST", "/sign-out", sign_out),
+    Way("GET", "/settings", settings),
+    Way("POST", "/settings/deactivate", deactivate),
+)

@@ -1,0 +1,120 @@
+"""The chats and their projects."""
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from nightcrew.demo import conversations, projects
+from nightcrew.demo.accounts import Refused
+from nightcrew.demo.visit import Visit, Way
+
+GONE = "There is no such chat. If nobody had written in it, the night job has removed it."
+
+
+def all_chats(visit: Visit) -> Response:
+    """List the person's chats."""
+    found = conversations.chats_of(visit.workspace.data, visit.guest)
+    return visit.page("chats.html", chats=found, project=None)
+
+
+def new_chat(visit: Visit) -> Response:
+    """Open an empty chat: the shell that the night job is for."""
+    project = visit.form.get("project") or None
+    key = conversations.open_chat(visit.workspace.data, visit.workspace.now(), visit.guest, project)
+    return visit.go(f"/chats/{key}")
+
+
+def one_chat(visit: Visit) -> Response:
+    """Show a chat."""
+    return _chat_page(visit)
+
+
+def say(visit: Visit) -> Response:
+    """Say something in a chat."""
+    text, moment = visit.form.get("text", ""), visit.workspace.now()
+    try:
+        if not conversations.say(visit.workspace.data, moment, visit.guest, visit.key(), text):
+            raise HTTPException(404, GONE)
+    except Refused as refusal:
+        return _chat_page(visit, str(refusal))
+    return visit.go(f"/chats/{visit.key()}#end")
+
+
+def save(visit: Visit) -> Response:
+    """Keep a chat among the saved ones, or no longer."""
+    saved = visit.form.get("saved") == "yes"
+    return _changed(visit, "Saved." if saved else "No longer saved.", is_saved=saved)
+
+
+def file_away(visit: Visit) -> Response:
+    """Put a chat into a project."""
+    return _changed(visit, "Moved.", project_id=visit.form.get("project") or None)
+
+
+def delete(visit: Visit) -> Response:
+    """Delete a chat."""
+    if not conversations.delete_chat(visit.workspace.data, visit.guest, visit.key()):
+        raise HTTPException(404, GONE)
+    return visit.go("/chats", "quiet", "The chat is deleted, with its messages.")
+
+
+def all_projects(visit: Visit) -> Response:
+    """List the person's projects."""
+    return visit.page("projects.html", projects=projects.projects_of(visit.workspace.data, visit.guest), error=None)
+
+
+def new_project(visit: Visit) -> Response:
+    """Open a project."""
+    name = visit.form.get("name", "")
+    try:
+        key = projects.open_project(visit.workspace.data, visit.workspace.now(), visit.guest, name)
+    except Refused as refusal:
+        mine = projects.projects_of(visit.workspace.data, visit.guest)
+        return visit.page("projects.html", 422, projects=mine, error=str(refusal))
+    return visit.go(f"/projects/{key}")
+
+
+def one_project(visit: Visit) -> Response:
+    """List the chats of a project."""
+    mine = projects.projects_of(visit.workspace.data, visit.guest)
+    project = next((one for one in mine if one.id == visit.key()), None)
+    if project is None:
+        raise HTTPException(404, "There is no such project.")
+    found = conversations.chats_of(visit.workspace.data, visit.guest, project.id)
+    return visit.page("chats.html", chats=found, project=project)
+
+
+def delete_project(visit: Visit) -> Response:
+    """Delete a project and keep its chats."""
+    if not projects.delete_project(visit.workspace.data, visit.guest, visit.key()):
+        raise HTTPException(404, "There is no such project.")
+    return visit.go("/projects", "quiet", "The project is deleted; its chats stay.")
+
+
+def _changed(visit: Visit, said: str, **values: object) -> Response:
+    if not conversations.change(visit.workspace.data, visit.guest, visit.key(), **values):
+        raise HTTPException(404, GONE)
+    return visit.go(f"/chats/{visit.key()}", said=said)
+
+
+def _chat_page(visit: Visit, error: str | None = None) -> Response:
+    data = visit.workspace.data
+    chat = conversations.chat(data, visit.guest, visit.key())
+    if chat is None:
+        raise HTTPException(404, GONE)
+    said, mine = conversations.messages_of(data, chat.id), projects.projects_of(data, visit.guest)
+    return visit.page("chat.html", 422 if error else 200, chat=chat, said=said, projects=mine, error=error)
+
+
+WAYS = (
+    Way("GET", "/chats", all_chats),
+    Way("POST", "/chats", new_chat),
+    Way("GET", "/chats/{id}", one_chat),
+    Way("POST", "/chats/{id}/messages", say),
+    Way("POST", "/chats/{id}/save", save),
+    Way("POST", "/chats/{id}/project", file_away),
+    Way("POST", "/chats/{id}/delete", delete),
+    Way("GET", "/projects", all_projects),
+    Way("POST", "/projects", new_project),
+    Way("GET", "/projects/{id}", one_project),
+    Way("POST", "/projects/{id}/delete", delete_project),
+)

@@ -1,0 +1,54 @@
+"""Projects: the folders people file their chats under, each seen by its owner only."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from nightcrew.demo.accounts import Person, Refused
+from nightcrew.demo.database import Data
+from nightcrew.demo.schema import chats, projects
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder of chats."""
+
+    id: str
+    name: str
+    updated_at: datetime
+    chats: int
+
+
+def projects_of(data: Data, person: Person) -> list[Project]:
+    """Return a person's projects, newest first."""
+    inside = select(func.count()).where(chats.c.project_id == projects.c.id).scalar_subquery()
+    listed = select(projects.c.id, projects.c.name, projects.c.updated_at, inside)
+    with data.reading() as connection:
+        found = connection.execute(listed.where(projects.c.user_id == person.id).order_by(projects.c.updated_at.desc()))
+        return [Project(*row) for row in found]
+
+
+def open_project(data: Data, moment: datetime, person: Person, name: str) -> str:
+    """Open a project and return its key."""
+    name = name.strip()
+    if not 1 <= len(name) <= 120:
+        raise Refused("A project has a name of at most 120 characters.")
+    row = {"id": secrets.token_hex(8), "user_id": person.id, "name": name}
+    with data.writing() as connection:
+        connection.execute(projects.insert().values(**row, created_at=moment, updated_at=moment))
+    return row["id"]
+
+
+def delete_project(data: Data, person: Person, key: str) -> bool:
+    """Delete a project; its chats stay, without one."""
+    own = (projects.c.id == key) & (projects.c.user_id == person.id)
+    with data.writing() as connection:
+        return connection.execute(projects.delete().where(own)).rowcount == 1
+
+
+def own(data: Data, person: Person, project: str | None) -> str | None:
+    """Return the project's key if it is the person's: nobody files chats in other people's folders."""
+    mine = {row.id for row in projects_of(data, person)} if project else set()
+    return project if project in mine else None

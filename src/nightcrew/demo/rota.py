@@ -1,0 +1,31 @@
+"""The rota: which recipes keep the demo clean, and in one sentence what each is for."""
+
+from nightcrew.job import Job
+from nightcrew.recipes import accounts, chats, history, oauth
+
+ROTA: tuple[tuple[Job, str], ...] = (
+    (
+        accounts.delete_stale_deactivated_accounts(),
+        "Deletes accounts that were deactivated more than 30 days ago, with everything in them.",
+    ),
+    (
+        chats.delete_stale_empty_chats(),
+        "Deletes chats that are older than 15 minutes and were never written in.",
+    ),
+    (
+        oauth.cleanup_pkce(),
+        "Deletes the states of connections that were begun and not finished within ten minutes.",
+    ),
+    (
+        oauth.cleanup_oauth_sessions(),
+        "Deletes sessions with tools once they have expired.",
+    ),
+    (
+        oauth.clear_stale_token_locks(),
+        "Frees tokens whose refresh took a lock more than a minute ago and died.",
+    ),
+    (
+        history.prune_run_history(),
+        "Deletes the records of runs that ended more than 90 days ago, in the tables of nightcrew itself.",
+    ),
+)

@@ -1,0 +1,124 @@
+"""Serve: opens the database, fills it, puts the crew on duty, and says where everything is."""
+
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+import uvicorn
+from starlette.types import ASGIApp
+
+from nightcrew.clock import SystemClock
+from nightcrew.crew import Nightcrew
+from nightcrew.demo.database import Data, prepare
+from nightcrew.demo.desk import Desk
+from nightcrew.demo.people import PASSWORD
+from nightcrew.demo.rota import ROTA
+from nightcrew.demo.seed import seed
+from nightcrew.demo.site import site
+from nightcrew.demo.workspace import Workspace
+from nightcrew.errors import UsageError
+from nightcrew.settings import Settings
+from nightcrew.triggers.secret import usable
+from nightcrew.web.asgi import doors
+
+_SHOWN = ("delete-stale-deactivated-accounts", "delete-stale-empty-chats", "cleanup-pkce")
+
+
+def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve the demo until it is interrupted; without `database`, over a new SQLite file that is removed at the end.
+
+    Raises SafetyStop for a database that holds tables of the demo's names which the demo did not make.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_orderly_end())
+        listener = stack.enter_context(_listen(host, port))
+        url = database or f"sqlite:///{stack.enter_context(_folder()) / 'tealight.db'}"
+        settings = _settings()
+        app = stack.enter_context(workspace(url, settings))
+        click.echo(_greeting(_address(host, listener), settings.secret or "", temporary=database is None))
+        sys.stdout.flush()
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            click.echo("The demo has ended.", err=True)
+
+
+@contextmanager
+def workspace(url: str, settings: Settings) -> Iterator[ASGIApp]:
+    """Open the demo over a database and give its application, with the job routes before it."""
+    clock = SystemClock()
+    data = Data(url)
+    crew = Nightcrew(database=url, settings=settings, jobs=[job for job, _ in ROTA], clock=clock)
+    try:
+        prepare(data, clock.now(), seed)
+        crew.migrate()
+        desk = Desk(crew, {job.name: about for job, about in ROTA})
+        yield doors(site(Workspace(data, desk, clock)), crew)
+    finally:
+        crew.close()
+        data.close()
+
+
+def _settings() -> Settings:
+    """Take the secret of the environment, or make one; nothing else of it: the demo is the same everywhere.
+
+    Outside of development no route opens without the secret, and that is what the demo is to show.
+    """
+    secret = Settings.read().secret
+    fit = secret if secret and usable(secret) else secrets.token_urlsafe(24)
+    return Settings(environment="production", secret=fit)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nightcrew-demo-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything else: to seed a database and then find the port taken would be rude."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise UsageError(f"{host}:{port} cannot be served ({error.strerror}): choose another with --port") from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Turn a termination into an exit that passes through every `finally`, so that the temporary folder goes."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    shown = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104 - shown, not bound
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
+
+
+def _greeting(base: str, secret: str, *, temporary: bool) -> str:
+    paths = [(job.path or job.route) for job, _ in ROTA if job.name in _SHOWN]
+    calls = "\n".join(f"  curl -H 'Authorization: Bearer {secret}' {base}{path}" for path in paths)
+    kept = "a temporary SQLite file, removed at the end" if temporary else "your database; its data is kept"
+    return (
+        f"\n  Night desk   {base}/night\n  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
+        f"  Data         {kept}\n\n  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
+    )

@@ -1,0 +1,98 @@
+"""The site: every way in, strict headers on every answer, and a page for whatever goes wrong."""
+
+from http import HTTPStatus
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nightcrew.demo.pages import accounts, chats, connections, night
+from nightcrew.demo.paper import render
+from nightcrew.demo.visit import door, visiting
+from nightcrew.demo.workspace import Workspace
+from nightcrew.errors import DatabaseError
+
+_STATIC = Path(__file__).parent / "static"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def site(workspace: Workspace) -> Starlette:
+    """Return the web application over a workspace."""
+    ways = (*night.WAYS, *accounts.WAYS, *chats.WAYS, *connections.WAYS)
+    routes = [Route(way.path, door(workspace, way), methods=[way.method]) for way in ways]
+    pages = _ErrorPages(workspace)
+    return Starlette(
+        routes=[*routes, Mount("/static", StaticFiles(directory=_STATIC))],
+        middleware=[Middleware(_Headers)],
+        exception_handlers={
+            HTTPException: pages.refused,
+            OperationalError: pages.away,
+            DatabaseError: pages.away,
+            Exception: pages.broken,
+        },
+    )
+
+
+class _ErrorPages:
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Answer what the app itself refuses: 403, 404, 405, 413, 422."""
+        assert isinstance(error, HTTPException)  # noqa: S101 - Starlette hands over what we registered for
+        title = HTTPStatus(error.status_code).phrase
+        text = error.detail if error.detail != title else "There is nothing here under this address."
+        return await run_in_threadpool(self._page, request, error.status_code, title, text)
+
+    async def away(self, _request: Request, error: Exception) -> Response:
+        """Answer while the database is out of reach: this page must not need it."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        return _bare(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer", str(cause).splitlines()[0])
+
+    async def broken(self, _request: Request, _error: Exception) -> Response:
+        """Answer a defect: the log has it, the page does not."""
+        return _bare(HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke", "It is our fault, and the log says which.")
+
+    def _page(self, request: Request, status: int, title: str, text: str) -> Response:
+        return visiting(self._workspace, request).page("error.html", status, title=title, text=text)
+
+
+def _bare(status: HTTPStatus, title: str, text: str) -> Response:
+    frame = {"person": None, "csrf": "", "path": "", "notice": None}
+    return Response(render("error.html", title=title, text=text, **frame), status, _HEADERS, "text/html")
+
+
+class _Headers:
+    """Every answer says what it may load, and pages are not kept: going back after signing out shows nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                kept = scope["path"].startswith("/static/")
+                headers["Cache-Control"] = "max-age=300" if kept else "no-store"
+            await send(message)
+
+        await self._app(scope, receive, stamped)

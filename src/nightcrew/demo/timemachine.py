@@ -1,0 +1,50 @@
+"""The time machine: moves the demo's data into the past, so that its jobs find something to do."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Table, func, literal, literal_column, update
+
+from nightcrew.demo.database import Data
+from nightcrew.demo.schema import TABLES, Utc, marker
+from nightcrew.errors import UsageError
+
+LONGEST = timedelta(days=366)
+
+
+def travel(data: Data, span: timedelta) -> int:
+    """Make every instant of the application's tables earlier by `span`, at once; return how many rows moved.
+
+    nightcrew's own tables keep their dates: what ran, ran when it ran.
+    """
+    seconds = round(span.total_seconds())
+    if not 0 < seconds <= LONGEST.total_seconds():
+        raise UsageError("the time machine goes forward by at least a second and at most a year")
+    with data.writing() as connection:
+        moved = 0
+        for table in TABLES:
+            moved += connection.execute(_earlier(table, seconds, data.engine.dialect.name)).rowcount
+        connection.execute(marker.update().values(travelled_seconds=marker.c.travelled_seconds + seconds))
+    return moved
+
+
+def _earlier(table: Table, seconds: int, dialect: str) -> Any:
+    instants = [column for column in table.c if isinstance(column.type, Utc)]
+    return update(table).values({column: _SHIFTS[dialect](column, seconds) for column in instants})
+
+
+def _postgresql(column: Column[Any], seconds: int) -> ColumnElement[Any]:
+    return column - literal(timedelta(seconds=seconds))
+
+
+def _mysql(column: Column[Any], seconds: int) -> ColumnElement[Any]:
+    return func.timestampadd(literal_column("SECOND"), -seconds, column)
+
+
+def _sqlite(column: Column[Any], seconds: int) -> ColumnElement[Any]:
+    # SQLite's own arithmetic knows milliseconds only: shift the whole seconds, keep the fraction's six digits as text.
+    whole, fraction = func.substr(column, 1, 19), func.substr(column, 20)
+    return func.datetime(whole, f"-{seconds} seconds").op("||")(fraction)
+
+
+_SHIFTS = {"postgresql": _postgresql, "mysql": _mysql, "sqlite": _sqlite}
