@@ -1,0 +1,20 @@
+"""`make bench`: ratios, measured side by side in one run; name the ones you want: `make bench ARGS="sweep"`."""
+
+import sys
+
+from tests.bench import claims, http_401, plan, sweep
+
+MEASURES = {"claims": claims.measure, "http": http_401.measure, "plan": plan.measure, "sweep": sweep.measure}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(MEASURES)
+    unknown = set(chosen) - set(MEASURES)
+    if unknown:
+        sys.exit(f"there is no measure {min(unknown)!r}: choose from {', '.join(MEASURES)}")
+    for name in chosen:
+        MEASURES[name]()
+
+
+if __name__ == "__main__":
+    main()
