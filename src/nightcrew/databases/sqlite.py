@@ -68,8 +68,8 @@ class SQLite:
     deletes_by_join = False
 
     def engine_options(self) -> Mapping[str, Any]:
-        """Wait for another writer as long as the servers' lock time-outs do."""
-        return {"connect_args": {"timeout": 5, "check_same_thread": False}}
+        """Wait long for another writer: the lock goes to whoever asks first, so that one of many may wait a while."""
+        return {"connect_args": {"timeout": 20, "check_same_thread": False}}
 
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Teach each connection the clock and the foreign keys, and leave BEGIN to us."""
