@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightcrew import plan
+from nightcrew import closure, plan
 from nightcrew.database import Absence, Form
 from nightcrew.errors import PolicyError
 from nightcrew.job import Job
@@ -311,7 +311,7 @@ def test_a_job_that_is_a_function_has_no_steps(yard):
 
 
 def test_too_many_ways_down_are_refused(yard, monkeypatch):
-    monkeypatch.setattr(plan, "_MOST_PATHS", 3)
+    monkeypatch.setattr(closure, "_MOST_PATHS", 3)
     for number in range(6):
         child(yard, f"c{number}", f"c{number - 1}" if number else "chats")
     with pytest.raises(PolicyError, match="more than 3 foreign keys lead down from 'chats'"):

@@ -1,0 +1,140 @@
+"""What hangs on a table's rows, and in what order it leaves.
+
+A table that must be emptied before its parents draws in every table on the way down to it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+
+from nightcrew.database import Absence, ForeignKey, Path, Table
+from nightcrew.errors import PolicyError
+from nightcrew.policy import Action, Policy
+
+_PLAIN_NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
+_OFTEN_RESERVED = {"user", "order", "group", "table", "key", "index", "check", "end", "references", "session"}
+_MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
+
+
+class Closure:
+    """The paths down from a table: `drains` are emptied by our statements, `cascades` by the database's own rule.
+
+    Raises PolicyError for a foreign key that stands in the way, or that leads round in a circle.
+    """
+
+    def __init__(
+        self, policy: Policy, table: Table, absences: tuple[Absence, ...], look_up: Callable[[str], Table]
+    ) -> None:
+        self._policy = policy
+        self._root = table
+        self._absent = {(absence.table, absence.columns) for absence in absences}
+        self._look_up = cache(look_up)
+        self._warnings: dict[str, None] = {}
+        deletes = policy.action is Action.DELETE
+        paths = list(self._down(table, ())) if deletes else []
+        drained = _drained(paths)
+        depth = {name: max(len(path) for path in paths if path[-1].table == name) for name in ends(paths)}
+        self.drains = tuple(
+            sorted((path for path in paths if path[-1].table in drained), key=lambda path: -depth[path[-1].table])
+        )
+        self.cascades = tuple(path for path in paths if path[-1].table not in drained)
+        if deletes:
+            self._check_own_tree()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is unwise about it, once each."""
+        return tuple(self._warnings)
+
+    def _down(self, table: Table, path: Path) -> Iterator[Path]:
+        """Follow every foreign key by which a row's removal removes others, each way once."""
+        for key in table.children:
+            if not path and (key.table, key.columns) in self._absent:
+                continue  # a row that has any of these stays
+            if not key.indexed:
+                self._warn_unindexed(key)
+            if key.on_delete in ("SET NULL", "SET DEFAULT"):
+                continue
+            self._check_rule(key, path)
+            if key.table == table.name:
+                continue  # the rule, being CASCADE, follows its own tree
+            if key.table in (self._root.name, *(step.table for step in path)):
+                round_trip = " → ".join((self._root.name, *(step.table for step in path), key.table))
+                raise PolicyError(
+                    f"foreign keys lead round in a circle ({round_trip}), which is not supported yet: break it with"
+                    " ON DELETE SET NULL"
+                )
+            yield (*path, key)
+            for count, deeper in enumerate(self._down(self._look_up(key.table), (*path, key))):
+                if count > _MOST_PATHS:
+                    raise PolicyError(f"more than {_MOST_PATHS} foreign keys lead down from {table.name!r}: too many")
+                yield deeper
+
+    def _check_rule(self, key: ForeignKey, path: Path) -> None:
+        """Refuse a key that would stop the delete, unless erasing what it holds was asked for."""
+        own = key.table == key.parent
+        if key.on_delete == "CASCADE" or (self._policy.erase and not own):
+            return
+        column = f"{key.table}.{key.columns[0]}"
+        keep = f"unless_exists = [{column!r}] to keep rows that have any" if not path else ""
+        remedies = [] if own else ["erase = true to delete those too"]
+        remedies += [keep] if keep else []
+        say = f"say {', or '.join(remedies)}" if remedies else "give the foreign key ON DELETE CASCADE or SET NULL"
+        raise PolicyError(
+            f"rows of table {key.parent!r} cannot leave while rows of table {key.table!r} refer to them by"
+            f" {', '.join(key.columns)} (ON DELETE {key.on_delete}): {say}"
+        )
+
+    def _check_own_tree(self) -> None:
+        """A table that refers to itself takes whole trees along, which nothing else then looks at."""
+        own = [key for key in self._root.children if key.table == self._root.name and key.on_delete == "CASCADE"]
+        own = [key for key in own if (key.table, key.columns) not in self._absent]
+        if not own:
+            return
+        name, column = self._root.name, own[0].columns[0]
+        if self._policy.hold is not None or self._policy.unless_exists or self.drains:
+            reason = "hold or unless_exists would keep" if not self.drains else "other tables still refer to"
+            raise PolicyError(
+                f"table {name!r} refers to itself by {column} (ON DELETE CASCADE), so that rows which {reason} could"
+                f" leave with others: say unless_exists = ['{name}.{column}'], or give that key ON DELETE SET NULL"
+            )
+        self._warn(f"rows of {name} that refer by {column} to a row that leaves go with it, whatever their age")
+
+    def _warn_unindexed(self, key: ForeignKey) -> None:
+        self._warn(
+            f"no index begins with {key.table}.{', '.join(key.columns)}, so every row that leaves {key.parent} reads"
+            f" all of {key.table}: {create_index(key.table, key.columns)}"
+        )
+
+    def _warn(self, sentence: str) -> None:
+        self._warnings[sentence] = None
+
+
+def _drained(paths: Iterable[Path]) -> set[str]:
+    """Name the tables that our own statements must empty: the blocked ones, and all above them."""
+    paths = list(paths)
+    drained = {path[-1].table for path in paths if path[-1].on_delete != "CASCADE" or not path[-1].indexed}
+    while True:
+        above = {key.table for path in paths if path[-1].table in drained for key in path}
+        if above <= drained:
+            return drained
+        drained |= above
+
+
+def ends(paths: Iterable[Path]) -> list[str]:
+    """Name the tables at the ends of paths, each once."""
+    return list(dict.fromkeys(path[-1].table for path in paths))
+
+
+def create_index(table: str, columns: Iterable[str]) -> str:
+    """Write the statement that a person may paste."""
+    columns = list(columns)
+    name = re.sub(r"\W+", "_", "_".join((table.rpartition(".")[2], *columns)))[:56]
+    quoted = ".".join(_quoted(part) for part in table.split("."))
+    return f"CREATE INDEX {_quoted(f'{name}_idx')} ON {quoted} ({', '.join(_quoted(column) for column in columns)});"
+
+
+def _quoted(name: str) -> str:
+    if _PLAIN_NAME.match(name) and name not in _OFTEN_RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
