@@ -70,6 +70,10 @@ class Budget:
         """Return that somebody asked the work to stop, or None."""
         return "asked to stop" if self.stop is not None and self.stop.is_set() else None
 
+    def rest(self, seconds: float) -> None:
+        """Sleep, unless somebody asks the work to stop."""
+        self.clock.wait(self.stop or threading.Event(), seconds)
+
     @property
     def spent(self) -> str | None:
         """Return why the work has to stop after what it is doing, or None."""

@@ -72,6 +72,9 @@ class Form(StrEnum):
     """L: lock first, then look again in a second statement; for rows that others hang on."""
 
 
+Key: TypeAlias = tuple[Any, ...]
+"""The values of one row's primary key."""
+
 Path: TypeAlias = tuple[ForeignKey, ...]
 """Foreign keys from the swept table down to a table that hangs on it, one per step."""
 
@@ -90,7 +93,8 @@ class Selection:
     """The rows of one table that may leave at one moment, and how they are to be taken.
 
     `cut` is exclusive, in UTC. `drains` are deleted by our own statements before their parents, deepest first;
-    `cascades` leave by the database's own rule and are only counted.
+    `cascades` leave by the database's own rule and are only counted. `spared` rows were found to be undeletable and
+    are passed by; `only` narrows the selection to one row.
     """
 
     table: Table
@@ -104,6 +108,8 @@ class Selection:
     set: Mapping[str, Constant] = field(default_factory=dict)
     drains: tuple[Path, ...] = ()
     cascades: tuple[Path, ...] = ()
+    spared: tuple[Key, ...] = ()
+    only: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +129,24 @@ Cursor: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at."""
+    """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at.
+
+    `kept` are rows that were to go and are still there, because a trigger keeps them.
+    """
 
     rows: int
     counts: Mapping[str, int]
+    cursor: Cursor
+    exhausted: bool
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a look at one stretch found: rows that should have gone, where the first is, where the next look starts."""
+
+    rows: int
+    first: Cursor | None
     cursor: Cursor
     exhausted: bool
 
@@ -152,6 +172,12 @@ class Database(Protocol):
 
     def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
         """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction."""
+
+    def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
+        """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
+
+    def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:
+        """Return the key of a row that a batch of one would take at the cursor, or None where it would take none."""
 
 
 # ── nightcrew's own tables ───────────────────────────────────────────────────────────────────────────────────────────

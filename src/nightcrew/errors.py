@@ -60,13 +60,15 @@ class SafetyStop(NightcrewError):
 class DatabaseError(NightcrewError):
     """The database is out of reach, or refused a statement.
 
-    `transient` says that the same call may succeed a moment later, `away` that no server answered.
+    `transient` says that the same call may succeed a moment later, `away` that no server answered, `of_row` that
+    the statement is sound and some row would not have it: a constraint, a trigger, a value.
     """
 
-    def __init__(self, message: str, *, transient: bool = False, away: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False, away: bool = False, of_row: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
         self.away = away
+        self.of_row = of_row
 
 
 class SchemaError(DatabaseError):

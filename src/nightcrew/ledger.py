@@ -44,6 +44,6 @@ class Ledger:
         self._books = books
         self.tell = audience.tell
 
-    def write(self, entry: Entry, connection: Connection) -> None:
-        """Append an entry of a run, inside the transaction of the work it tells of."""
+    def write(self, entry: Entry, connection: Connection | None = None) -> None:
+        """Append an entry of a run, inside the transaction of the work it tells of if it tells of any."""
         self._books.append(connection, str(entry.run), entry.kind, entry.facts)

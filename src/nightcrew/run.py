@@ -14,7 +14,8 @@ from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
 from nightcrew.policy import Action
 from nightcrew.report import Report, one_line
-from nightcrew.sweep import Broom, Swept, sweep
+from nightcrew.sweep import Swept, sweep
+from nightcrew.walk import Broom
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +89,20 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
         uncounted = replace(selection, cascades=(), drains=())
         remaining = broom.database.survey(uncounted).rows
         return _partial(claim, swept.counts, swept.stopped, remaining)
-    table = selection.table.name
-    left = broom.database.survey(replace(selection, cascades=(), drains=())).rows if swept.rows == 0 else 0
-    if left:
-        message = f"No row of {table} could go: {_rows(left)} expired, but others hold them or a trigger keeps them."
-        return Done(State.DONE, Outcome.NOTHING_TO_DO, message, remaining=left)
-    if swept.rows == 0:
+    table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
+    if swept.rows == 0 and left == 0:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
     verb = "Deleted" if selection.action is Action.DELETE else "Cleared"
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
     with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
-    message = f"{verb} {_rows(swept.rows)} of {table}{with_them}."
-    return Done(State.DONE, Outcome.SUCCEEDED, message, swept.rows, swept.counts)
+    done = f"{verb} {_rows(swept.rows)} of {table}{with_them}" if swept.rows else f"No row of {table} could go"
+    held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
+    if bad:
+        named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
+        trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)
+        return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace)
+    outcome = Outcome.SUCCEEDED if swept.rows else Outcome.NOTHING_TO_DO
+    return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, left)
 
 
 def _called(claim: Claim, account: Call) -> Done:
@@ -188,5 +191,5 @@ def _removed(claim: Claim, counts: Mapping[str, int]) -> int:
     return next(known, 0)
 
 
-def _rows(number: int) -> str:
-    return "1 row" if number == 1 else f"{number} rows"
+def _rows(number: int, which: str = "") -> str:
+    return f"1 {which}row" if number == 1 else f"{number} {which}rows"

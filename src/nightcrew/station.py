@@ -16,7 +16,7 @@ from nightcrew.databases.rows import Rows
 from nightcrew.errors import ConfigurationError
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Ledger
-from nightcrew.sweep import Broom
+from nightcrew.walk import Broom
 
 
 class Station:

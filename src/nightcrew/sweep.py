@@ -1,41 +1,31 @@
-"""Plan → Batches, each in its own short transaction."""
+"""Plan → Batches, until nothing is left that could go."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from threading import Event
+from dataclasses import dataclass
 
 from nightcrew.claim import Claim
-from nightcrew.clock import Budget, Clock
-from nightcrew.database import Books, Cursor, Database, Form, Selection, Taken
-from nightcrew.errors import DatabaseError
-from nightcrew.ledger import Entry, Ledger
+from nightcrew.clock import Budget
+from nightcrew.database import Cursor, Selection
+from nightcrew.walk import Broom, Undeletable, Walk
 
-# Rows of a run's first batch and of its largest, and the seconds a batch aims at. A window is one index range of rows
-# that nobody waits for; rows that others contend for, or that take children with them, are locked one by one, and a
-# writer who waits for them should not yet call it slow.
-SIZES = {Form.RANGE: (10_000, 100_000, 0.1), Form.CONTENDED: (1_000, 5_000, 0.05), Form.LOCKED: (500, 2_000, 0.05)}
-_RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
+# Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
+# for: who waits for a row stands in the way of everybody that comes after.
+_PAUSES = (0.1, 0.2, 0.3, 0.4, 0.5)
+_STRETCH = 50_000  # rows of one look at what was left
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What the batches took in all, and why they stopped before the end, if they did."""
+    """What the batches took in all, and why they stopped before the end, if they did.
+
+    `left` are rows that should have gone and could not yet, `undeletable` those that the database will not let go.
+    """
 
     rows: int
     counts: Mapping[str, int]
     stopped: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Broom:
-    """What a sweep works with."""
-
-    database: Database
-    books: Books
-    ledger: Ledger
-    clock: Clock
-    lease: float
+    left: int = 0
+    undeletable: tuple[Undeletable, ...] = ()
 
 
 def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> Swept:
@@ -44,75 +34,30 @@ def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> S
     Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend; the batches
     before it stay done and accounted for.
     """
-    cursor, total = claim.cursor, Counter(claim.counts)
-    limit, retries = SIZES[selection.form][0], 0
+    walk = Walk(claim, selection, broom, budget)
+    stopped, left = walk.on(), 0
+    for pause in (*_PAUSES, None):
+        if stopped is not None:
+            break
+        left, first = _left(walk.selection, broom, budget)
+        if left <= walk.kept or pause is None or budget.spent is not None:
+            break
+        budget.rest(pause)
+        stopped = walk.again(first)
+    if walk.held and stopped is None:
+        budget.rest(_PAUSES[-1])
+        walk.once_more()
+    rows = walk.total[selection.table.name]
+    return Swept(rows, dict(walk.total), stopped, left + len(walk.held), tuple(walk.undeletable))
+
+
+def _left(selection: Selection, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
+    """Count what a walk left behind, stretch by stretch, and find the first of it; a spent budget ends the count."""
+    rows: int = 0
+    first: Cursor = {}
+    cursor: Cursor = {}
     while True:
-        started = broom.clock.monotonic()
-        try:
-            taken, total = _transaction(claim, selection, broom, cursor, total, limit, again=retries > 0)
-        except DatabaseError as error:
-            retries += 1
-            if not error.transient or retries > _RETRIES:
-                raise
-            broom.clock.wait(Event(), 0.05 * 2**retries * broom.clock.jitter(0.5))
-            limit = max(limit // 4, 1)
-            if selection.form is Form.RANGE and selection.table.primary_key and not error.away:
-                selection = replace(selection, form=Form.CONTENDED)  # somebody holds a row: go past it
-            continue
-        seconds = broom.clock.monotonic() - started
-        limit, retries = steered(selection.form, limit, seconds), 0
-        cursor = taken.cursor
-        if taken.rows:
-            facts = {"rows": taken.rows, "ms": round(1000 * seconds, 1)}
-            broom.ledger.tell(Entry("batch", claim.job.name, claim.run, facts))
-        stopped = None if taken.exhausted else budget.spent
-        if taken.exhausted or stopped is not None:
-            return Swept(total[selection.table.name], dict(total), stopped)
-
-
-def steered(form: Form, limit: int, seconds: float) -> int:
-    """Return how many rows the next batch takes, when one of `limit` rows took so many seconds.
-
-    Only time can steer it: what a row costs differs a thousandfold between databases, indexes and disks.
-    """
-    _, most, target = SIZES[form]
-    aimed = limit * min(2.0, max(0.5, target / max(seconds, 0.001)))
-    return round(min(most, max(50, aimed)))
-
-
-def _look_back(claim: Claim, broom: Broom, cursor: Cursor, total: Counter[str]) -> tuple[Cursor, Counter[str]]:
-    """Ask the ledger how far the run is: a commit may have arrived although its answer was lost."""
-    written_cursor, written = broom.books.progress(claim.run)
-    return (cursor, total) if written == total or not written else (written_cursor, Counter(written))
-
-
-def _transaction(
-    claim: Claim,
-    selection: Selection,
-    broom: Broom,
-    cursor: Cursor,
-    total: Counter[str],
-    limit: int,
-    *,
-    again: bool,
-) -> tuple[Taken, Counter[str]]:
-    """Fence, rows and account in one transaction: they commit together or not at all."""
-    started = broom.clock.monotonic()
-    with broom.database.transaction() as connection:
-        broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
-        if again:  # now that the fence has waited for whatever the last try left under way
-            cursor, total = _look_back(claim, broom, cursor, total)
-        taken = broom.database.take(connection, selection, cursor, limit)
-        so_far = total + Counter(taken.counts)
-        if taken.rows:
-            facts = {
-                "rows": taken.rows,
-                "counts": dict(taken.counts),
-                "total": dict(so_far),
-                "cursor": dict(taken.cursor),
-                "fence": claim.fence,
-            }
-            broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
-        if broom.clock.monotonic() - started > broom.lease / 3:
-            broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
-    return taken, so_far
+        found = broom.database.left(selection, cursor, _STRETCH)
+        rows, first, cursor = rows + found.rows, first or found.first or {}, found.cursor
+        if found.exhausted or budget.spent is not None:
+            return rows, first

@@ -700,3 +700,39 @@ def test_errors_of_a_predicate_are_the_databases_own(chats):
     with pytest.raises(DatabaseError) as error:
         chats.sweep(replace(POLICIES[Form.RANGE], where="no_such = 1"))
     assert isinstance(error.value.__cause__, DBAPIError)
+
+
+# ── rows that stay although they should go ───────────────────────────────────────────────────────────────────────
+
+
+@forms
+def test_what_a_sweep_left_is_found_in_stretches_and_with_the_first_of_it(chats, form):
+    selection, cursor, found = chats.select(POLICIES[form]), {}, []
+    while not found or not found[-1].exhausted:
+        found.append(chats.rows.left(selection, cursor, 4))
+        cursor = found[-1].cursor
+    assert sum(left.rows for left in found) == 11
+    assert len(found) > 2
+    assert chats.sweep(replace(selection, only=(23,))) == {"chats": 1}
+    first = chats.rows.left(selection, {}, 100).first
+    with chats.rows.transaction() as connection:
+        assert chats.rows.take(connection, selection, first, 100).rows == 10
+    assert chats.rows.left(selection, {}, 100).rows == 0
+
+
+@pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
+def test_a_spared_row_is_passed_by_and_the_nearest_is_the_next_one(chats, form):
+    selection = chats.select(POLICIES[form])
+    assert chats.rows.nearest(selection, {}) == (23,)
+    spared = replace(selection, spared=((23,), (21,)))
+    assert chats.rows.nearest(spared, {}) == (22,)
+    assert chats.sweep(spared, limit=4) == {"chats": 9}
+    assert chats.ids("chats") == [*range(13), 21, 23]
+    assert chats.rows.nearest(spared, {}) is None
+
+
+def test_a_key_of_two_columns_can_be_spared(yard):
+    yard.run("CREATE TABLE chats (room {text}, id {number}, seen_at {time}, PRIMARY KEY (room, id))", INDEXES[1])
+    yard.fill("chats", *[{"room": room, "id": n, "seen_at": age} for room in "ab" for n, age in enumerate(HOURS)])
+    selection = replace(yard.select(POLICIES[Form.CONTENDED]), spared=(("a", 23), ("b", 22)))
+    assert yard.sweep(selection) == {"chats": 20}

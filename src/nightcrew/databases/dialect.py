@@ -79,7 +79,7 @@ class Dialect(Protocol):
         """Return what SQLAlchemy needs to open connections as nightcrew wants them."""
 
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
-        """Hook into new connections."""
+        """Hook into new connections; one to a server that batches are unsafe on raises SafetyStop."""
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
         """Set up a fresh transaction: UTC, and a bound on waiting for locks."""
@@ -89,6 +89,9 @@ class Dialect(Protocol):
 
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether the same transaction may succeed a moment later (deadlock, lock wait, busy)."""
+
+    def of_row(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether some row would not have a statement that is sound: a constraint, a trigger, a value."""
 
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 

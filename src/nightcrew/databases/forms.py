@@ -23,12 +23,16 @@ from nightcrew.errors import DatabaseError
 
 @dataclass(frozen=True, slots=True)
 class Haul:
-    """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on."""
+    """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on.
+
+    `kept` rows were locked and judged, and a trigger would not let them go.
+    """
 
     removed: int
     through: bool
     last: str | None = None
     hanging: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
 
 
 def empty(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -51,7 +55,7 @@ def _contended(connection: sa.Connection, target: Target, window: Window, limit:
     if not rows:
         return Haul(0, through=True)
     removed = _run(connection, target.removal_of([row[:-1] for row in rows]))
-    return Haul(removed, len(rows) < limit, rows[-1][-1])
+    return Haul(removed, len(rows) < limit, rows[-1][-1], kept=len(rows) - removed)
 
 
 def _in_one_statement(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -68,7 +72,7 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
         sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
     )
     seen, removed, last = connection.execute(answer).one()
-    return Haul(removed, seen < limit, last)
+    return Haul(removed, seen < limit, last, kept=seen - removed)
 
 
 def _locked(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -91,8 +95,9 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             f"table {target.selection.table.name!r} kept {len(keys) - removed} rows whose dependent rows were deleted"
             " in the same transaction, which is rolled back: look for a trigger that prevents the delete",
             transient=True,  # or a row that unless_exists names came in meanwhile, without a foreign key to hold it off
+            of_row=True,
         )
-    return Haul(removed, through, last, hanging)
+    return Haul(removed, through, last, hanging, len(keys) - removed)
 
 
 def count_hanging(
@@ -117,6 +122,11 @@ def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Se
     if target.walked:
         lock = lock.order_by(target.reading.column)
     return lock.with_for_update(skip_locked=True)
+
+
+def next_one(target: Target, window: Window) -> sa.Select[Any]:
+    """Select the key of the row that a batch of one takes."""
+    return _lock(target, window, 1, *(target.table.c[name] for name in target.selection.table.primary_key))
 
 
 def _mark(target: Target) -> Clause:

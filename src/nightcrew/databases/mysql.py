@@ -16,14 +16,20 @@ from nightcrew.databases.dialect import Address, Index, Relation, Removal
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
+from nightcrew.errors import SafetyStop
 
-# record changed since last read, lock wait timeout, deadlock, query interrupted, server shutdown
-_TRANSIENT = {1020, 1205, 1213, 1317, 1053}
+# record changed since last read, lock wait timeout, deadlock, query interrupted or too long, server shutdown
+_TRANSIENT = {1020, 1205, 1213, 1317, 1969, 3024, 1053}
+
+# foreign keys, SIGNAL in a trigger, CHECK (MySQL, MariaDB), NOT NULL, duplicates, values that do not fit
+_OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 1292, 1365, 1366, 1406, 1411, 1690}
 
 # With ANSI_QUOTES a double-quoted name in a predicate is a name, as it is elsewhere, and a misspelt one an error.
 _SESSION = (
-    "SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 2, SESSION sql_safe_updates = 0,"
+    "SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 1, SESSION sql_safe_updates = 0,"
     " SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')"
+    # MariaDB makes a table of a long list of keys, joins it with all of ours, and so waits for rows that are not in it.
+    " /*M!100318 , SESSION in_predicate_conversion_threshold = 0 */"
 )
 
 # UTC_TIMESTAMP is the statement's start: a wait for a lock makes a lease shorter and a slot less due, not the reverse.
@@ -82,6 +88,9 @@ SELECT table_name AS name, constraint_name AS `constraint`, column_name AS child
  ORDER BY table_name, constraint_name, ordinal_position
 """
 
+_LOGS_STATEMENTS = "SELECT @@log_bin = 1 AND @@sql_log_bin = 1 AND @@binlog_format = 'STATEMENT'"
+_LONGEST_OF_BATCH = 10  # seconds a statement may take; MySQL itself bounds none but a SELECT
+
 # The documented first values: what is before them is the zero date, which means "never" where NULL is forbidden.
 _FLOORS = {"datetime": "1000-01-01 00:00:00", "timestamp": "1970-01-01 00:00:01", "date": "1000-01-01"}
 _WHOLE = ("int", "bigint", "integer", "mediumint")
@@ -108,11 +117,16 @@ class MySQL:
         self._referrers: dict[str, tuple[float, list[str]]] = {}
 
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
-        """Keep the process's clock for what may be remembered a moment; for all else the server has one of its own."""
+        """Keep the process's clock for what may be remembered a moment, and refuse a server that logs statements."""
         self._monotonic = clock.monotonic
+        sa.event.listen(engine, "connect", _refuse_log_of_statements)
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
-        """Need nothing: the session was set up when it was opened."""
+        """Bound a batch's statements where the server can; all else was set up when the session was opened."""
+        longest = _LONGEST_OF_BATCH if repeatable else 0
+        if getattr(connection.dialect, "is_mariadb", False) and connection.info.get("longest", 0) != longest:
+            connection.exec_driver_sql(f"SET SESSION max_statement_time = {longest}")
+            connection.info["longest"] = longest
 
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant as a DATETIME(6) in UTC."""
@@ -120,7 +134,11 @@ class MySQL:
 
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by the server's error number."""
-        return error.orig is not None and next(iter(error.orig.args), None) in _TRANSIENT
+        return _number(error) in _TRANSIENT
+
+    def of_row(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by the server's error number."""
+        return _number(error) in _OF_ROW
 
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
@@ -219,6 +237,22 @@ class MySQL:
         rows = connection.execute(Explain("EXPLAIN", statement)).mappings()
         name = table.name.rpartition(".")[2]
         return next((row["key"] for row in rows if row["table"] == name and row["key"]), None)
+
+
+def _refuse_log_of_statements(connection: Any, _record: object) -> None:
+    """A replica that repeats a statement with a LIMIT or a skipped lock may remove other rows than we did."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOGS_STATEMENTS)
+        ((logs_statements,),) = cursor.fetchall()
+    if logs_statements:
+        raise SafetyStop(
+            "this database writes its binary log in STATEMENT format, by which a replica might lose other rows than a"
+            " sweep removes: set binlog_format to ROW"
+        )
+
+
+def _number(error: sa.exc.DBAPIError) -> object:
+    return None if error.orig is None else next(iter(error.orig.args), None)
 
 
 def _the(relation: Relation) -> dict[str, str]:

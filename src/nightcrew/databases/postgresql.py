@@ -17,6 +17,9 @@ from nightcrew.errors import PolicyError
 # deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up
 _TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03"}
 
+# data exception, constraint, triggered action, WITH CHECK OPTION, raised by a function
+_OF_ROW = ("22", "23", "09", "44", "P0")
+
 # BEGIN and its settings are one message, sent for each transaction: a pooler may hand the session to others in between.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"
@@ -24,7 +27,8 @@ _BEGIN = (
     " SET LOCAL row_security = off; SET LOCAL lock_timeout = '2s';"
     " SET LOCAL idle_in_transaction_session_timeout = '30s'"
 )
-_NO_WAIT = "; SET LOCAL synchronous_commit = off"
+# What a batch has to wait for is left for later; and its commit waits for no disk, for it can be done again.
+_BATCH = "; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '300ms'"
 
 # The rows are locked in one order and past those somebody holds, so that two ticks can neither deadlock nor queue.
 _CLAIM = """
@@ -140,7 +144,7 @@ class PostgreSQL:
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
         """Set the time zone and bound every wait, for this transaction only."""
-        connection.exec_driver_sql(_BEGIN + _NO_WAIT if repeatable else _BEGIN)
+        connection.exec_driver_sql(_BEGIN + _BATCH if repeatable else _BEGIN)
 
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant with its offset."""
@@ -149,6 +153,10 @@ class PostgreSQL:
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by SQLSTATE."""
         return getattr(error.orig, "sqlstate", None) in _TRANSIENT
+
+    def of_row(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by SQLSTATE's class."""
+        return str(getattr(error.orig, "sqlstate", None)).startswith(_OF_ROW)
 
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 

@@ -11,10 +11,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from nightcrew.database import Connection, Cursor, Form, Selection, Survey, Table, Taken
+from nightcrew.database import Connection, Cursor, Form, Key, Left, Selection, Survey, Table, Taken
 from nightcrew.databases import catalog
 from nightcrew.databases.connect import Link
-from nightcrew.databases.forms import count_hanging, empty
+from nightcrew.databases.forms import count_hanging, empty, next_one
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, following, within
 from nightcrew.errors import PolicyError, did_you_mean
@@ -75,9 +75,7 @@ class Rows:
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = self._target(connection, selection)
-        # One less than so many batches, for a batch that is not full ends the window without another look.
-        size = limit if selection.form is Form.RANGE else limit * _LOOK - 1
-        window = following(connection, target, cursor, size)
+        window = following(connection, target, cursor, _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True)
         haul = empty(connection, target, window, limit)
@@ -90,7 +88,31 @@ class Rows:
             going_on = beyond(connection, target, haul.last)
         else:
             going_on = within(window, target, haul.last)
-        return Taken(haul.removed, dict(counts), going_on or cursor, exhausted=going_on is None)
+        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, haul.kept)
+
+    def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
+        """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
+        with self._link.transaction(writes=False) as connection:
+            target = self._target(connection, selection)
+            window = following(connection, target, cursor, limit)
+            if window is None:
+                return Left(0, None, {}, exhausted=True)
+            reading = target.reading
+            look = sa.select(sa.func.count(), reading.mark(sa.func.min(reading.column))).select_from(target.table)
+            rows, first = connection.execute(look.where(*window.bounds(target), *target.expired)).one()
+            going_on = after(connection, target, window)
+        found = ({"from": first} if target.walked else {}) if rows else None
+        return Left(rows, found, going_on or cursor, exhausted=going_on is None)
+
+    def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:
+        """Return the key of a row that a batch of one would take at the cursor, or None where it would take none."""
+        with self._link.transaction(writes=False) as connection:
+            target = self._target(connection, selection)
+            window = following(connection, target, cursor, _size(selection, 1))
+            if window is None:
+                return None
+            row = connection.execute(next_one(target, window)).one_or_none()
+        return None if row is None else tuple(row)
 
     def _target(self, connection: sa.Connection, selection: Selection) -> Target:
         """Aim once a run, for it samples the column; a run is known by its cut."""
@@ -107,3 +129,9 @@ class Rows:
                 self._targets.clear()
             self._targets[key] = target
         return target
+
+
+def _size(selection: Selection, limit: int) -> int:
+    """Return how many rows a window holds for a batch of `limit`."""
+    # One less than so many batches, for a batch that is not full ends the window without another look.
+    return limit if selection.form is Form.RANGE else limit * _LOOK - 1

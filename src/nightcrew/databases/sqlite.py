@@ -96,6 +96,10 @@ class SQLite:
         """Judge by the result code: busy or locked."""
         return getattr(error.orig, "sqlite_errorcode", None) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, 517, 261}
 
+    def of_row(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by the primary result code: a constraint, or RAISE in a trigger."""
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CONSTRAINT
+
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:

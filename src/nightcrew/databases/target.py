@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Address, Dialect, Removal
+from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, raw
 from nightcrew.errors import PolicyError
 from nightcrew.policy import Action
@@ -104,13 +105,22 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     column = selection.table.columns[selection.column]
     reading = dialect.reading(connection, table, column, selection.cut)
     address = dialect.address(connection, table, selection.table)
-    own: list[Clause] = [reading.expired]
+    own: list[Clause] = [reading.expired, *_singled_out(table, selection)]
     foreign: list[Clause] = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
     for predicate, suffix in ((selection.where, ""), (selection.hold, " IS NOT TRUE")):
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (foreign if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
     return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign))
+
+
+def _singled_out(table: sa.TableClause, selection: Selection) -> list[Clause]:
+    """Keep to the one row that is meant, or off those that were found to be undeletable."""
+    key = by_key([table.c[name] for name in selection.table.primary_key])
+    if key is None:
+        return []
+    only = [key.among([selection.only])] if selection.only is not None else []
+    return only + ([~key.among(selection.spared)] if selection.spared else [])
 
 
 def _spelled(predicate: str, suffix: str) -> Clause:

@@ -31,7 +31,7 @@ class Window:
 
 def following(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
     """Return the window of at most `size` rows at the cursor, or None when nothing has expired from there on."""
-    if not target.walked:
+    if not target.walked or target.selection.only is not None:
         return Window(None)
     low = cursor.get("from")
     if low is not None and "to" in cursor:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightcrew.database import Form
-from nightcrew.sweep import SIZES, steered
+from nightcrew.walk import SIZES, steered
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,206 @@
+"""Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from nightcrew.claim import Claim
+from nightcrew.clock import Budget, Clock
+from nightcrew.database import Books, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.errors import DatabaseError
+from nightcrew.ledger import Entry, Ledger
+
+# Rows of a run's first batch and of its largest, and the seconds a batch aims at. A window is one index range of rows
+# that nobody waits for; rows that others contend for, or that take children with them, are locked one by one, and a
+# writer who waits for them should not yet call it slow.
+SIZES = {Form.RANGE: (10_000, 100_000, 0.1), Form.CONTENDED: (1_000, 5_000, 0.05), Form.LOCKED: (500, 2_000, 0.05)}
+_RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
+_NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
+MOST_PASSED_BY = 100  # rows a run finds one by one; when there are more, it is no row's fault
+
+
+@dataclass(frozen=True, slots=True)
+class Broom:
+    """What a sweep works with."""
+
+    database: Database
+    books: Books
+    ledger: Ledger
+    clock: Clock
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Undeletable:
+    """A row that would not go, by its key, and what the database said."""
+
+    key: str
+    reason: str
+
+
+class Walk:
+    """One run's way through a selection; `total` is what was taken in all.
+
+    Of what stayed on the latest way, `kept` were kept by a trigger, and `held` hung together with rows that somebody
+    else held; `undeletable` rows are passed by for good.
+    """
+
+    def __init__(self, claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> None:
+        self.selection = selection
+        self.total = Counter(claim.counts)
+        self.kept = 0
+        self.undeletable: list[Undeletable] = []
+        self.held: list[Key] = []
+        self._claim = claim
+        self._broom = broom
+        self._budget = budget
+        self._cursor = claim.cursor
+        self._limit = SIZES[selection.form][0]
+        self._retries = 0
+        self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
+
+    def on(self) -> str | None:
+        """Take batch after batch to the end of the selection; return what stopped it before that, or None.
+
+        Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend and no single
+        row is to blame for; the batches before it stay done and accounted for.
+        """
+        while True:
+            started = self._broom.clock.monotonic()
+            try:
+                taken = self._batch(self.selection, self._size)
+            except DatabaseError as error:
+                self._cope(error)
+                continue
+            seconds = self._broom.clock.monotonic() - started
+            if not self._suspects:
+                self._limit = steered(self.selection.form, self._limit, seconds)
+            self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
+            self._cursor = taken.cursor
+            self.kept += taken.kept
+            if taken.rows:
+                facts = {"rows": taken.rows, "ms": round(1000 * seconds, 1)}
+                self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
+            if taken.exhausted:
+                return None
+            if (reason := self._budget.spent) is not None:
+                return reason
+
+    def again(self, first: Cursor) -> str | None:
+        """Go once more, from the first row that was left, for those that somebody held when we came by."""
+        self.kept, self._cursor = 0, first
+        self.selection = self._by_key()
+        return self.on()
+
+    def once_more(self) -> None:
+        """Try each row that hung together with a held one once more, alone."""
+        held, self.held = self.held, []
+        for key in held:
+            self._alone(key)
+
+    @property
+    def _size(self) -> int:
+        return max(1, min(self._limit, self._suspects // _NARROWING)) if self._suspects else self._limit
+
+    def _cope(self, error: DatabaseError) -> None:
+        """Make the next try a better one, or raise the error."""
+        self._retries += 1
+        by_row = _by_row(error) and self.selection.table.primary_key
+        if not by_row and not (error.transient and self._retries <= _RETRIES):
+            raise error
+        if error.transient:
+            self._budget.rest(0.05 * 2 ** min(self._retries, _RETRIES) * self._broom.clock.jitter(0.5))
+        if by_row:
+            self._narrow_down()
+        else:
+            self._limit = max(self._limit // 4, 1)
+
+    def _by_key(self) -> Selection:
+        by_range = self.selection.form is Form.RANGE and self.selection.table.primary_key
+        return replace(self.selection, form=Form.CONTENDED) if by_range else self.selection
+
+    def _narrow_down(self) -> None:
+        """Cut a batch that failed for one of its rows smaller, until that row stands alone and can be passed by."""
+        self.selection = self._by_key()
+        if (size := self._size) > 1:
+            self._suspects = size
+            return
+        key = self._broom.database.nearest(self.selection, self._cursor)
+        if key is not None and not self._alone(key):
+            self.selection = replace(self.selection, spared=(*self.selection.spared, key))
+            self._suspects, self._limit = 0, min(self._limit, _NARROWING)  # bad rows often come together
+
+    def _alone(self, key: Key) -> bool:
+        """Take one row in a batch of its own; False if it would not go."""
+        spared = tuple(other for other in self.selection.spared if other != key)
+        try:
+            self._batch(replace(self.selection, spared=spared, only=key), 1)
+        except DatabaseError as error:
+            if not _by_row(error):
+                raise
+            self._pass_by(key, error)
+            return False
+        return True
+
+    def _pass_by(self, key: Key, error: DatabaseError) -> None:
+        if error.of_row:
+            self._name(key, error)
+        else:
+            self.held.append(key)
+        if len(self.undeletable) + len(self.held) > MOST_PASSED_BY:
+            raise error
+
+    def _name(self, key: Key, error: DatabaseError) -> None:
+        table = self.selection.table
+        words = ", ".join(f"{name} {value!r}" for name, value in zip(table.primary_key, key, strict=True))
+        row = Undeletable(words, str(error))
+        facts = {"table": table.name, "key": row.key, "reason": row.reason}
+        entry = Entry("undeletable", self._claim.job.name, self._claim.run, facts)
+        self._broom.ledger.write(entry)
+        self._broom.ledger.tell(entry)
+        self.undeletable.append(row)
+
+    def _batch(self, selection: Selection, limit: int) -> Taken:
+        """Fence, rows and account in one transaction: they commit together or not at all."""
+        claim, broom = self._claim, self._broom
+        started = broom.clock.monotonic()
+        with broom.database.transaction() as connection:
+            broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
+            cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
+            taken = broom.database.take(connection, selection, cursor, limit)
+            so_far = total + Counter(taken.counts)
+            if taken.rows:
+                facts = {
+                    "rows": taken.rows,
+                    "counts": dict(taken.counts),
+                    "total": dict(so_far),
+                    "cursor": dict(taken.cursor),
+                    "fence": claim.fence,
+                }
+                broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
+            if broom.clock.monotonic() - started > broom.lease / 3:
+                broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
+        self.total = so_far
+        return taken
+
+    def _look_back(self) -> tuple[Cursor, Counter[str]]:
+        """Ask the ledger how far the run is: a commit may have arrived although its answer was lost.
+
+        It is asked once the fence has waited for whatever the last try left under way.
+        """
+        cursor, written = self._broom.books.progress(self._claim.run)
+        return (self._cursor, self.total) if written == self.total or not written else (cursor, Counter(written))
+
+
+def _by_row(error: DatabaseError) -> bool:
+    """Tell whether some rows are to blame: the database would not have them, or somebody holds them."""
+    return (error.of_row or error.transient) and not error.away
+
+
+def steered(form: Form, limit: int, seconds: float) -> int:
+    """Return how many rows the next batch takes, when one of `limit` rows took so many seconds.
+
+    Only time can steer it: what a row costs differs a thousandfold between databases, indexes and disks.
+    """
+    _, most, target = SIZES[form]
+    aimed = limit * min(2.0, max(0.5, target / max(seconds, 0.001)))
+    return round(min(most, max(50, aimed)))
