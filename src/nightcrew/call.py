@@ -55,10 +55,10 @@ def call(claim: Claim, budget: Budget) -> Call:
         result = function(account) if inspect.signature(function).parameters else function()
         if inspect.isawaitable(result):
             result = asyncio.run(_finish(result))
-    except SafetyStop:
+    except (SafetyStop, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        # The last two are no Exception, but a job that exits or is cancelled has failed all the same.
+    except BaseException as error:
+        # A job that exits, is cancelled or runs into a time-out of gevent has failed as by any other exception.
         raise JobFailed(f"job {claim.job.name!r} raised {type(error).__name__}: {error}") from error
     if isinstance(result, int) and not isinstance(result, bool):
         account.counted = result

@@ -1,6 +1,7 @@
 """Slot → Claim (lease, fence, moment), or nothing if it is taken."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock, Thread
@@ -77,11 +78,21 @@ class Claims:
 
         With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
         """
+        claims: list[Claim] = []
+        try:
+            for claim in self._due(jobs, self._bidder(trigger, None), start=start):
+                self._hold(claim)
+                claims.append(claim)
+        except BaseException:  # what nobody will carry out must not be renewed for ever
+            for claim in claims:
+                self._give_back(claim)
+            raise
+        return claims
+
+    def _due(self, jobs: Iterable[Job], bidder: Bidder, *, start: bool) -> Iterator[Claim]:
         enabled = {job.name: job for job in jobs if job.enabled}
         now, standings = self._books.standings(enabled)
-        bidder = self._bidder(trigger, None)
         bids: list[Bid] = []
-        claims: list[Claim] = []
         for name, standing in standings.items():
             job = enabled[name]
             if standing.paused_at is not None:
@@ -89,14 +100,14 @@ class Claims:
                     self.end_pause(job, standing, standing.paused_until or now)
             elif standing.run is not None:
                 reopened = self._left_open(job, standing, now, bidder)
-                claims.extend([reopened] if isinstance(reopened, Claim) else [])
+                if isinstance(reopened, Claim):
+                    yield reopened
             elif (bid := bid_for(job, standing, now, start=start)) is not None:
                 bids.append(bid)
         if bids:
             slots = {bid.job: bid.slot for bid in bids}
             won = self._books.claim(bids, bidder)
-            claims.extend(self._hold(Claim(enabled[one.job], one, slots[one.job], bidder)) for one in won)
-        return claims
+            yield from [Claim(enabled[one.job], one, slots[one.job], bidder) for one in won]
 
     def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:
         """Claim the job's latest slot, or the one that `slot` falls into, whoever asks; lost races are asked again.
@@ -145,6 +156,8 @@ class Claims:
                 self.end_pause(job, standing, standing.paused_until or now)
                 continue
             answer = self._answer(job, standing, now, bidder, wanted)
+            if isinstance(answer, Claim):
+                self._hold(answer)
             if answer is not None:
                 return answer
             self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))
@@ -169,7 +182,7 @@ class Claims:
                 return self._taken_over(job, standing, bidder)  # “already done” would be a lie: it failed
             return bid
         won = self._books.claim([bid], bidder, _early(job, now).total_seconds())
-        return self._hold(Claim(job, won[0], bid.slot, bidder)) if won else None
+        return Claim(job, won[0], bid.slot, bidder) if won else None
 
     def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
         """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
@@ -200,18 +213,31 @@ class Claims:
             return None
         row = self._books.run(won.run)
         cursor, counts = self._books.progress(won.run)
-        return self._hold(Claim(job, won, row.slot if row else None, bidder, cursor, counts, resumed=True))
+        return Claim(job, won, row.slot if row else None, bidder, cursor, counts, resumed=True)
 
     def _bidder(self, trigger: str, caller: str | None) -> Bidder:
         return Bidder(self._owner, trigger, caller and caller[:100], self.lease)
 
-    def _hold(self, claim: Claim) -> Claim:
-        with self._lock:
-            self._held.add((claim.job.name, claim.fence))
-            if self._beating is None:
-                self._beating = Thread(target=self._beat, name="nightcrew-heartbeat", daemon=True)
-                self._beating.start()
-        return claim
+    def _hold(self, claim: Claim) -> None:
+        """Renew a claim's lease from now on; one that cannot be renewed is given back."""
+        try:
+            with self._lock:
+                if self._beating is None:
+                    beating = Thread(target=self._beat, name="nightcrew-heartbeat", daemon=True)
+                    beating.start()
+                    self._beating = beating
+                self._held.add((claim.job.name, claim.fence))
+        except BaseException:
+            self._give_back(claim)
+            raise
+
+    def _give_back(self, claim: Claim) -> None:
+        """Leave to whoever comes next a run that was claimed and not begun; past that its lease runs out."""
+        self.release(claim)
+        with suppress(DatabaseError):
+            row = self._books.run(claim.run)
+            if row is not None:
+                self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL))
 
     def _beat(self) -> None:
         """Renew every held lease until none is left; a claim that was lost is noticed by its own next statement."""

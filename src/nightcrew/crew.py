@@ -1,7 +1,6 @@
 """Nightcrew: holds the Jobs, wires the rooms, one verb per stage."""
 
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -25,12 +24,12 @@ from nightcrew.schedule import Schedule, cron, every
 from nightcrew.settings import Settings
 from nightcrew.station import Station
 from nightcrew.trigger import Work
+from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_HANDS = 4  # runs of one tick that work side by side: one long sweep must not hold up the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +182,7 @@ class Nightcrew:
 
     def tick(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Report]:
         """Run every slot that is due now, once, and return when all have ended; see `due`."""
-        works = self.due(trigger=trigger, start=start, stop=stop)
-        with ThreadPoolExecutor(_HANDS, thread_name_prefix="nightcrew-run") as pool:
-            return list(pool.map(lambda work: work(), works))
+        return side_by_side(self.due(trigger=trigger, start=start, stop=stop))
 
     def run(
         self,

@@ -13,7 +13,7 @@ from nightcrew.database import Bid, Bidder
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
-from nightcrew.errors import SchemaError, UsageError
+from nightcrew.errors import DatabaseError, SchemaError, UsageError
 
 DAILY = cron("0 0 * * *")
 
@@ -34,6 +34,11 @@ def rewrite(crew, **values):
     crew.status()
     with crew._station.link.transaction() as connection:
         connection.execute(sa.update(job_table).values(**values))
+
+
+def rewrite_only(crew, job, **values):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).where(job_table.c.name == job).values(**values))
 
 
 def ago(**parts):
@@ -450,3 +455,66 @@ def test_a_claim_and_a_refusal_are_told_apart_by_type(crew):
     claim = crew._station.claims.of_slot(crew.jobs["daily"], "http", None) if crew.status() else None
     assert isinstance(claim, Claim)
     assert isinstance(crew._station.claims.of_slot(crew.jobs["daily"], "http", None), Taken)
+
+
+def test_what_was_claimed_before_a_statement_failed_is_given_back_and_runs_once_the_database_recovers(crew):
+    """A full disk, say: what is held and carried out by nobody would be renewed for ever."""
+    crew.add(Job("second", DAILY, function=lambda run: 2))
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    stop = threading.Event()
+    stop.set()
+    handed_over, _ = [work() for work in crew.due(trigger="ticker", stop=stop)]
+    assert crew.run("second", trigger="http").outcome == "succeeded"
+    rewrite_only(crew, "second", mark=today() - timedelta(days=1))
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.delete(run_table).where(run_table.c.job == "second"))
+    engine = crew._station.link.engine
+
+    def full(_connection, _cursor, statement, *_):
+        if statement.startswith("INSERT INTO nightcrew_runs"):
+            raise sa.exc.OperationalError(statement, None, Exception(1021, "disk full"))
+
+    sa.event.listen(engine, "before_cursor_execute", full)
+    with pytest.raises(DatabaseError, match="disk full"):
+        crew.due(trigger="ticker")
+    sa.event.remove(engine, "before_cursor_execute", full)
+    assert crew._station.claims._held == set()
+    standing = next(one.standing for one in crew.status() if one.job.name == "daily")
+    assert (standing.run, standing.owner) == (handed_over.run, None)
+    assert [(one.job, one.outcome) for one in crew.tick(trigger="cli")] == [
+        ("daily", "succeeded"),
+        ("second", "succeeded"),
+    ]
+
+
+def test_a_claim_whose_heartbeat_cannot_start_is_given_back(crew, monkeypatch):
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            crew.run("daily", trigger="http")
+    assert crew.status()[0].standing.owner is None
+    assert crew.run("daily", trigger="http").outcome == "succeeded"
+    assert any(thread.name == "nightcrew-heartbeat" for thread in threading.enumerate())
+
+
+def test_a_tick_runs_everything_it_claimed_even_where_one_run_breaks_off_or_no_thread_can_start(crew, monkeypatch):
+    for number in range(6):
+        crew.add(Job(f"more-{number}", DAILY, function=lambda run: crew.calls.append(run) or 1))
+    crew.add(Job("a-breaks-off", DAILY, function=interrupted))
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    start = threading.Thread.start
+    refused = lambda thread: no_thread() if thread.name == "nightcrew-run" else start(thread)  # noqa: E731
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(KeyboardInterrupt):
+        crew.tick(trigger="cli")
+    assert len(crew.calls) == 7
+    assert crew._station.claims._held == set()
+
+
+def no_thread(*_):
+    raise RuntimeError("can't start new thread")
+
+
+def interrupted(run):
+    raise KeyboardInterrupt

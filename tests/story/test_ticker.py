@@ -227,3 +227,64 @@ def test_the_child_of_a_fork_has_leases_and_connections_of_its_own(database_url)
     assert os.waitpid(child, 0)[1] == 0
     assert crew.run("slow", trigger="http").outcome == "already_done"
     crew.close()
+
+
+def test_threads_that_cannot_be_started_stop_no_job_for_good(url, monkeypatch):
+    start, failures, ran = threading.Thread.start, [1, 1, 1], []
+
+    def starts(thread):
+        if thread.name == "nightcrew-run" and failures:
+            failures.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    crew = Nightcrew(url, settings=Settings())
+    crew.add(Job("each-second", every("1 second"), function=lambda run: ran.append(run.slot)))
+    crew.start()
+    assert eventually(lambda: len(ran) >= 5, 12)
+    assert not failures
+    crew.close()
+    assert all(one.standing.owner is None for one in crew.status())
+
+
+def test_stopping_hands_over_what_waits_for_a_hand_even_where_no_hand_comes_free(url, monkeypatch):
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def long(run):
+        begun.release()
+        go_on.wait(20)
+
+    crew = Nightcrew(url, settings=Settings())
+    for number in range(6):
+        crew.add(Job(f"long-{number}", every("1 day"), function=long, on_start=True))
+    crew.start()
+    for _ in range(4):
+        assert begun.acquire(timeout=5)
+    monkeypatch.setattr("nightcrew.triggers.ticker._PATIENCE", 0.5)
+    crew.stop()
+    found = crew.status()
+    assert sorted(one.last.state for one in found) == ["partial"] * 2 + ["running"] * 4
+    assert sum(one.standing.owner is None for one in found) == 2
+    go_on.set()
+    assert eventually(lambda: all(one.standing.owner is None for one in crew.status()))
+    crew.close()
+
+
+def test_a_job_that_raises_what_is_no_exception_fails_and_takes_no_hand_along(url):
+    class Timeout(BaseException):
+        """As gevent's."""
+
+    def late(run):
+        raise Timeout("3 seconds")
+
+    ran = []
+    crew = Nightcrew(url, settings=Settings())
+    crew.add(Job("late", every("1 second"), function=late))
+    crew.add(Job("each-second", every("1 second"), function=lambda run: ran.append(run.slot)))
+    crew.start()
+    assert eventually(lambda: len(ran) >= 3, 10)
+    crew.close()
+    late_runs = [run for run in crew.runs("late") if run.state != "missed"]
+    assert {run.state for run in late_runs} == {"failed"}
+    assert "Timeout: 3 seconds" in late_runs[0].reason

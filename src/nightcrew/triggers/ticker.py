@@ -1,16 +1,15 @@
-"""A thread inside the application that looks for due slots once a second, and the hands that run them."""
+"""A thread inside the application that looks for due slots once a second, and gives them to its hands."""
 
 import os
 import sys
-from collections import deque
 from threading import Event, Thread
 
 from nightcrew.errors import NightcrewError
 from nightcrew.report import instant
-from nightcrew.trigger import Roster, Work
+from nightcrew.trigger import Roster
+from nightcrew.triggers.hands import Hands
 
 PERIOD = 1.0  # seconds between two looks: one small statement when nothing is due
-_HANDS = 4  # runs that work side by side, for one long sweep must not hold up the other jobs
 _PATIENCE = 30.0  # seconds to wait for the batches in hand; past that the leases hand the runs over by themselves
 _SLOWEST = 30.0  # seconds between two looks while the database is away
 
@@ -23,8 +22,7 @@ class Ticker:
         self._period = period
         self._stop = Event()
         self._thread: Thread | None = None
-        self._waiting: deque[Work] = deque()
-        self._hands: list[Thread] = []
+        self._hands = Hands(self._lost)
         self._process = os.getpid()
 
     @property
@@ -47,8 +45,9 @@ class Ticker:
                 self._roster.tell(
                     "job_initialised", job=job.name, label=job.label, schedule=job.schedule.describe(), next_slot=due
                 )
-        self._thread = Thread(target=self._look, name="nightcrew-ticker", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._look, name="nightcrew-ticker", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self) -> None:
         """Stop looking; runs in hand finish their batch and hand over. Returns when they have, or after 30 seconds."""
@@ -56,9 +55,14 @@ class Ticker:
             return
         self._stop.set()
         until = self._roster.clock.monotonic() + _PATIENCE
-        for thread in (self._thread, *self._hands):
-            thread.join(max(0.0, until - self._roster.clock.monotonic()))
-        busy = any(thread.is_alive() for thread in (self._thread, *self._hands))
+
+        def left() -> float:
+            return max(0.0, until - self._roster.clock.monotonic())
+
+        self._thread.join(left())
+        self._hands.work_off()  # told to stop, each run that still waits is handed over at once
+        self._hands.join(left)
+        busy = self._thread.is_alive() or self._hands.busy
         self._roster.tell("ticker_slow_to_stop" if busy else "ticker_stopped", seconds=_PATIENCE)
         self._thread = None
 
@@ -90,22 +94,9 @@ class Ticker:
 
     def _hand_out(self, *, start: bool) -> None:
         """Claim what is due once a hand is free: what is claimed and has to wait is kept from every other process."""
-        self._hands = [hand for hand in self._hands if hand.is_alive()]
-        if self._waiting or len(self._hands) == _HANDS:
-            return
-        self._waiting.extend(self._roster.due(trigger="ticker", start=start, stop=self._stop))
-        for _ in range(min(len(self._waiting), _HANDS - len(self._hands))):
-            hand = Thread(target=self._work, name="nightcrew-run", daemon=True)
-            self._hands.append(hand)
-            hand.start()
+        if self._hands.free:
+            self._hands.take(self._roster.due(trigger="ticker", start=start, stop=self._stop))
+        self._hands.work()
 
-    def _work(self) -> None:
-        while True:
-            try:
-                work = self._waiting.popleft()
-            except IndexError:
-                return
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001 - a run that cannot even be settled must not take the hand along
-                self._roster.tell("run_lost", error=f"{type(error).__name__}: {error}")
+    def _lost(self, error: BaseException) -> None:
+        self._roster.tell("run_lost", error=f"{type(error).__name__}: {error}")
