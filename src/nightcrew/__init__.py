@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nightcrew.ledger import Entry
     from nightcrew.outcome import Outcome
     from nightcrew.plan import Plan
-    from nightcrew.policy import Policy
+    from nightcrew.policy import Policy, Sql
     from nightcrew.report import Report
     from nightcrew.schedule import cron, every
     from nightcrew.settings import Settings
@@ -32,6 +32,7 @@ __all__ = [
     "Policy",
     "Report",
     "Settings",
+    "Sql",
     "cron",
     "every",
 ]
@@ -47,6 +48,7 @@ _ROOMS = {
     "Policy": "policy",
     "Report": "report",
     "Settings": "settings",
+    "Sql": "policy",
     "cron": "schedule",
     "every": "schedule",
 }

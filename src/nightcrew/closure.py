@@ -92,8 +92,10 @@ class Closure:
         if not own:
             return
         name, column = self._root.name, own[0].columns[0]
-        if self._policy.hold is not None or self._policy.unless_exists or self.drains:
-            reason = "hold or unless_exists would keep" if not self.drains else "other tables still refer to"
+        policy = self._policy
+        if policy.hold is not None or policy.unless_exists or policy.keep_latest or self.drains:
+            kept = "hold, unless_exists or keep_latest would keep"
+            reason = kept if not self.drains else "other tables still refer to"
             raise PolicyError(
                 f"table {name!r} refers to itself by {column} (ON DELETE CASCADE), so that rows which {reason} could"
                 f" leave with others: say unless_exists = ['{name}.{column}'], or give that key ON DELETE SET NULL"

@@ -12,7 +12,7 @@ from nightcrew.crew import Nightcrew
 from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, did_you_mean
 from nightcrew.job import Job
-from nightcrew.policy import Action, Policy
+from nightcrew.policy import Action, Policy, Sql, Value
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import cron, every, zone
 
@@ -62,6 +62,10 @@ def _action(value: str) -> Action:
     raise ConfigurationError(f"there is no action {value!r}{did_you_mean(value, names)}")
 
 
+def _values(given: Mapping[str, Any]) -> dict[str, Value]:
+    return {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in given.items()}
+
+
 def _recipe(value: str) -> Callable[..., Job]:
     if value in RECIPES:
         return RECIPES[value]
@@ -87,7 +91,9 @@ _POLICY = {
     ),
     "erase": _Key("true", kind=bool),
     "action": _Key('"clear"', _action),
-    "set": _Key('{ status = "expired" }', kind=dict),
+    "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
+    "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
+    "per": _Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
 }
 _JOB = {
     "path": _Key('"/api/oauth/cleanup-pkce"'),
@@ -228,7 +234,9 @@ def _odd(value: object, kind: type) -> str:
 
 
 def _constant(value: object) -> bool:
-    return isinstance(value, str | bool | int | float)
+    """Tell whether a value can be written into a column: a constant, or { sql = "…" }."""
+    expression = value.get("sql") if isinstance(value, dict) and len(value) == 1 else value
+    return isinstance(expression, str) or (expression is value and isinstance(value, bool | int | float))
 
 
 def _lacks(values: Mapping[str, Any], recipe: Callable[..., Job] | None) -> Iterator[str]:

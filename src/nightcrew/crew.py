@@ -17,7 +17,7 @@ from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
-from nightcrew.policy import Action, Constant, Policy, column_name, table_name
+from nightcrew.policy import Action, Policy, Value, column_name, table_name
 from nightcrew.report import Report
 from nightcrew.run import carry_out
 from nightcrew.schedule import Schedule, cron, every
@@ -52,7 +52,9 @@ class Terms(TypedDict, total=False):
     unless_exists: Iterable[str]
     erase: bool
     action: str | Action
-    set: Mapping[str, Constant]
+    set: Mapping[str, Value]
+    keep_latest: int | None
+    per: Iterable[str]
     timezone: str | None
     label: str
     path: str | None
@@ -129,8 +131,7 @@ class Nightcrew:
         given: dict[str, Any] = dict(terms)
         if "action" in given:
             given["action"] = Action(given["action"])
-        if "unless_exists" in given:
-            given["unless_exists"] = tuple(given["unless_exists"])
+        given |= {key: tuple(given[key]) for key in ("unless_exists", "per") if key in given}
         return self.add(Job(name, when, policy=rule).but(**given))
 
     def job(

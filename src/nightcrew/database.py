@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
 from nightcrew.outcome import State
-from nightcrew.policy import Action, Constant
+from nightcrew.policy import Action, Value
 
 Connection: TypeAlias = Any
 """An open transaction; opaque outside `databases/`."""
@@ -48,13 +48,17 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: `name` carries the schema where one was given, `children` are the foreign keys that point here."""
+    """A table: `name` carries the schema where one was given, `children` are the foreign keys that point here.
+
+    Of the `indexes`, `unique` are those that allow no values twice; the primary key is among both.
+    """
 
     name: str
     columns: Mapping[str, Column]
     primary_key: tuple[str, ...]
     indexes: tuple[tuple[str, ...], ...]
     children: tuple[ForeignKey, ...]
+    unique: tuple[tuple[str, ...], ...] = ()
 
     def leads(self, column: str) -> bool:
         """Tell whether some index starts with `column`."""
@@ -89,10 +93,19 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
+class Latest:
+    """The `number` newest rows of each group stay; a group is all rows of the same values in the columns `per`."""
+
+    number: int
+    per: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The rows of one table that may leave at one moment, and how they are to be taken.
 
-    `cut` is exclusive, in UTC. `drains` are deleted by our own statements before their parents, deepest first;
+    `cut` is exclusive, in UTC. A row that stays gets the values in `set`, and has been through it once it has those of
+    the columns `marks`. `drains` are deleted by our own statements before their parents, deepest first;
     `cascades` leave by the database's own rule and are only counted. `spared` rows were found to be undeletable and
     are passed by; `only` narrows the selection to one row.
     """
@@ -104,8 +117,10 @@ class Selection:
     where: str | None = None
     hold: str | None = None
     absences: tuple[Absence, ...] = ()
+    latest: Latest | None = None
     action: Action = Action.DELETE
-    set: Mapping[str, Constant] = field(default_factory=dict)
+    set: Mapping[str, Value] = field(default_factory=dict)
+    marks: tuple[str, ...] = ()
     drains: tuple[Path, ...] = ()
     cascades: tuple[Path, ...] = ()
     spared: tuple[Key, ...] = ()
@@ -171,7 +186,7 @@ class Database(Protocol):
         """Count what `selection` holds, changing nothing."""
 
     def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
-        """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction."""
+        """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction."""
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

@@ -3,7 +3,8 @@
 The form of a batch follows from what could happen to a row between being found and being deleted (the races are
 measured: tests/contract/test_races.py shows each form surviving what the next cheaper one loses):
 
-- other rows decide about it (`unless_exists`, a sub-select) or hang on it (a foreign key): `Form.LOCKED`;
+- other rows decide about it (`unless_exists`, `keep_latest`, a sub-select) or hang on it (a foreign key):
+  `Form.LOCKED`;
 - its own values do, and other traffic changes them (`where`, `hold`, a time that is set and cleared again, and so
   may be NULL) or it is to be changed itself: `Form.CONTENDED`;
 - only its time does, which never changes: `Form.RANGE`, the cheapest.
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nightcrew import change
 from nightcrew.closure import Closure, create_index, ends
-from nightcrew.database import Absence, Database, Form, Selection, Table
+from nightcrew.database import Absence, Database, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.job import Job
-from nightcrew.policy import Action, Policy
+from nightcrew.policy import Action, Policy, Sql
 
 # A function may read other tables, too: what is not plainly about the row itself takes the careful form.
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
@@ -28,7 +30,7 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one table: `how` is "delete", "cascade" (the database's own doing) or "clear"."""
+    """What happens to one table: `how` is the action, or "cascade" (the database's own doing)."""
 
     table: str
     how: str
@@ -51,7 +53,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """How many rows of the job's own table would leave, or be cleared."""
+        """How many rows of the job's own table would leave, or be changed."""
         return sum(step.rows for step in self.steps if step.form is not None)
 
     def json(self) -> dict[str, Any]:
@@ -112,25 +114,27 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         where=policy.where,
         hold=policy.hold,
         absences=absences,
+        latest=Latest(policy.keep_latest, policy.per) if policy.keep_latest else None,
         action=policy.action,
         set=policy.set,
+        marks=policy.marks if policy.action is Action.ANONYMIZE else (),
         drains=closure.drains,
         cascades=closure.cascades,
     )
-    return selection, (*_slow(policy, table), *_soft(absences, table, database), *closure.warnings)
+    unwise = (*_slow(policy, table), *change.doubts(policy, table), *_soft(absences, table, database))
+    return selection, (*unwise, *closure.warnings)
 
 
 def _check_columns(policy: Policy, table: Table) -> None:
-    for name in (policy.column, *policy.set):
+    for name in (policy.column, *policy.set, *policy.per):
         if name not in table.columns:
             raise PolicyError(f"table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}")
-    for predicate in filter(None, (policy.where, policy.hold)):
+    expressions = [value.expression for value in policy.set.values() if isinstance(value, Sql)]
+    for predicate in filter(None, (policy.where, policy.hold, *expressions)):
         _check_quoted(predicate, table)
-    if policy.action is Action.CLEAR:
-        if not table.columns[policy.column].nullable:
-            raise PolicyError(f"column {policy.column!r} of table {table.name!r} is NOT NULL: it cannot be cleared")
-        if policy.column in policy.set:
-            raise PolicyError(f"set gives column {policy.column!r} a value, and the action 'clear' sets it to NULL")
+    if policy.keep_latest and not table.primary_key:
+        raise PolicyError(f"keep_latest tells rows of one time apart by a primary key: add one to table {table.name!r}")
+    change.check(policy, table)
 
 
 def _check_quoted(predicate: str, table: Table) -> None:
@@ -141,18 +145,18 @@ def _check_quoted(predicate: str, table: Table) -> None:
         name = found[1]
         if name is not None and name not in table.columns and name not in table.name.split("."):
             raise PolicyError(
-                f"predicate {predicate!r}: table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}"
+                f"SQL {predicate!r}: table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}"
                 " (a text stands in single quotes)"
             )
 
 
 def _form(policy: Policy, table: Table) -> Form:
     predicates = [predicate for predicate in (policy.where, policy.hold) if predicate is not None]
-    if policy.unless_exists or any(_SUB_SELECT.search(predicate) for predicate in predicates):
+    if policy.unless_exists or policy.keep_latest or any(_SUB_SELECT.search(predicate) for predicate in predicates):
         return Form.LOCKED
     if policy.action is Action.DELETE and table.children:
         return Form.LOCKED
-    if predicates or policy.action is Action.CLEAR or table.columns[policy.column].nullable:
+    if predicates or policy.action is not Action.DELETE or table.columns[policy.column].nullable:
         return Form.CONTENDED
     return Form.RANGE
 
@@ -181,6 +185,15 @@ def _slow(policy: Policy, table: Table) -> Iterator[str]:
         yield (
             f"no index begins with {table.name}.{policy.column}, so every batch reads all of {table.name}:"
             f" {create_index(table.name, (policy.column,))}"
+        )
+    places = len(policy.per)
+    if places and not any(
+        {*index[:places]} == {*policy.per} and index[places : places + 1] == (policy.column,) for index in table.indexes
+    ):
+        group = (*policy.per, policy.column)
+        yield (
+            f"no index leads through {', '.join(group)} of {table.name}, so that for every row that is looked at its"
+            f" group is searched for newer ones: {create_index(table.name, group)}"
         )
 
 

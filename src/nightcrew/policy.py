@@ -17,11 +17,51 @@ _COLUMN = re.compile(rf"^{_NAME}$")
 _CHILD_COLUMN = re.compile(rf"^(?:{_NAME}\.){{1,2}}{_NAME}$")
 
 
+# What another look finds changed, though nobody touched the row: the clock, chance, sequences.
+_FLEETING = re.compile(
+    r"\b(?:current_(?:timestamp|date|time)|localtime(?:stamp)?|utc_(?:timestamp|date|time))\b|'now'|"
+    r"\b(?:now|(?:clock|statement|transaction)_timestamp|timeofday|sysdate|curdate|curtime|unix_timestamp(?=\s*\(\s*\))"
+    r"|random\w*|rand|uuid\w*|gen_random\w*|nextval)\s*\(",
+    re.IGNORECASE,
+)
+_MOST_KEPT = 1_000
+
+
 class Action(StrEnum):
     """What happens to a row whose time has come."""
 
     DELETE = "delete"
     CLEAR = "clear"
+    ANONYMIZE = "anonymize"
+
+    @property
+    def done(self) -> str:
+        """The word for rows that it happened to."""
+        return {"delete": "deleted", "clear": "cleared", "anonymize": "anonymized"}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Sql:
+    """A column's new value as an SQL expression over the row: `Sql("'anon-' || id")`.
+
+    Raises PolicyError for a text that is not one expression.
+    """
+
+    expression: str
+
+    def __post_init__(self) -> None:
+        _demand(
+            _is_one_expression(self.expression),
+            f"sql {self.expression!r} is not one SQL expression: check its quotes and brackets",
+        )
+
+    @property
+    def fleeting(self) -> bool:
+        """Whether it gives another value at another time, so that no row can be known by it."""
+        return _FLEETING.search(self.expression) is not None
+
+
+Value: TypeAlias = Constant | Sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +71,12 @@ class Policy:
     A row may leave when `column` is earlier than the run's moment minus `older_than` (strictly); a row whose
     column is NULL never leaves. A column without a time zone is read as UTC. `where` is an SQL predicate over the
     table that must hold too, `hold` one that protects a row, and `unless_exists` names columns ("messages.chat_id")
-    of other tables that keep a row as long as one of their rows points at it. `erase` also deletes the rows of
-    other tables that refer to a row and that the database would not remove by itself. The action `clear` keeps
-    the row, sets `column` to NULL and gives the columns in `set` their new constants.
+    of other tables that keep a row as long as one of their rows points at it. `keep_latest` rows stay of all that
+    have the same values in the columns `per` (of the whole table without them), whatever their age: the newest, by
+    `column` and then the primary key; a row with a NULL among `per` never leaves. `erase` also deletes the rows of
+    other tables that refer to a row and that the database would not remove by itself. The actions `clear` and
+    `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`; `clear` also sets
+    `column` to NULL, and `anonymize` passes by a row that has all those values.
 
     Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
     """
@@ -46,7 +89,9 @@ class Policy:
     unless_exists: tuple[str, ...] = ()
     erase: bool = False
     action: Action = Action.DELETE
-    set: Mapping[str, Constant] = field(default_factory=dict)
+    set: Mapping[str, Value] = field(default_factory=dict)
+    keep_latest: int | None = None
+    per: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _demand(_TABLE.match(self.table), f"table {self.table!r} is no table name: write 'table' or 'schema.table'")
@@ -66,10 +111,41 @@ class Policy:
                     _is_one_expression(predicate),
                     f"{key} {predicate!r} is not one SQL expression: check its quotes and brackets",
                 )
+        self._check_action()
+        self._check_kept()
+
+    def _check_action(self) -> None:
         if self.action is Action.DELETE:
-            _demand(not self.set, "set goes with action 'clear': a deleted row has no columns left to set")
-        else:
-            _demand(not self.erase, "erase goes with action 'delete': a cleared row stays")
+            _demand(
+                not self.set, "set goes with action 'clear' or 'anonymize': a deleted row has no columns left to set"
+            )
+            return
+        _demand(not self.erase, f"erase goes with action 'delete': a row that is {self.action.done} stays")
+        if self.action is Action.ANONYMIZE:
+            _demand(self.set, "action 'anonymize' sets nothing: say which columns, as in set = { name = 'gone' }")
+            _demand(
+                self.marks,
+                "set gives every column a value that changes by itself (the clock, chance), so that no row would ever"
+                " be known as anonymized: add a constant, or an expression of the row alone",
+            )
+
+    def _check_kept(self) -> None:
+        if self.keep_latest is None:
+            _demand(not self.per, "per goes with keep_latest: say how many rows of each group stay")
+            return
+        _demand(
+            type(self.keep_latest) is int and 1 <= self.keep_latest <= _MOST_KEPT,
+            f"keep_latest {self.keep_latest!r} is no number of rows to keep: write 1 to {_MOST_KEPT}",
+        )
+        for name in self.per:
+            _demand(_COLUMN.match(name), f"per {name!r} is no column name")
+        twice = len(set(self.per)) < len(self.per) or self.column in self.per
+        _demand(not twice, "per names a column twice, or the time itself: name the columns that make a group")
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The columns of `set` that tell whether a row has its new values."""
+        return tuple(name for name, value in self.set.items() if not (isinstance(value, Sql) and value.fleeting))
 
     def cutoff(self, moment: datetime) -> datetime:
         """Return the instant before which a row has expired, seen from `moment` (aware).

@@ -12,7 +12,6 @@ from nightcrew.database import RunRow, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, NightcrewError, SafetyStop
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
-from nightcrew.policy import Action
 from nightcrew.report import Report, one_line
 from nightcrew.sweep import Swept, sweep
 from nightcrew.walk import Broom
@@ -92,10 +91,10 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
     if swept.rows == 0 and left == 0:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
-    verb = "Deleted" if selection.action is Action.DELETE else "Cleared"
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
     with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
-    done = f"{verb} {_rows(swept.rows)} of {table}{with_them}" if swept.rows else f"No row of {table} could go"
+    deed = selection.action.done.capitalize()
+    done = f"{deed} {_rows(swept.rows)} of {table}{with_them}" if swept.rows else f"No row of {table} could go"
     held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
     if bad:
         named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from nightcrew.clock import SystemClock
 from nightcrew.database import Form
+from nightcrew.databases.latest import Kept
 from nightcrew.policy import Policy
 
 DAY, DAYS = timedelta(days=1), timedelta(days=9)
@@ -350,3 +351,57 @@ def test_a_hold_in_another_table_that_is_set_while_the_batch_runs_protects(yard)
     with after_the_first(yard, "SKIP LOCKED", lambda: execute(yard, draft)):
         assert yard.sweep(policy, limit=10) == {"chats": 5}
     assert yard.ids("chats") == [3]
+
+
+# ── the latest of a group ────────────────────────────────────────────────────────────────────────────────────────────
+
+KEEP_THREE = replace(EXPIRED_SESSIONS, older_than=DAYS + timedelta(minutes=2), keep_latest=3)
+"""Sessions 0 to 2 are not yet due, and 3 to 5 may leave as long as there are three newer ones."""
+removals = pytest.mark.parametrize(
+    "statement", ["DELETE FROM sessions WHERE id = 0", "DELETE FROM sessions WHERE id = 1"]
+)
+
+
+@removals
+def test_newer_rows_that_are_being_removed_do_not_count(yard, statement):
+    with other(yard) as connection:
+        connection.execute(sa.text(statement))
+        assert yard.sweep(KEEP_THREE, limit=10) == {}
+    yard.sweep(KEEP_THREE)
+    assert len(yard.ids("sessions")) == 3
+
+
+def test_nobody_removes_the_latest_once_a_batch_counts_on_them(yard):
+    with yard.rows.transaction() as connection:
+        yard.rows.take(connection, yard.select(KEEP_THREE), {}, 10)
+        refused(yard, "DELETE FROM sessions WHERE id = 0")
+        refused(yard, "UPDATE sessions SET ends_at = '2020-01-01 00:00:00' WHERE id = 1")
+    assert yard.ids("sessions") == [0, 1, 2]
+
+
+@removals
+@pytest.mark.parametrize("sign", ["SKIP LOCKED", "nightcrew_edges"])
+def test_newer_rows_that_are_removed_before_they_are_locked_leave_enough(yard, sign, statement):
+    """After the batch has locked what may leave, or after it has found what must stay."""
+    with after_the_first(yard, sign, lambda: execute(yard, statement)):
+        yard.sweep(KEEP_THREE, limit=10)
+    assert len(yard.ids("sessions")) >= 3
+    yard.sweep(KEEP_THREE)
+    assert len(yard.ids("sessions")) == 3
+
+
+def test_without_those_locks_a_row_too_many_leaves(yard, monkeypatch):
+    """The second look alone does not see what somebody is about to remove."""
+    monkeypatch.setattr(Kept, "secure", lambda kept, connection, among: sa.true())
+    with other(yard) as connection:
+        connection.execute(sa.text("DELETE FROM sessions WHERE id = 0"))
+        yard.sweep(KEEP_THREE, limit=10)
+    assert len(yard.ids("sessions")) == 2, "if this fails, the locks are not what keeps three"
+
+
+def test_a_batch_keeps_nobody_from_referring_to_the_latest(yard):
+    if yard.kind == "mysql":
+        pytest.skip("InnoDB's plain lock makes such an insert wait for the batch")
+    with yard.rows.transaction() as connection:
+        yard.rows.take(connection, yard.select(Policy("chats", "at", DAY, keep_latest=2, erase=True)), {}, 10)
+        execute(yard, "INSERT INTO messages (id, chat_id) VALUES (1, 0)")

@@ -76,7 +76,7 @@ def test_only_the_log_listener_logs(path):
 
 def test_public_names_are_few_sorted_and_all_there():
     assert list(nightcrew.__all__) == sorted(nightcrew.__all__)
-    assert len(nightcrew.__all__) <= 12
+    assert len(nightcrew.__all__) <= 13
     for name in nightcrew.__all__:
         assert getattr(nightcrew, name).__name__ == name
 

@@ -163,6 +163,37 @@ def test_the_evening_is_the_same_on_every_database(shop: Shop, yard: Any) -> Non
     assert yard.ids("oauth_pkce_states", "state") == ["b"]
 
 
+def test_rows_are_anonymized_and_their_newest_kept_as_the_file_says(shop: Shop) -> None:
+    shop.write(
+        CONFIG
+        + """
+        [jobs.forget-logins]
+        schedule    = "0 0 * * *"
+        table       = "logins"
+        column      = "at"
+        action      = "anonymize"
+        set         = { address = { sql = "'host ' || id" }, agent = { sql = "NULL" } }
+        keep_latest = 1
+        per         = ["user_id"]
+        """
+    )
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute(
+            "CREATE TABLE logins (id INTEGER PRIMARY KEY, at TIMESTAMP, user_id, address TEXT, agent TEXT)"
+        )
+        database.execute("INSERT INTO logins SELECT value, '2020-01-0' || value, value % 2, 'x', 'y'"
+                         " FROM json_each('[1,2,3,4,5]')")  # fmt: skip
+    does = "anonymizes address, agent in rows of logins once at is past, never one of the latest 1 per user_id"
+    assert shop.json("check")["jobs"][-1]["does"] == does
+    assert does in shop.nightcrew("show", "forget-logins").stdout
+    planned = shop.nightcrew("plan", "forget-logins").stdout
+    assert re.search(r"logins +3 .+anonymize: rows are locked, then looked at again", planned)
+    assert "CREATE INDEX logins_user_id_at_idx ON logins (user_id, at);" in planned
+    assert "Anonymized 3 rows of logins." in shop.nightcrew("run", "forget-logins", "--now").stdout
+    assert shop.json("run", "forget-logins", "--now")["outcome"] == "nothing_to_do"
+    assert shop.rows("logins WHERE address LIKE 'host %' AND agent IS NULL AND id < 4") == 3
+
+
 def test_init_never_overwrites_and_takes_another_name(shop: Shop) -> None:
     before = (shop.folder / "nightcrew.toml").read_text()
     assert "nightcrew.toml is there already" in shop.refusal("init")

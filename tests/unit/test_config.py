@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nightcrew.config import Configuration, read
 from nightcrew.errors import ConfigurationError
 from nightcrew.job import Job
-from nightcrew.policy import Action, Policy
+from nightcrew.policy import Action, Policy, Sql
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import cron, every
 
@@ -75,6 +75,15 @@ table      = "visits"
 column     = "seen_at"
 action     = "clear"
 set        = { address = "", seen = 0, kept = true }
+
+[jobs.anonymize-users]
+every       = "1 day"
+table       = "users"
+column      = "left_at"
+action      = "anonymize"
+set         = { email = { sql = "'anon-' || id" }, name = "gone", phone = { sql = "NULL" } }
+keep_latest = 3
+per         = ["team_id"]
 """
 
 
@@ -111,6 +120,18 @@ def test_a_file_gives_the_same_values_as_python(here: Path) -> None:
                 "forget-addresses",
                 every(timedelta(hours=1)),
                 Policy("visits", "seen_at", action=Action.CLEAR, set={"address": "", "seen": 0, "kept": True}),
+            ),
+            Job(
+                "anonymize-users",
+                every(timedelta(days=1)),
+                Policy(
+                    "users",
+                    "left_at",
+                    action=Action.ANONYMIZE,
+                    set={"email": Sql("'anon-' || id"), "name": "gone", "phone": Sql("NULL")},
+                    keep_latest=3,
+                    per=("team_id",),
+                ),
             ),
         ),
     )
@@ -269,7 +290,12 @@ MISTAKES = {
     "bad table name": (JOB.replace("users", "us ers"), 3, "no table name", "write 'table' or 'schema.table'"),
     "unfinished predicate": (JOB + 'hold = "(a"', 5, "is not one SQL expression", "check its quotes and brackets"),
     "bad child column": (JOB + 'unless_exists = ["messages"]', 5, "no column of a table", "write 'messages.chat_id'"),
-    "unknown action": (JOB + 'action = "purge"', 5, "there is no action 'purge'", "there is 'clear', 'delete'"),
+    "unknown action": (JOB + 'action = "purge"', 5, "there is no action 'purge'", "there is 'anonymize', 'clear'"),
+    "set with an odd table": (JOB + 'set.at = { sq = "1" }', 5, "a table with a table in it", "write set = { status"),
+    "sql that is none": (JOB + 'set.at = { sql = "(1" }', 5, "sql '(1' is not one SQL expression", "check its quotes"),
+    "keep_latest in words": (JOB + 'keep_latest = "3"', 5, "keep_latest is a text", "write keep_latest = 3"),
+    "keep_latest of none": (JOB + "keep_latest = 0", 5, "keep_latest 0 is no number of rows", "write 1 to 1000"),
+    "per alone": (JOB + 'per = ["user_id"]', 5, "per goes with keep_latest", "say how many rows"),
     "misspelt action": (JOB + 'action = "delte"', 5, "there is no action 'delte'", "did you mean 'delete'?"),
     "set without clear": (JOB + "set = { a = 1 }", 5, "set goes with action 'clear'", "no columns left to set"),
     "erase with clear": (JOB + 'erase = true\naction = "clear"', 5, "erase goes with action 'delete'", "stays"),

@@ -10,7 +10,7 @@ from nightcrew.database import Absence, Form
 from nightcrew.errors import PolicyError
 from nightcrew.job import Job
 from nightcrew.plan import Step
-from nightcrew.policy import Action, Policy
+from nightcrew.policy import Action, Policy, Sql
 from nightcrew.schedule import cron
 
 MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
@@ -19,10 +19,15 @@ TOKENS = Policy("tokens", "ends_at", DAY)
 CHATS = Policy("chats", "at", DAY)
 
 
+def anonymized(**values):
+    return Policy("tokens", "ends_at", DAY, action=Action.ANONYMIZE, set=values)
+
+
 @pytest.fixture
 def yard(sqlite_yard):
     sqlite_yard.run(
-        "CREATE TABLE tokens (id INTEGER PRIMARY KEY, ends_at DATETIME NOT NULL, used_at DATETIME, kind TEXT)",
+        "CREATE TABLE tokens (id INTEGER PRIMARY KEY, ends_at DATETIME NOT NULL, used_at DATETIME, kind TEXT,"
+        " made_at DATETIME NOT NULL DEFAULT '', mail TEXT UNIQUE, room TEXT, seat TEXT, UNIQUE (room, seat))",
         "CREATE INDEX tokens_end ON tokens (ends_at)",
         "CREATE INDEX tokens_used ON tokens (used_at)",
         "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME NOT NULL, last_id INTEGER)",
@@ -63,6 +68,9 @@ def warnings(yard, policy):
         (replace(TOKENS, hold="exists(select 1)"), Form.LOCKED),
         (replace(TOKENS, unless_exists=("drafts.chat_id",)), Form.LOCKED),
         (Policy("tokens", "used_at", action=Action.CLEAR, where="(SELECT 1) = 1"), Form.LOCKED),
+        (Policy("tokens", "ends_at", action=Action.ANONYMIZE, set={"kind": "x"}), Form.CONTENDED),
+        (Policy("tokens", "ends_at", action=Action.ANONYMIZE, set={"kind": Sql("lower(kind)")}), Form.CONTENDED),
+        (replace(TOKENS, keep_latest=1), Form.LOCKED),
     ],
 )
 def test_the_form_follows_from_what_may_happen_to_a_row(yard, policy, form):
@@ -104,6 +112,15 @@ def test_the_selection_carries_what_the_policy_says(yard):
         (Policy("tokens", "used_at", action=Action.CLEAR, set={"kin": 1}), r"no column 'kin'; did you mean 'kind'\?"),
         (Policy("tokens", "used_at", action=Action.CLEAR, set={"used_at": 1}), "set gives column 'used_at' a value"),
         (Policy("tokens", "ends_at", action=Action.CLEAR), "'ends_at' of table 'tokens' is NOT NULL"),
+        (anonymized(kin=1), r"no column 'kin'; did you mean 'kind'\?"),
+        (anonymized(ends_at=None), "set gives column 'ends_at' a value, and the action 'anonymize' leaves it as it is"),
+        (anonymized(id=1), "set gives column 'id' a value, and rows of table 'tokens' are known by it"),
+        (anonymized(made_at=None), "'made_at' of table 'tokens' is NOT NULL: give it another value than NULL"),
+        (anonymized(made_at=Sql(" null ")), "'made_at' of table 'tokens' is NOT NULL"),
+        (anonymized(kind=Sql("(SELECT 1)")), "set gives column 'kind' what a sub-select finds"),
+        (anonymized(kind=Sql('"kin" || 1')), r"""SQL '"kin" .*has no column 'kin'; did you mean 'kind'\?"""),
+        (anonymized(mail="x"), r"set gives mail the same value in every row, .*such as { sql = \"'gone-' \|\| id\" }"),
+        (replace(TOKENS, keep_latest=1, per=("kin",)), r"no column 'kin'; did you mean 'kind'\?"),
         (replace(CHATS, unless_exists=("draft.chat_id",)), r"table 'draft' is not in .*; did you mean 'drafts'\?"),
         (replace(CHATS, unless_exists=("drafts.chat",)), r"'drafts' has no column 'chat'; did you mean 'chat_id'\?"),
     ],
@@ -245,7 +262,7 @@ def test_a_table_that_refers_to_itself_goes_by_its_own_rule(yard):
         "rows of notes that refer by up to a row that leaves go with it, whatever their age",
     )
     child(yard, "stars", "notes", "NO ACTION")
-    for more in ({"hold": "id = 1"}, {"unless_exists": ("drafts.chat_id",)}, {}):
+    for more in ({"hold": "id = 1"}, {"unless_exists": ("drafts.chat_id",)}, {"keep_latest": 1}, {}):
         with pytest.raises(PolicyError, match=r"'notes' refers to itself by up .*unless_exists = \['notes.up'\]"):
             yard.select(replace(policy, erase=True, **more))
     yard.select(replace(policy, erase=True, unless_exists=("notes.up",)))
@@ -302,6 +319,44 @@ def test_a_reserved_name_is_quoted_in_the_line_to_paste(yard):
     assert line == 'CREATE INDEX order_at_idx ON "order" (at);'
     yard.run(line)
     assert warnings(yard, Policy("order", "at")) == ()
+
+
+def test_a_value_that_may_come_twice_is_warned_of(yard):
+    (warning,) = warnings(yard, anonymized(room="x"))
+    assert warning == (
+        "set gives room the same value in every row, and rows of tokens must differ in room, seat: two that become"
+        " alike stop the job"
+    )
+    with pytest.raises(PolicyError, match="set gives room, seat the same value in every row"):
+        yard.select(anonymized(room="x", seat="y"))
+    unique = {"mail": Sql("'x' || id"), "kind": "x"}
+    assert warnings(yard, anonymized(**unique)) == warnings(yard, anonymized(mail=None)) == ()
+
+
+@pytest.mark.parametrize("index", ["kind, room, ends_at", "room, kind, ends_at, id"])
+def test_an_index_through_the_group_is_missed_with_the_line_to_paste(yard, index):
+    policy = replace(TOKENS, keep_latest=3, per=("kind", "room"))
+    assert warnings(yard, replace(TOKENS, keep_latest=3)) == ()
+    yard.run("CREATE INDEX useless ON tokens (kind, ends_at, room)")
+    (warning,) = warnings(yard, policy)
+    assert warning.endswith(
+        "its group is searched for newer ones:"
+        " CREATE INDEX tokens_kind_room_ends_at_idx ON tokens (kind, room, ends_at);"
+    )
+    yard.run(f"CREATE INDEX useful ON tokens ({index})")
+    assert warnings(yard, policy) == ()
+
+
+def test_the_latest_are_told_apart_by_a_key(yard):
+    yard.run("CREATE TABLE keyless (at DATETIME NOT NULL)")
+    with pytest.raises(PolicyError, match="keep_latest tells rows of one time apart by a primary key: add one"):
+        yard.select(Policy("keyless", "at", keep_latest=1))
+
+
+def test_a_plan_says_that_rows_are_anonymized(yard):
+    yard.fill("tokens", {"id": 1, "ends_at": 2 * DAY}, {"id": 2, "ends_at": 0 * DAY})
+    (step,) = plan.draw_up(Job("clean", cron("0 0 * * *"), anonymized(kind="x")), MOMENT, yard.rows).steps
+    assert (step.how, step.rows, step.form) == ("anonymize", 1, "contended")
 
 
 def test_a_job_that_is_a_function_has_no_steps(yard):

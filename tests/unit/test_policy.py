@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nightcrew.errors import PolicyError
-from nightcrew.policy import Action, Policy, column_name, table_name
+from nightcrew.policy import Action, Policy, Sql, column_name, table_name
 
 MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -43,8 +43,18 @@ def test_an_age_before_the_calendar_is_refused():
         ({"where": "a = 1 -- and more"}, "not one SQL expression"),
         ({"where": "  "}, "not one SQL expression"),
         ({"hold": "(a = 1"}, "not one SQL expression"),
-        ({"set": {"x": 1}}, "action 'clear'"),
+        ({"set": {"x": 1}}, "action 'clear' or 'anonymize'"),
         ({"action": Action.CLEAR, "erase": True}, "action 'delete'"),
+        ({"action": Action.ANONYMIZE, "erase": True, "set": {"x": 1}}, "action 'delete'"),
+        ({"action": Action.ANONYMIZE}, "say which columns"),
+        ({"action": Action.ANONYMIZE, "set": {"x": Sql("now()")}}, "changes by itself"),
+        ({"per": ("user_id",)}, "per goes with keep_latest"),
+        ({"keep_latest": 0}, "write 1 to 1000"),
+        ({"keep_latest": 1001}, "write 1 to 1000"),
+        ({"keep_latest": True}, "write 1 to 1000"),
+        ({"keep_latest": 1, "per": ("a b",)}, "no column name"),
+        ({"keep_latest": 1, "per": ("a", "a")}, "a column twice"),
+        ({"keep_latest": 1, "per": ("created_at",)}, "or the time itself"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_with_its_remedy(fields, words):
@@ -55,6 +65,31 @@ def test_a_rule_that_cannot_be_is_refused_with_its_remedy(fields, words):
 @pytest.mark.parametrize("predicate", ["plan = 'free'", "note = 'a ; b -- c'", "(a = 1) OR (b = 2)", "x IN ('it''s')"])
 def test_an_ordinary_predicate_is_taken(predicate):
     assert Policy("t", "c", where=predicate).where == predicate
+
+
+@pytest.mark.parametrize("expression", ["a; b", "(a", "'it", "a -- b", " ", "", "a /* b */"])
+def test_what_is_not_one_expression_is_no_value(expression):
+    with pytest.raises(PolicyError, match="not one SQL expression"):
+        Sql(expression)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("now()", "NOW ( )", "CURRENT_TIMESTAMP", "localtimestamp(3)", "datetime('now')", "clock_timestamp()"),
+        *("random()", "RAND()", "hex(randomblob(8))", "gen_random_uuid()", "UUID()", "uuid_generate_v4()"),
+        *("nextval('s')", "unix_timestamp( )", "'a' || current_date", "utc_timestamp(6)"),
+    ],
+)
+def test_an_expression_of_the_clock_or_of_chance_is_fleeting(expression):
+    assert Sql(expression).fleeting
+
+
+@pytest.mark.parametrize(
+    "expression", ["'anon-' || id", "uuid", "now", "to_timestamp(x)", "unix_timestamp(at)", "md5(rand)"]
+)
+def test_an_expression_of_the_row_alone_is_not(expression):
+    assert not Sql(expression).fleeting
 
 
 @given(st.text(alphabet="()'\"`;-a /*", max_size=12))

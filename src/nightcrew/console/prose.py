@@ -51,6 +51,8 @@ def deed(job: Job) -> str:
 def _verb(policy: Policy) -> str:
     if policy.action is Action.DELETE:
         return "deletes rows of"
+    if policy.action is Action.ANONYMIZE:
+        return f"anonymizes {', '.join(policy.set)} in rows of"
     return f"clears {', '.join([policy.column, *policy.set])} in rows of"
 
 
@@ -61,6 +63,9 @@ def _conditions(policy: Policy) -> Iterable[str]:
         yield f", unless {' or '.join(policy.unless_exists)} refers to them"
     if policy.hold:
         yield f", never where {policy.hold}"
+    if policy.keep_latest:
+        group = f" per {', '.join(policy.per)}" if policy.per else ""
+        yield f", never one of the latest {policy.keep_latest}{group}"
     if policy.erase:
         yield ", with everything that refers to them"
 

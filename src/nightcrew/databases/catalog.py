@@ -27,6 +27,7 @@ def table(connection: sa.Connection, dialect: Dialect, name: str) -> Table:
         primary_key=next((index.columns for index in indexes if index.primary), ()),
         indexes=tuple(index.columns for index in indexes),
         children=tuple(dialect.references(connection, relation)),
+        unique=tuple(index.columns for index in indexes if index.unique),
     )
 
 

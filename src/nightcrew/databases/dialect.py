@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import NamedFromClause
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases.times import Reading
 
 Removal: TypeAlias = sa.Delete | sa.Update
+Named: TypeAlias = sa.TableClause | NamedFromClause
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Index:
 
     columns: tuple[str, ...]
     primary: bool
+    unique: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Dialect(Protocol):
 
     @property
     def returning(self) -> bool:
-        """Whether that UPDATE answers with the rows it changed; else they are read back."""
+        """Whether an UPDATE answers with the rows it changed; else they are read back."""
 
     @property
     def migrates_itself(self) -> bool:
@@ -99,6 +102,23 @@ class Dialect(Protocol):
     def deletes_by_join(self) -> bool:
         """Whether a DELETE finds its rows better by a join than by IN (SELECT …)."""
 
+    @property
+    def shares_locks(self) -> bool:
+        """Whether a row can be kept from changing without keeping others from referring to it."""
+
+    @property
+    def joins_by_pipes(self) -> bool:
+        """Whether || joins texts; elsewhere it means OR."""
+
+    @property
+    def stamps_updates(self) -> bool:
+        """Whether a column may take the time of an UPDATE that does not name it."""
+
+    def differs(
+        self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Compose the test whether a column has another value than this one, as it would be stored; NULL is a value."""
+
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
         """Look a table or view up, in the schema that is implied unless one is given."""
 
@@ -117,7 +137,7 @@ class Dialect(Protocol):
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Find out how a column writes time; raises PolicyError for one that does not."""
 
-    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+    def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Return how rows of the table are found again, or None where nothing tells them apart."""
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from nightcrew.database import Form, Path
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Removal
-from nightcrew.databases.target import Clause, Target
+from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import Window
-from nightcrew.errors import DatabaseError
+from nightcrew.errors import DatabaseError, PolicyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _contended(connection: sa.Connection, target: Target, window: Window, limit:
     rows = connection.execute(_lock(target, window, limit, *address.columns, _mark(target))).all()
     if not rows:
         return Haul(0, through=True)
-    removed = _run(connection, target.removal_of([row[:-1] for row in rows]))
+    removed = _remove(connection, target, [row[:-1] for row in rows])
     return Haul(removed, len(rows) < limit, rows[-1][-1], kept=len(rows) - removed)
 
 
@@ -65,13 +65,16 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
     assert address.place is not None  # noqa: S101 - goes with it
     held = _lock(target, window, limit, address.place.label("place"), column.label("time")).cte("held")
     removal = target.removal(address.inside(sa.select(held.c.place)))
-    gone = removal.returning(sa.literal_column("1").label("one")).cte("gone")
+    unsettled = sa.false() if target.unsettled is None else target.unsettled
+    gone = removal.returning(unsettled.label("unsettled")).cte("gone")
     answer = sa.select(
         sa.select(sa.func.count()).select_from(held).scalar_subquery(),
         sa.select(sa.func.count()).select_from(gone).scalar_subquery(),
         sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
+        sa.select(sa.func.count()).select_from(gone).where(gone.c.unsettled).scalar_subquery(),
     )
-    seen, removed, last = connection.execute(answer).one()
+    seen, removed, last, still = connection.execute(answer).one()
+    _demand_settled(target, still)
     return Haul(removed, seen < limit, last, kept=seen - removed)
 
 
@@ -82,14 +85,17 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
     if not rows:
         return Haul(0, through=True)
     through, last = len(rows) < limit, rows[-1][-1]
-    again = sa.select(*address.columns).where(address.among([row[:-1] for row in rows]), *target.expired)
+    among = address.among([row[:-1] for row in rows])
+    again = sa.select(*address.columns).where(among, *target.expired)
+    if target.kept:
+        again = again.where(target.kept.secure(connection, among))
     keys = connection.execute(again).all()
     if not keys:
         return Haul(0, through, last)
     hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
     for path in target.selection.drains:
         hanging[path[-1].table] += _run(connection, target.drain(path, keys))
-    removed = _run(connection, target.removal_of(keys, confirmed=True))
+    removed = _remove(connection, target, keys, confirmed=True)
     if removed < len(keys) and target.selection.drains:
         raise DatabaseError(
             f"table {target.selection.table.name!r} kept {len(keys) - removed} rows whose dependent rows were deleted"
@@ -98,6 +104,30 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             of_row=True,
         )
     return Haul(removed, through, last, hanging, len(keys) - removed)
+
+
+def _remove(connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False) -> int:
+    """Remove locked rows, or change them, and see to it that they will not be taken again."""
+    statement = target.removal_of(keys, confirmed=confirmed)
+    if target.unsettled is None:
+        return _run(connection, statement)
+    if target.dialect.returning:  # a changed row may have another place than the one it was locked at
+        flags = connection.execute(statement.returning(target.unsettled)).scalars().all()
+        _demand_settled(target, sum(map(bool, flags)))
+        return len(flags)
+    removed = _run(connection, statement)
+    still = sa.select(sa.func.count()).select_from(target.table).where(target.found.among(keys), target.unsettled)
+    _demand_settled(target, connection.execute(still).scalar_one())
+    return removed
+
+
+def _demand_settled(target: Target, still: int) -> None:
+    if still:
+        raise PolicyError(
+            f"set gave {still} rows of table {target.selection.table.name!r} values that they do not have afterwards,"
+            " so that each run would set them again; that is rolled back: look for an expression that gives another"
+            f" value each time, or is made of a column that is set ({', '.join(target.selection.marks)})"
+        )
 
 
 def count_hanging(

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mysql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
-from nightcrew.databases.dialect import Address, Index, Relation, Removal
+from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
@@ -65,7 +65,7 @@ SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
 """
 
 _INDEXES = """
-SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`
+SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`, non_unique = 0 AS `unique`
   FROM information_schema.statistics
  WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
 """
@@ -95,6 +95,8 @@ _LONGEST_OF_BATCH = 10  # seconds a statement may take; MySQL itself bounds none
 _FLOORS = {"datetime": "1000-01-01 00:00:00", "timestamp": "1970-01-01 00:00:01", "date": "1000-01-01"}
 _WHOLE = ("int", "bigint", "integer", "mediumint")
 _FRACTION = ("decimal", "double", "float")
+_LETTERS = mysql.CHAR(charset="utf8mb4")
+_WORDS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
 
 
 class MySQL:
@@ -106,6 +108,9 @@ class MySQL:
     returning = False
     migrates_itself = False
     deletes_by_join = True  # MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
+    shares_locks = False  # MySQL and MariaDB spell it differently
+    joins_by_pipes = False
+    stamps_updates = True  # TIMESTAMP … ON UPDATE CURRENT_TIMESTAMP
 
     def engine_options(self) -> Mapping[str, Any]:
         """Never hold gap locks, and never read a snapshot older than the statement."""
@@ -166,8 +171,10 @@ class MySQL:
         rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
         indexes = []
         for name, group in groupby(rows, key=lambda row: row.name):
-            columns = takewhile(lambda column: column is not None, [row.column for row in group])
-            indexes.append(Index(tuple(columns), name == "PRIMARY"))
+            parts = list(group)
+            columns = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+            unique = bool(parts[0].unique) and len(columns) == len(parts)
+            indexes.append(Index(columns, name == "PRIMARY", unique))
         return indexes
 
     def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
@@ -220,8 +227,11 @@ class MySQL:
         before = sa.and_(written >= at(_FLOORS[bare]), written < at(bound))
         return Reading(written, before, before, _as_text, at, iso)
 
-    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+    def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its key, and by nothing else: of a small table the planner would rather read all, and wait."""
+        found = by_key([source.c[key] for key in table.primary_key])
+        if found is None or not isinstance(source, sa.TableClause):
+            return found
         named = ".".join("`" + part.replace("`", "``") + "`" for part in (source.schema, source.name) if part)
 
         def steer(statement: Removal) -> Removal:
@@ -229,8 +239,15 @@ class MySQL:
                 statement = statement.prefix_with(sa.literal_column(named))
             return statement.with_hint("FORCE INDEX (PRIMARY)", source)
 
-        found = by_key([source.c[key] for key in table.primary_key])
-        return found and replace(found, steer=steer)
+        return replace(found, steer=steer)
+
+    def differs(
+        self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Compare texts letter by letter: a collation may take different ones for the same, and a number for any."""
+        if column.kind.partition("(")[0] in _WORDS:
+            written, value = (sa.collate(sa.cast(part, _LETTERS), "utf8mb4_bin") for part in (written, value))
+        return written.is_distinct_from(value)
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Read the key that the plan names for the table."""

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
-from nightcrew.databases.dialect import Address, Index, Relation
+from nightcrew.databases.dialect import Address, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import PolicyError
@@ -90,7 +90,7 @@ SELECT a.attname AS name, NOT (a.attnotnull OR t.typnotnull) AS nullable,
 # An index of another method has no order; an invalid one is not kept up, a partial one has not every row.
 _PLAIN = "i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'"
 _INDEXES = f"""
-SELECT i.indisprimary AS primary, ARRAY(
+SELECT i.indisprimary AS primary, i.indisunique AS unique, ARRAY(
            SELECT a.attname FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (attnum, place)
              LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
             WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
@@ -133,6 +133,9 @@ class PostgreSQL:
     returning = True
     migrates_itself = False
     deletes_by_join = False
+    shares_locks = True
+    joins_by_pipes = True
+    stamps_updates = False
 
     def engine_options(self) -> Mapping[str, Any]:
         """Never rely on a repeatable snapshot or on server-side prepared statements (poolers)."""
@@ -177,7 +180,7 @@ class PostgreSQL:
     def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
         """Return the valid, whole b-tree indexes, up to the first expression in each."""
         rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
-        return [Index(tuple(row.columns[: _first_gap(row.columns)]), row.primary) for row in rows]
+        return [_index(row) for row in rows]
 
     def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Return the foreign keys that point at the table."""
@@ -216,7 +219,7 @@ class PostgreSQL:
         before = written < at(bound)
         return Reading(written, before, before, _as_json, at, iso)
 
-    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+    def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its place in the file; in a divided table, where places repeat, by its key."""
         schema, _, name = table.name.rpartition(".")
         relation = self.relation(connection, schema or None, name)
@@ -226,7 +229,7 @@ class PostgreSQL:
                 (_as_text(place),),
                 # One text, for the driver would escape a list's places one by one, and they need it not.
                 lambda rows: (
-                    place == sa.any_(sa.cast(raw('{"' + '","'.join(row[0] for row in rows) + '"}'), _Array("tid")))
+                    place == sa.any_(sa.cast(raw('{"' + '","'.join(row[0] for row in rows) + '"}'), _array("tid")))
                 ),
                 place,
                 lambda select: place == sa.any_(sa.func.array(select.scalar_subquery())),
@@ -235,11 +238,20 @@ class PostgreSQL:
         parts = parts or [(sa.column("tableoid", _selectable=source), "oid"), (place, "tid")]
 
         def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
-            lists = [sa.cast(raw([row[i] for row in rows]), _Array(kind)) for i, (_, kind) in enumerate(parts)]
+            lists = [sa.cast(raw([row[i] for row in rows]), _array(kind)) for i, (_, kind) in enumerate(parts)]
             known = sa.func.unnest(*lists).table_valued(*(f"k{i}" for i in range(len(lists)))).render_derived()
             return sa.tuple_(*(part for part, _ in parts)).in_(sa.select(*known.c))
 
         return Address(tuple(_as_text(part) for part, _ in parts), among)
+
+    def differs(
+        self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Cast to what the column stores; kinds whose equality is none, or too wide, are compared as written."""
+        stored: sa.ColumnElement[Any] = sa.cast(value, _Kind(column.kind))
+        if column.kind in ("json", "xml", "citext"):
+            written, stored = _as_text(written), _as_text(stored)
+        return written.is_distinct_from(stored)
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Look for the scan of the table in the plan."""
@@ -247,8 +259,8 @@ class PostgreSQL:
         return _scan(plan["Plan"], table.name.rpartition(".")[2])
 
 
-class _Array(sa.types.UserDefinedType[Any]):
-    """An array of a type the catalog names."""
+class _Kind(sa.types.UserDefinedType[Any]):
+    """A type the catalog names."""
 
     cache_ok = True
 
@@ -256,7 +268,11 @@ class _Array(sa.types.UserDefinedType[Any]):
         self.kind = kind
 
     def get_col_spec(self, **_options: Any) -> str:
-        return f"{self.kind}[]"
+        return self.kind
+
+
+def _array(kind: str) -> _Kind:
+    return _Kind(f"{kind}[]")
 
 
 def _the(relation: Relation) -> dict[str, str]:
@@ -267,8 +283,10 @@ def _label(row: Any) -> str:
     return str(row.name if row.visible else f"{row.schema}.{row.name}")
 
 
-def _first_gap(columns: Sequence[str | None]) -> int:
-    return columns.index(None) if None in columns else len(columns)
+def _index(row: Any) -> Index:
+    whole = None not in row.columns
+    columns = row.columns if whole else row.columns[: row.columns.index(None)]
+    return Index(tuple(columns), row.primary, row.unique and whole)
 
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import texts
-from nightcrew.databases.dialect import Address, Index, Relation
+from nightcrew.databases.dialect import Address, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, epoch, no_time
@@ -40,7 +40,7 @@ _RELATIONS = "SELECT name FROM {schema}.sqlite_master WHERE type = 'table' AND n
 _COLUMNS = 'SELECT name, type AS kind, "notnull" = 0 AS nullable, pk FROM pragma_table_xinfo(:name, :schema)'
 
 _INDEXES = """
-SELECT i.name AS name, c.name AS "column" FROM pragma_index_list(:name, :schema) AS i,
+SELECT i.name AS name, c.name AS "column", i."unique" AS "unique" FROM pragma_index_list(:name, :schema) AS i,
        pragma_index_xinfo(i.name, :schema) AS c WHERE i.partial = 0 AND c.key = 1 ORDER BY i.seq, c.seqno
 """
 
@@ -66,6 +66,9 @@ class SQLite:
     returning = True
     migrates_itself = True
     deletes_by_join = False
+    shares_locks = False
+    joins_by_pipes = True
+    stamps_updates = False
 
     def engine_options(self) -> Mapping[str, Any]:
         """Wait long for another writer: the lock goes to whoever asks first, so that one of many may wait a while."""
@@ -129,9 +132,11 @@ class SQLite:
         rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
         indexes = []
         for _, group in groupby(rows, key=lambda row: row.name):
-            columns = takewhile(lambda column: column is not None, [row.column for row in group])
-            indexes.append(Index(tuple(columns), primary=False))
-        return [*indexes, Index(self._primary_key(connection, relation), primary=True)]
+            parts = list(group)
+            columns = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+            unique = bool(parts[0].unique) and len(columns) == len(parts)
+            indexes.append(Index(columns, primary=False, unique=unique))
+        return [*indexes, Index(self._primary_key(connection, relation), primary=True, unique=True)]
 
     def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Return the foreign keys that point at the table."""
@@ -168,11 +173,17 @@ class SQLite:
         held = " and ".join(sorted(kinds))
         raise no_time(source, column.name, f"{column.kind} and holds {held} values")
 
-    def address(self, connection: sa.Connection, source: sa.TableClause, table: Table) -> Address | None:
+    def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its key, or by its rowid where the table has none."""
         taken = {name.lower() for name in table.columns}
         free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
         return by_key([source.c[key] for key in table.primary_key] or [sa.column(free, _selectable=source)])
+
+    def differs(
+        self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
+    ) -> sa.ColumnElement[bool]:
+        """Compare letter by letter, whatever the column's collation takes for the same."""
+        return sa.collate(written, "BINARY").is_distinct_from(value)
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Read the index that the query plan's words name for the table."""

@@ -11,9 +11,10 @@ from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Address, Dialect, Removal
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
 from nightcrew.errors import PolicyError
-from nightcrew.policy import Action
+from nightcrew.policy import Action, Sql, Value
 
 Clause: TypeAlias = sa.ColumnElement[Any]
 Keys: TypeAlias = Sequence[Sequence[Any]]
@@ -30,6 +31,8 @@ class Target:
     address: Address | None
     own: tuple[Clause, ...]
     foreign: tuple[Clause, ...]
+    kept: Kept | None = None
+    unsettled: Clause | None = None
 
     @property
     def expired(self) -> tuple[Clause, ...]:
@@ -49,7 +52,7 @@ class Target:
         return self.address
 
     def removal(self, *where: Clause) -> Removal:
-        """Compose the statement that takes rows away, or clears them; the whole predicate is in it."""
+        """Compose the statement that takes rows away, or changes them; the whole predicate is in it."""
         return self._removal(*where, *self.expired)
 
     def removal_of(self, keys: Keys, *, confirmed: bool = False) -> Removal:
@@ -62,8 +65,12 @@ class Target:
     def _removal(self, *where: Clause) -> Removal:
         if self.selection.action is Action.DELETE:
             return sa.delete(self.table).where(*where)
-        cleared: dict[Any, Any] = {self.table.c[name]: raw(value) for name, value in self.selection.set.items()}
-        return sa.update(self.table).where(*where).values({**cleared, self.reading.column: sa.null()})
+        given: dict[Any, Any] = {self.table.c[name]: _given(value) for name, value in self.selection.set.items()}
+        if self.selection.action is Action.CLEAR:
+            given[self.reading.column] = sa.null()
+        elif self.dialect.stamps_updates:
+            given[self.reading.column] = self.reading.column
+        return sa.update(self.table).where(*where).values(given)
 
     def hanging(self, path: Path, end: sa.TableClause, *parents: Clause) -> Clause:
         """Return the predicate for the rows of `end`, the table at a path's end, that hang on the `parents` of ours.
@@ -105,13 +112,30 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     column = selection.table.columns[selection.column]
     reading = dialect.reading(connection, table, column, selection.cut)
     address = dialect.address(connection, table, selection.table)
-    own: list[Clause] = [reading.expired, *_singled_out(table, selection)]
+    kept = keep(connection, dialect, table, selection)
+    unsettled = _unsettled(dialect, table, selection)
+    own: list[Clause] = [reading.expired, *_singled_out(table, selection), *([] if unsettled is None else [unsettled])]
     foreign: list[Clause] = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
+    foreign += [kept.enough()] if kept else []
     for predicate, suffix in ((selection.where, ""), (selection.hold, " IS NOT TRUE")):
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (foreign if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
-    return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign))
+    return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign), kept, unsettled)
+
+
+def _unsettled(dialect: Dialect, table: sa.TableClause, selection: Selection) -> Clause | None:
+    """Return the predicate that a row lacks a value that it is to be known by, if it is to be known by any."""
+    for name, value in selection.set.items():
+        if isinstance(value, Sql) and not dialect.joins_by_pipes and "||" in value.expression:
+            raise PolicyError(f"set gives column {name!r} {value.expression!r}, where || means OR: write CONCAT(…)")
+    columns = selection.table.columns
+    differing = [dialect.differs(table.c[name], columns[name], _given(selection.set[name])) for name in selection.marks]
+    return sa.or_(*differing) if differing else None
+
+
+def _given(value: Value) -> Clause:
+    return _spelled(value.expression, "") if isinstance(value, Sql) else raw(value)
 
 
 def _singled_out(table: sa.TableClause, selection: Selection) -> list[Clause]:

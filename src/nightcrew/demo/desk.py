@@ -8,7 +8,6 @@ from nightcrew.crew import JobStatus, Nightcrew
 from nightcrew.database import RunRow
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import State
-from nightcrew.policy import Action
 from nightcrew.report import Report
 
 TRIGGER = "night desk"
@@ -73,7 +72,7 @@ class Desk:
             when=job.schedule.describe(),
             path=job.path or job.route,
             table=job.policy.table if job.policy else "",
-            verb="cleared" if job.policy and job.policy.action is Action.CLEAR else "deleted",
+            verb=job.policy.action.done if job.policy else "counted",
             due=due,
             along=along,
             trouble=trouble,
