@@ -4,7 +4,7 @@ import random
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -54,16 +54,27 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long work may go on: until a monotonic instant, or until somebody asks it to stop."""
+    """How long work may go on: until a monotonic instant, called by `ending`, or until somebody asks it to stop."""
 
     clock: Clock
     until: float | None = None
     stop: threading.Event | None = None
+    ending: str = "deadline reached"
 
     @classmethod
     def of(cls, clock: Clock, deadline: timedelta | None = None, stop: threading.Event | None = None) -> "Budget":
         """Return a budget that ends `deadline` from now."""
         return cls(clock, None if deadline is None else clock.monotonic() + deadline.total_seconds(), stop)
+
+    def closing(self, seconds: float, ending: str) -> "Budget":
+        """Return the same budget, ended `seconds` from now unless it ends before that."""
+        until = self.clock.monotonic() + seconds
+        return self if self.until is not None and self.until <= until else replace(self, until=until, ending=ending)
+
+    @property
+    def left(self) -> float | None:
+        """Return the seconds that are left, below zero once they are over, or None where nothing bounds them."""
+        return None if self.until is None else self.until - self.clock.monotonic()
 
     @property
     def stopping(self) -> str | None:
@@ -79,6 +90,4 @@ class Budget:
         """Return why the work has to stop after what it is doing, or None."""
         if self.stopping:
             return self.stopping
-        if self.until is not None and self.clock.monotonic() >= self.until:
-            return "deadline reached"
-        return None
+        return self.ending if self.left is not None and self.left <= 0 else None

@@ -11,10 +11,12 @@ from nightcrew import document, duration, settings
 from nightcrew.crew import Nightcrew
 from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.gauge import Hook, hooks
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, Sql, Value
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import cron, every, zone
+from nightcrew.throttle import pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Configuration:
     jobs: tuple[Job, ...]
     timezone: str = "UTC"
     database: str | None = field(default=None, repr=False)
+    throttle: tuple[Hook, ...] = ()
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -43,7 +46,7 @@ def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
 def load(path: Path) -> Nightcrew:
     """Build the crew of a file; where it names no database, DATABASE_URL does."""
     found = read(path)
-    return Nightcrew(found.database, jobs=found.jobs, timezone=found.timezone)
+    return Nightcrew(found.database, jobs=found.jobs, timezone=found.timezone, gauges=found.throttle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def _recipe(value: str) -> Callable[..., Job]:
 
 _PARTS = {"nightcrew": _Key("", kind=Mapping), "jobs": _Key("", kind=Mapping)}
 _TIMEZONE = _Key('"Europe/Istanbul"', zone)
-_HEAD = {"database": _Key('"${DATABASE_URL}"'), "timezone": _TIMEZONE}
+_THROTTLE = _Key('["file:/run/nightcrew.stop"]', hooks, list)
+_HEAD = {"database": _Key('"${DATABASE_URL}"'), "timezone": _TIMEZONE, "throttle": _THROTTLE}
 _WHEN = {
     "schedule": _Key('"0 3 * * *"', lambda value: cron(value).expression),
     "every": _Key('"10 minutes"', every),
@@ -102,6 +106,8 @@ _JOB = {
     "runbook": _Key('"https://example.com/runbook"'),
     "on_start": _Key("true", kind=bool),
     "enabled": _Key("false", kind=bool),
+    "pace": _Key('"gentle"', pace),
+    "throttle": _THROTTLE,
 }
 _KEYS = {"recipe": _Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
 
@@ -127,7 +133,7 @@ class _Reader:
             )
         made = tuple(job for job in jobs.values() if job)
         self._check_paths(made)
-        return Configuration(self._document.path, made, zone, head.get("database"))
+        return Configuration(self._document.path, made, zone, head.get("database"), head.get("throttle", ()))
 
     def _note(self, keys: tuple[str, ...], sentence: str) -> None:
         line = self._document.line(*keys)

@@ -13,6 +13,7 @@ from nightcrew.claim import LEASE, Claim, Taken, is_paused
 from nightcrew.clock import Budget, Clock, SystemClock
 from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean
+from nightcrew.gauge import hooks
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
@@ -23,6 +24,7 @@ from nightcrew.run import carry_out
 from nightcrew.schedule import Schedule, cron, every
 from nightcrew.settings import Settings
 from nightcrew.station import Station
+from nightcrew.throttle import Pace
 from nightcrew.trigger import Work
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
@@ -62,6 +64,8 @@ class Terms(TypedDict, total=False):
     enabled: bool
     owner: str | None
     runbook: str | None
+    pace: str | Pace
+    throttle: Iterable[object]
 
 
 class Nightcrew:
@@ -69,6 +73,7 @@ class Nightcrew:
 
     `database` is a URL (default: DATABASE_URL); nothing connects before the first verb that needs to. `timezone`
     is the zone of cron schedules given as text. Listeners hear every entry; the log listener is always among them.
+    `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Nightcrew:
         timezone: str = "UTC",
         settings: Settings | None = None,
         listeners: Iterable[Listener] = (),
+        gauges: Iterable[object] = (),
         clock: Clock | None = None,
         lease: float = LEASE,
     ) -> None:
@@ -86,7 +92,7 @@ class Nightcrew:
         self.clock = clock or SystemClock()
         self.timezone = timezone
         self._audience = Audience((log, *listeners))
-        self._station = Station(database or self.settings.database, self.clock, self._audience, lease)
+        self._station = Station(database or self.settings.database, self.clock, self._audience, lease, hooks(gauges))
         self._jobs: dict[str, Job] = {}
         self._lock = RLock()
         self._stopping = Event()

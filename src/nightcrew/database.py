@@ -11,8 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
+from nightcrew.gauge import Source
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Value
+from nightcrew.throttle import Pace
 
 Connection: TypeAlias = Any
 """An open transaction; opaque outside `databases/`."""
@@ -193,6 +195,12 @@ class Database(Protocol):
 
     def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:
         """Return the key of a row that a batch of one would take at the cursor, or None where it would take none."""
+
+    def gauges(self, pace: Pace) -> Iterable[Source]:
+        """Return what the database can say of the strain it is under, judged as a sweep of this pace should."""
+
+    def ask(self, question: str, seconds: float) -> Any:
+        """Return the first value of the first row that an application's own SELECT finds, or None; changes nothing."""
 
 
 # ── nightcrew's own tables ───────────────────────────────────────────────────────────────────────────────────────────

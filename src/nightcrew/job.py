@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.gauge import Hook, hooks
 from nightcrew.policy import Policy
 from nightcrew.schedule import Schedule
+from nightcrew.throttle import Pace, pace
 
 _NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
@@ -20,7 +22,9 @@ class Job:
 
     Exactly one of `policy` (rows that expire) and `function` (called with the run) is given. `path` is one more
     HTTP route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if
-    nobody has run it yet. `label` heads its log lines; it defaults to the name in words.
+    nobody has run it yet. `label` heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady",
+    "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what may hold it back,
+    as docs/throttle.md says.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -35,6 +39,8 @@ class Job:
     enabled: bool = True
     owner: str | None = None
     runbook: str | None = None
+    pace: Pace = Pace.STEADY
+    throttle: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > LONGEST_NAME:
@@ -48,6 +54,12 @@ class Job:
             )
         if (self.policy is None) == (self.function is None):
             raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
+        object.__setattr__(self, "pace", pace(self.pace))
+        object.__setattr__(self, "throttle", hooks(self.throttle))
+        if self.policy is None and (self.throttle or self.pace is not Pace.STEADY):
+            raise ConfigurationError(
+                f"job {self.name!r} is a function: pace and throttle steer the batches of a policy"
+            )
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("-", " ").capitalize())
 

@@ -1,7 +1,7 @@
 """Station: one database, and what a crew keeps and does there; wired on first use, and anew in the child of a fork."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from weakref import ref
@@ -14,19 +14,25 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
 from nightcrew.errors import ConfigurationError
+from nightcrew.gauge import Hook, Source
+from nightcrew.gauges import source
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Ledger
 from nightcrew.walk import Broom
+from nightcrew.watch import Watch
 
 
 class Station:
     """Everything that touches the database of a crew; nothing connects before it is asked for."""
 
-    def __init__(self, url: str | None, clock: Clock, audience: Audience, lease: float) -> None:
+    def __init__(
+        self, url: str | None, clock: Clock, audience: Audience, lease: float, hooks: Sequence[Hook] = ()
+    ) -> None:
         self._url = url
         self._clock = clock
         self._audience = audience
         self._lease = lease
+        self._hooks = hooks
         self._lock = Lock()
         self._seen: set[str] = set()
         self._registered: set[str] = set()
@@ -62,7 +68,13 @@ class Station:
     @cached_property
     def broom(self) -> Broom:
         """What a sweep works with."""
-        return Broom(self.database, self.books, Ledger(self.books, self._audience), self._clock, self._lease)
+        ledger = Ledger(self.books, self._audience)
+        return Broom(self.database, self.books, ledger, self._clock, self._lease, Watch(self._clock, self._sources))
+
+    def _sources(self, job: Job) -> Iterator[Source]:
+        """Say what a sweep heeds: the database's own gauges, the crew's hooks, and the job's."""
+        yield from self.database.gauges(job.pace)
+        yield from (source(hook, self.database) for hook in dict.fromkeys((*self._hooks, *job.throttle)))
 
     def ready(self, jobs: Mapping[str, Job], *, looking: bool = False) -> None:
         """Make sure the tables are there and every job has its row, with its schedule unless it is only looked at."""

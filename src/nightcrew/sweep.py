@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
-from nightcrew.walk import Broom, Undeletable, Walk
+from nightcrew.metronome import Metronome
+from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
 # for: who waits for a row stands in the way of everybody that comes after.
@@ -34,7 +35,12 @@ def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> S
     Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend; the batches
     before it stay done and accounted for.
     """
-    walk = Walk(claim, selection, broom, budget)
+    with broom.watch.over(claim.job) as look:
+        metronome = Metronome(claim, broom.ledger, SIZES[selection.form], look, budget)
+        return _sweep(Walk(claim, selection, broom, metronome), broom, budget)
+
+
+def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
     stopped, left = walk.on(), 0
     for pause in (*_PAUSES, None):
         if stopped is not None:
@@ -47,7 +53,7 @@ def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> S
     if walk.held and stopped is None:
         budget.rest(_PAUSES[-1])
         walk.once_more()
-    rows = walk.total[selection.table.name]
+    rows = walk.total[walk.selection.table.name]
     return Swept(rows, dict(walk.total), stopped, left + len(walk.held), tuple(walk.undeletable))
 
 

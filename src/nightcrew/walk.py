@@ -4,15 +4,21 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from nightcrew.claim import Claim
-from nightcrew.clock import Budget, Clock
+from nightcrew.clock import Clock
 from nightcrew.database import Books, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.errors import DatabaseError
 from nightcrew.ledger import Entry, Ledger
+from nightcrew.metronome import Metronome
+from nightcrew.throttle import Size, Take
+from nightcrew.watch import Watch
 
-# Rows of a run's first batch and of its largest, and the seconds a batch aims at. A window is one index range of rows
-# that nobody waits for; rows that others contend for, or that take children with them, are locked one by one, and a
-# writer who waits for them should not yet call it slow.
-SIZES = {Form.RANGE: (10_000, 100_000, 0.1), Form.CONTENDED: (1_000, 5_000, 0.05), Form.LOCKED: (500, 2_000, 0.05)}
+# One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
+# with them, are locked one by one, and a writer who waits for them should not yet call it slow.
+SIZES = {
+    Form.RANGE: Size(10_000, 100_000, 0.1),
+    Form.CONTENDED: Size(1_000, 5_000, 0.05),
+    Form.LOCKED: Size(500, 2_000, 0.05),
+}
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
 MOST_PASSED_BY = 100  # rows a run finds one by one; when there are more, it is no row's fault
@@ -27,6 +33,7 @@ class Broom:
     ledger: Ledger
     clock: Clock
     lease: float
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class Walk:
     else held; `undeletable` rows are passed by for good.
     """
 
-    def __init__(self, claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> None:
+    def __init__(self, claim: Claim, selection: Selection, broom: Broom, metronome: Metronome) -> None:
         self.selection = selection
         self.total = Counter(claim.counts)
         self.kept = 0
@@ -52,9 +59,8 @@ class Walk:
         self.held: list[Key] = []
         self._claim = claim
         self._broom = broom
-        self._budget = budget
         self._cursor = claim.cursor
-        self._limit = SIZES[selection.form][0]
+        self._metronome = metronome
         self._retries = 0
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
@@ -64,16 +70,19 @@ class Walk:
         Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend and no single
         row is to blame for; the batches before it stay done and accounted for.
         """
-        while True:
+        while isinstance(beat := self._metronome.next(), Take):
+            size = self._size(beat.rows)
             started = self._broom.clock.monotonic()
             try:
-                taken = self._batch(self.selection, self._size)
+                taken = self._batch(self.selection, size)
             except DatabaseError as error:
-                self._cope(error)
+                self._cope(error, size)
                 continue
             seconds = self._broom.clock.monotonic() - started
-            if not self._suspects:
-                self._limit = steered(self.selection.form, self._limit, seconds)
+            if self._suspects:
+                self._metronome.spent(seconds)
+            else:
+                self._metronome.took(size, seconds)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
             self._cursor = taken.cursor
             self.kept += taken.kept
@@ -82,8 +91,7 @@ class Walk:
                 self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
             if taken.exhausted:
                 return None
-            if (reason := self._budget.spent) is not None:
-                return reason
+        return beat.because
 
     def again(self, first: Cursor) -> str | None:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
@@ -97,37 +105,38 @@ class Walk:
         for key in held:
             self._alone(key)
 
-    @property
-    def _size(self) -> int:
-        return max(1, min(self._limit, self._suspects // _NARROWING)) if self._suspects else self._limit
+    def _size(self, rows: int) -> int:
+        most = min(rows, SIZES[self.selection.form].most)
+        return max(1, min(most, self._suspects // _NARROWING)) if self._suspects else most
 
-    def _cope(self, error: DatabaseError) -> None:
+    def _cope(self, error: DatabaseError, size: int) -> None:
         """Make the next try a better one, or raise the error."""
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
         if not by_row and not (error.transient and self._retries <= _RETRIES):
             raise error
         if error.transient:
-            self._budget.rest(0.05 * 2 ** min(self._retries, _RETRIES) * self._broom.clock.jitter(0.5))
+            self._metronome.stumbled(self._retries)
         if by_row:
-            self._narrow_down()
+            self._narrow_down(size)
         else:
-            self._limit = max(self._limit // 4, 1)
+            self._metronome.smaller(size // 4)
 
     def _by_key(self) -> Selection:
         by_range = self.selection.form is Form.RANGE and self.selection.table.primary_key
         return replace(self.selection, form=Form.CONTENDED) if by_range else self.selection
 
-    def _narrow_down(self) -> None:
+    def _narrow_down(self, size: int) -> None:
         """Cut a batch that failed for one of its rows smaller, until that row stands alone and can be passed by."""
         self.selection = self._by_key()
-        if (size := self._size) > 1:
+        if size > 1:
             self._suspects = size
             return
         key = self._broom.database.nearest(self.selection, self._cursor)
         if key is not None and not self._alone(key):
             self.selection = replace(self.selection, spared=(*self.selection.spared, key))
-            self._suspects, self._limit = 0, min(self._limit, _NARROWING)  # bad rows often come together
+            self._suspects = 0
+            self._metronome.smaller(_NARROWING)  # bad rows often come together
 
     def _alone(self, key: Key) -> bool:
         """Take one row in a batch of its own; False if it would not go."""
@@ -194,13 +203,3 @@ class Walk:
 def _by_row(error: DatabaseError) -> bool:
     """Tell whether some rows are to blame: the database would not have them, or somebody holds them."""
     return (error.of_row or error.transient) and not error.away
-
-
-def steered(form: Form, limit: int, seconds: float) -> int:
-    """Return how many rows the next batch takes, when one of `limit` rows took so many seconds.
-
-    Only time can steer it: what a row costs differs a thousandfold between databases, indexes and disks.
-    """
-    _, most, target = SIZES[form]
-    aimed = limit * min(2.0, max(0.5, target / max(seconds, 0.001)))
-    return round(min(most, max(50, aimed)))

@@ -92,7 +92,8 @@ def test_a_session_ended_by_the_server_in_the_middle_costs_one_batch_of_work_and
 
     monkeypatch.setattr(crew._station.database, "take", breaks)
     report = crew.run("sweep", trigger="http")
-    assert (report.outcome, report.deleted, left(crew), len(calls)) == ("succeeded", 300, 0, 2)
+    assert (report.outcome, report.deleted, left(crew)) == ("succeeded", 300, 0)
+    assert sum(entry["facts"]["rows"] for entry in crew.entries(report.run) if entry["kind"] == "batch") == 300
 
 
 def test_a_commit_whose_answer_was_lost_is_counted_once(crew, monkeypatch):
@@ -117,7 +118,7 @@ def test_a_database_that_goes_away_leaves_the_run_to_whoever_finds_it_back(crew,
         raise DatabaseError("database cannot be reached", transient=True, away=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nightcrew.sweep._RETRIES", 1)
+        patch.setattr("nightcrew.walk._RETRIES", 1)
         patch.setattr(crew._station.database, "take", away)
         patch.setattr(crew._station.books, "settle", away)
         with pytest.raises(DatabaseError):

@@ -55,7 +55,8 @@ def test_json_lines_carry_the_facts(capsys):
 
 def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
     facts = {
-        "label": "OAuth Cleanup", "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
+        "label": "OAuth Cleanup", "level": "stop", "gauge": "database", "seen": "60 threads",
+        "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
         "failures": 2, "schedule": "every 10 minutes", "next_slot": "t", "listener": "l", "path": "/x", "client": "c",
         "caller": "#ab", "message": "Did it.", "slot": None, "trigger": "http", "durationMs": 1,
         "table": "users", "key": "id 17",

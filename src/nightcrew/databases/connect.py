@@ -54,6 +54,7 @@ class Link:
     def __init__(self, url: str, clock: Clock) -> None:
         parsed, kind = _parse(url)
         self.name = _name(parsed)
+        self.monotonic = clock.monotonic
         self._secrets = [secret for secret in (parsed.password, *_query_values(parsed)) if len(str(secret or "")) > 3]
         self.dialect: Dialect = kind.dialect()
         try:
@@ -78,6 +79,15 @@ class Link:
         with self.renamed(), self.engine.connect() as connection, connection.begin():
             self.dialect.begin(connection, writes=writes, repeatable=repeatable)
             yield connection
+
+    @contextmanager
+    def glimpse(self, seconds: float) -> Iterator[sa.Connection]:
+        """Open a transaction that can change nothing, and whose statements take no longer than so many seconds each."""
+        with self.renamed(), self.engine.connect() as connection, connection.begin() as transaction:
+            self.dialect.begin(connection, writes=False, repeatable=False)
+            with self.dialect.glimpse(connection, seconds):
+                yield connection
+            transaction.rollback()
 
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""

@@ -1,6 +1,7 @@
 """What differs from one database to the next, asked as capabilities; everything else is shared."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
@@ -55,6 +56,20 @@ class Address:
     steer: Callable[[Removal], Removal] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a figure of a server's strain is judged: from which value on it brakes, and from which it stops.
+
+    `words` say it, with {value}. A figure that only grows is judged `per_second`.
+    """
+
+    figure: str
+    words: str
+    brake: float
+    stop: float
+    per_second: bool = False
+
+
 class Dialect(Protocol):
     """The few answers a database must give before the shared statements fit it."""
 
@@ -89,6 +104,16 @@ class Dialect(Protocol):
 
     def bid_instant(self, moment: datetime) -> str:
         """Return an instant as :bids wants it."""
+
+    def glimpse(self, connection: sa.Connection, seconds: float) -> AbstractContextManager[None]:
+        """Let what is asked inside change nothing, and take no longer than so many seconds a statement."""
+
+    @property
+    def scales(self) -> Sequence[Scale]:
+        """How the figures of `strain` are judged."""
+
+    def strain(self, connection: sa.Connection) -> Mapping[str, float | None]:
+        """Read how hard the server works and who waits; None is a figure that exists and is kept from this role."""
 
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether the same transaction may succeed a moment later (deadlock, lock wait, busy)."""

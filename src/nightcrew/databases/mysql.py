@@ -1,7 +1,8 @@
 """MySQL and MariaDB."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby, takewhile
@@ -12,7 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
-from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal
+from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
@@ -99,6 +100,18 @@ _LETTERS = mysql.CHAR(charset="utf8mb4")
 _WORDS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
 
 
+# What every role may read; the length of the history is among it on one of the two servers only.
+_STRAIN = """
+SHOW GLOBAL STATUS WHERE Variable_name IN
+    ('Threads_running', 'Innodb_row_lock_current_waits', 'Innodb_history_list_length')
+"""
+_SCALES = (
+    Scale("threads_running", "{value:.0f} threads are running", 25, 50),
+    Scale("innodb_row_lock_current_waits", "{value:.0f} sessions wait for a row", 3, 10),
+    Scale("innodb_history_list_length", "purging is {value:,.0f} changes behind", 100_000, 1_000_000),
+)
+
+
 class MySQL:
     """MySQL 8 and MariaDB 10.6 and newer, through PyMySQL."""
 
@@ -136,6 +149,28 @@ class MySQL:
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant as a DATETIME(6) in UTC."""
         return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    scales = _SCALES
+
+    @contextmanager
+    def glimpse(self, connection: sa.Connection, seconds: float) -> Iterator[None]:
+        """Bind the session, which is another's afterwards: the two servers count in other units."""
+        if getattr(connection.dialect, "is_mariadb", False):
+            connection.exec_driver_sql(f"SET SESSION max_statement_time = {seconds}")
+            connection.info["longest"] = seconds  # the next transaction sets its own
+        else:
+            connection.exec_driver_sql(f"SET SESSION max_execution_time = {round(1000 * seconds)}")
+        connection.exec_driver_sql("START TRANSACTION READ ONLY")
+        try:
+            yield
+        finally:
+            if not connection.invalidated and "longest" not in connection.info:
+                connection.exec_driver_sql("SET SESSION max_execution_time = DEFAULT")
+
+    def strain(self, connection: sa.Connection) -> Mapping[str, float | None]:
+        """Read the server's own counters."""
+        rows = connection.exec_driver_sql(_STRAIN).all()
+        return {name.lower(): float(figure) for name, figure in rows}
 
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by the server's error number."""

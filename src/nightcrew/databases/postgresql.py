@@ -1,6 +1,7 @@
 """PostgreSQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases import postgresql_strain
 from nightcrew.databases.dialect import Address, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
@@ -152,6 +154,18 @@ class PostgreSQL:
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant with its offset."""
         return moment.isoformat()
+
+    scales = postgresql_strain.SCALES
+
+    @contextmanager
+    def glimpse(self, connection: sa.Connection, seconds: float) -> Iterator[None]:
+        """Bind it to this transaction."""
+        connection.exec_driver_sql(f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = {round(1000 * seconds)}")
+        yield
+
+    def strain(self, connection: sa.Connection) -> Mapping[str, float | None]:
+        """Read the locks, the sessions, the WAL and the replicas."""
+        return postgresql_strain.figures(connection)
 
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by SQLSTATE."""

@@ -8,6 +8,7 @@ that the walk only saves reading.
 from collections import Counter
 from contextlib import AbstractContextManager
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,9 +16,12 @@ from nightcrew.database import Connection, Cursor, Form, Key, Left, Selection, S
 from nightcrew.databases import catalog
 from nightcrew.databases.connect import Link
 from nightcrew.databases.forms import count_hanging, empty, next_one
+from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, following, within
 from nightcrew.errors import PolicyError, did_you_mean
+from nightcrew.gauge import Source
+from nightcrew.throttle import Pace
 
 # Rows looked at for one row taken, where a predicate may pass most of them by: it bounds what a statement reads.
 _LOOK = 10
@@ -30,6 +34,7 @@ class Rows:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._targets: dict[tuple[str, str, datetime], Target] = {}
+        self._strains: dict[Pace, Strain] = {}
 
     @property
     def name(self) -> str:
@@ -68,6 +73,18 @@ class Rows:
             counts={selection.table.name: rows, **hanging},
             index=index,
         )
+
+    def gauges(self, pace: Pace) -> tuple[Source, ...]:
+        """Return the one gauge of the strain the database is under."""
+        if pace not in self._strains:
+            self._strains[pace] = Strain(self._link, pace)
+        return (self._strains[pace],)
+
+    def ask(self, question: str, seconds: float) -> Any:
+        """Return the first value of the first row that an application's own SELECT finds, or None; changes nothing."""
+        with self._link.glimpse(seconds) as connection:
+            row = connection.execute(sa.text(question.replace(":", r"\:"))).first()
+        return None if row is None else row[0]
 
     def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
         """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction.

@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, takewhile
 from typing import Any
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import texts
-from nightcrew.databases.dialect import Address, Index, Named, Relation
+from nightcrew.databases.dialect import Address, Index, Named, Relation, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, epoch, no_time
@@ -70,12 +71,17 @@ class SQLite:
     joins_by_pipes = True
     stamps_updates = False
 
+    def __init__(self) -> None:
+        self._monotonic: Callable[[], float] = float
+        self._waited = 0.0
+
     def engine_options(self) -> Mapping[str, Any]:
         """Wait long for another writer: the lock goes to whoever asks first, so that one of many may wait a while."""
         return {"connect_args": {"timeout": 20, "check_same_thread": False}}
 
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Teach each connection the clock and the foreign keys, and leave BEGIN to us."""
+        self._monotonic = clock.monotonic
 
         def connected(connection: sqlite3.Connection, _record: object) -> None:
             connection.isolation_level = None
@@ -89,7 +95,30 @@ class SQLite:
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
         """Take the write lock at once: a reader that turns writer cannot wait, it fails."""
+        begun = self._monotonic()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if repeatable:  # a batch: whatever else of ours has to wait may be waiting for one
+            self._waited = max(self._waited, self._monotonic() - begun)
+
+    scales = (Scale("waited", "a batch waited {value:.2f} s for another writer", 0.05, 1.0),)
+
+    @contextmanager
+    def glimpse(self, connection: sa.Connection, seconds: float) -> Iterator[None]:
+        """Let SQLite ask every few thousand steps whether the time is over."""
+        driver: Any = connection.connection.driver_connection
+        until = self._monotonic() + seconds
+        driver.set_progress_handler(lambda: self._monotonic() > until, 10_000)
+        driver.execute("PRAGMA query_only = ON")
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+            driver.execute("PRAGMA query_only = OFF")
+
+    def strain(self, connection: sa.Connection) -> Mapping[str, float | None]:
+        """Return the longest wait for the write lock since the last look: the file itself tells nothing."""
+        waited, self._waited = self._waited, 0.0
+        return {"waited": waited}
 
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant as the mark's column keeps it."""

@@ -74,6 +74,8 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "failed": (logging.ERROR, _outcome),
     "refused": (logging.ERROR, _outcome),
     "in_progress_elsewhere": (logging.WARNING, _outcome),
+    "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
+    "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
     "paused": (logging.INFO, _says("[{label}] paused by {by}: {reason}")),
     "resumed": (logging.INFO, _says("[{label}] resumed")),
     "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),

@@ -1,0 +1,73 @@
+"""Metronome: lets a sweep's next batch begin when the throttle says so; it waits, and notes why."""
+
+from nightcrew.claim import Claim
+from nightcrew.clock import Budget, Clock
+from nightcrew.errors import DatabaseError
+from nightcrew.gauge import Gauge, Level
+from nightcrew.ledger import Entry, Ledger
+from nightcrew.throttle import Facts, Size, Stop, Take, Throttle, Wait
+from nightcrew.watch import Look
+
+_MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
+
+
+class Metronome:
+    """The pace of one sweep."""
+
+    def __init__(self, claim: Claim, ledger: Ledger, size: Size, look: Look, budget: Budget) -> None:
+        self._claim = claim
+        self._ledger = ledger
+        self._look = look
+        self._budget = budget
+        self._clock: Clock = budget.clock
+        self._throttle = Throttle.of(claim.job.pace, size, claim.bidder.lease)
+        self._noted = Gauge("nothing")
+        self._notes = 0
+
+    def next(self) -> Take | Stop:
+        """Wait until the next batch may begin, or the work has to end; a request to stop ends the wait at once."""
+        while True:
+            gauge = self._look()
+            self._note(gauge)
+            facts = Facts(gauge, self._budget.stopping, self._budget.left, self._budget.ending)
+            answer = self._throttle.answer(facts)
+            if not isinstance(answer, Wait):
+                return answer
+            self._budget.rest(answer.seconds)
+            self._throttle = self._throttle.waited(answer)
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Hear how long a batch of at most so many rows has taken."""
+        self._throttle = self._throttle.took(rows, seconds, self._clock.jitter(0.1))
+
+    def spent(self, seconds: float) -> None:
+        """Hear how long a batch has taken that was not as large as it might have been."""
+        self._throttle = self._throttle.spent(seconds, self._clock.jitter(0.1))
+
+    def stumbled(self, tries: int) -> None:
+        """Hear that a batch failed for the `tries`th time in a row; the next try comes later."""
+        self._throttle = self._throttle.stumbled(tries, self._clock.jitter(0.5))
+
+    def smaller(self, rows: int) -> None:
+        """Let the next batch take no more than so many rows."""
+        self._throttle = self._throttle.smaller(rows)
+
+    def _note(self, gauge: Gauge) -> None:
+        """Write down, and tell, that another gauge or level holds the sweep back; the words alone make no change."""
+        noted, self._noted = self._noted, gauge
+        eased = noted.level > gauge.level is Level.GREEN
+        if not eased and (gauge.level is Level.GREEN or (noted.level, noted.name) == (gauge.level, gauge.name)):
+            return
+        self._notes += 1
+        if self._notes > _MOST_NOTES:
+            return
+        job = self._claim.job
+        told = noted if eased else gauge
+        facts = {"level": gauge.level.name.lower(), "gauge": told.name, "seen": gauge.seen, "label": job.label}
+        entry = Entry("eased" if eased else "throttled", job.name, self._claim.run, facts)
+        try:
+            self._ledger.write(entry)
+        except DatabaseError as error:
+            if not error.transient:
+                raise
+        self._ledger.tell(entry)
