@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test campaign lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -23,6 +23,9 @@ demo: $(READY) ## run the workspace: a small chat app that the seeds' jobs clean
 
 test: $(READY) ## run every test against every database that can be found or started
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term $(ARGS)
+
+campaign: $(READY) ## play the models of tests/model at length (about ten minutes); ARGS="--seed 7" plays one seed again
+	@$(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, and the import law
 	@$(BIN)/ruff check .

@@ -54,6 +54,12 @@ MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the models be played at length, and from a seed of one's own."""
+    parser.addoption("--campaign", action="store_true", help="play the models of tests/model at length")
+    parser.addoption("--seed", type=int, help="the first seed of the interleavings and kills in tests/model")
+
+
 def pytest_runtest_setup() -> None:
     """Begin no test in the last seconds of a slot of ten minutes (so of an hour, or a day): none may see two."""
     left = SLOT - time.time() % SLOT
