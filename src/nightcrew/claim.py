@@ -156,10 +156,8 @@ class Claims:
                 self.end_pause(job, standing, standing.paused_until or now)
                 continue
             answer = self._answer(job, standing, now, bidder, wanted)
-            if isinstance(answer, Claim):
-                self._hold(answer)
             if answer is not None:
-                return answer
+                return self._hold(answer) if isinstance(answer, Claim) else answer
             self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))
         return _in_progress(job, standing)
 
@@ -218,7 +216,7 @@ class Claims:
     def _bidder(self, trigger: str, caller: str | None) -> Bidder:
         return Bidder(self._owner, trigger, caller and caller[:100], self.lease)
 
-    def _hold(self, claim: Claim) -> None:
+    def _hold(self, claim: Claim) -> Claim:
         """Renew a claim's lease from now on; one that cannot be renewed is given back."""
         try:
             with self._lock:
@@ -230,13 +228,13 @@ class Claims:
         except BaseException:
             self._give_back(claim)
             raise
+        return claim
 
     def _give_back(self, claim: Claim) -> None:
         """Leave to whoever comes next a run that was claimed and not begun; past that its lease runs out."""
         self.release(claim)
         with suppress(DatabaseError):
-            row = self._books.run(claim.run)
-            if row is not None:
+            if row := self._books.run(claim.run):
                 self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL))
 
     def _beat(self) -> None:
@@ -322,6 +320,8 @@ def _slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime
         return job.schedule.latest(now + _early(job, now))
     if asked.tzinfo is None:
         raise UsageError(f"slot {asked.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+    if asked < datetime(1970, 1, 1, tzinfo=UTC):
+        raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies before 1970, when no job was due")
     if asked > now + _early(job, now):
         raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies in the future: it cannot be run yet")
     return job.schedule.latest(asked)

@@ -10,6 +10,8 @@ from nightcrew.pattern import LAST, MONTHS, WEEKDAYS, Pattern
 
 T = TypeVar("T")
 
+LONGEST = 255  # characters: a job's row keeps the expression, to tell later which slots it had
+
 _ORDER = "minute hour day-of-month month day-of-week"
 _MACROS = {
     "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
@@ -102,9 +104,13 @@ def read(text: str) -> Pattern:
 
 def _split(text: str) -> list[str]:
     """Cut an expression into its five fields."""
-    if not isinstance(text, str) or len(text) > 500:
+    if not isinstance(text, str):
         raise ScheduleError(
             f"schedule {str(text)[:60]!r} is not the text of a cron expression; write like '0 3 * * *'."
+        )
+    if len(" ".join(text.split())) > LONGEST:
+        raise ScheduleError(
+            f"schedule {text[:60]!r}… is longer than {LONGEST} characters; write ranges and steps, such as 0-30 or */2."
         )
     expression = text.strip(" \t")
     if expression.lower() == "@reboot":

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 from tests.bench.web import web_job, web_of_tables
 
-from nightcrew import plan
+from nightcrew import Nightcrew, Settings, plan
 from nightcrew.database import ForeignKey
-from nightcrew.errors import PolicyError
+from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.policy import Policy
 
 MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
@@ -158,6 +158,50 @@ def test_tables_in_other_schemas_are_named_with_theirs(postgresql_yard):
     assert yard.rows.table("users").children == ()
     with pytest.raises(PolicyError, match=r"table 'app.user' is not in the database; did you mean 'users'"):
         yard.rows.table("app.user")
+
+
+@pytest.mark.parametrize("schema", ["app", 'My "own", schema'])
+def test_prismas_schema_is_where_every_table_is_looked_for_and_made(postgresql_yard, schema):
+    quoted = '"' + schema.replace('"', '""') + '"'
+    postgresql_yard.run(
+        "CREATE TABLE public.t (id int PRIMARY KEY, at timestamptz)",
+        f"CREATE SCHEMA {quoted}",
+        f"CREATE TABLE {quoted}.t (id int PRIMARY KEY, at timestamptz, here int)",
+        f"INSERT INTO {quoted}.t VALUES (1, '2020-01-01')",
+        "INSERT INTO public.t VALUES (1, '2020-01-01'), (2, '2020-01-01')",
+    )
+    url = postgresql_yard.link.engine.url.update_query_dict({"schema": schema, "connection_limit": "5"})
+    crew = Nightcrew(url.render_as_string(hide_password=False).replace("+psycopg", ""), settings=Settings())
+    crew.expire("t", "t", column="at", every="1 day")
+    assert crew.migrate()
+    assert not crew.migrate()
+    assert crew.run("t", trigger="http").deleted == 1
+    crew.close()
+    with postgresql_yard.link.transaction(writes=False) as connection:
+        made = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'nightcrew%'"
+        assert connection.execute(sa.text(made)).scalars().all() == [schema]
+    assert postgresql_yard.ids("t") == [1, 2]
+
+
+def test_a_schema_that_is_not_there_is_no_other_one(postgresql_yard):
+    url = postgresql_yard.link.engine.url.update_query_dict({"schema": "nope"})
+    crew = Nightcrew(url.render_as_string(hide_password=False).replace("+psycopg", ""), settings=Settings())
+    with pytest.raises(DatabaseError, match="no schema has been selected"):
+        crew.migrate()
+    crew.close()
+
+
+@pytest.mark.parametrize("engine", ["MyISAM", "MEMORY", "Aria"])
+def test_a_table_that_can_lock_no_row_and_take_nothing_back_is_refused(mysql_yard, engine):
+    with mysql_yard.link.transaction(writes=False) as connection:
+        known = connection.execute(sa.text("SELECT engine FROM information_schema.engines")).scalars().all()
+    if engine not in known:
+        pytest.skip(f"this server has no {engine}")
+    mysql_yard.run(f"CREATE TABLE `order` (id int PRIMARY KEY, at DATETIME) ENGINE = {engine}")
+    with pytest.raises(PolicyError, match=r"ALTER TABLE (`.*`.`order` ENGINE = InnoDB)") as refused:
+        mysql_yard.rows.table("order")
+    mysql_yard.run(str(refused.value).partition(": ")[2])
+    assert mysql_yard.rows.table("order").primary_key == ("id",)
 
 
 @pytest.mark.parametrize("made", ["CREATE MATERIALIZED VIEW {} AS SELECT 1 AS id", "CREATE VIEW {} AS SELECT 1 AS id"])

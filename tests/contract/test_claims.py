@@ -518,3 +518,18 @@ def no_thread(*_):
 
 def interrupted(run):
     raise KeyboardInterrupt
+
+
+def test_a_reason_that_no_database_stores_pauses_all_the_same(crew):
+    crew.pause("daily", by="ali\0ce", reason="\udcff was typed \0 here")
+    standing = crew.status()[0].standing
+    assert (standing.paused_by, standing.paused_reason) == ("ali␀ce", "? was typed ␀ here")
+
+
+def test_the_longest_schedule_there_is_fits_its_column(crew, database_url):
+    minutes = ",".join(str(minute) for minute in range(60))
+    hours, days = "0-5,6,7,8,9,10,11,12", ",".join(str(day) for day in range(1, 24))
+    longest = f"{minutes} {hours} {days} * *"
+    assert len(longest) == 254
+    crew.add(Job("longest", cron(longest), function=lambda run: 1))
+    assert crew.run("daily", trigger="http").outcome == "succeeded"

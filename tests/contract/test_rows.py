@@ -401,6 +401,28 @@ def test_a_domain_is_what_it_is_made_of(postgresql_yard):
     assert postgresql_yard.sweep(times(postgresql_yard, "moment", HOURS)) == {"t": 11}
 
 
+def test_a_domain_of_a_domain_is_too(postgresql_yard):
+    postgresql_yard.run(
+        "CREATE DOMAIN moment AS timestamp(3) with time zone NOT NULL",
+        "CREATE DOMAIN departure AS moment",
+        "CREATE DOMAIN last_departure AS departure",
+        "CREATE TABLE sums (id int PRIMARY KEY, at last_departure, price numeric(10,2))",
+    )
+    columns = postgresql_yard.rows.table("sums").columns
+    assert (columns["at"].kind, columns["at"].nullable) == ("timestamp(3) with time zone", False)
+    assert columns["price"].kind == "numeric(10,2)"
+    assert postgresql_yard.sweep(times(postgresql_yard, "last_departure", HOURS)) == {"t": 11}
+
+
+def test_a_number_that_is_none_is_no_time(postgresql_yard):
+    for kind in ("numeric", "double precision"):
+        postgresql_yard.run(f"CREATE TABLE t (id int PRIMARY KEY, at {kind})",
+                            "INSERT INTO t VALUES (1, 1700000000), (2, 'NaN')")  # fmt: skip
+        with pytest.raises(PolicyError, match="numbers that are not all seconds"):
+            postgresql_yard.rows.survey(postgresql_yard.select(Policy("t", "at")))
+        postgresql_yard.run("DROP TABLE t")
+
+
 @pytest.mark.parametrize("kind", ["DATETIME", "DATETIME(3)", "TIMESTAMP NULL", "TIMESTAMP(6) NULL"])
 def test_mysqls_zero_date_means_never(mysql_yard, kind):
     with mysql_yard.link.transaction() as connection:

@@ -288,6 +288,8 @@ LINES = {
     "slot in no zone": ("run yearly --slot 2026-01-01T00:00", "has no time zone; write it in UTC, as in 2026-01-31T12"),
     "slot of no time": ("run yearly --slot yesterday", "'yesterday' is no time; write it in UTC"),
     "slot as a length of time": ("run yearly --slot 2h", "'2h' is no time; write it in UTC"),
+    "slot before time": ("run yearly --slot 0500-06-01T00:00Z", "lies before 1970"),
+    "slot before the calendar": ("run yearly --slot 0001-01-01T00:00+14:00", "lies before 1970"),
     "slot to come": ("run yearly --slot 2999-01-01T00:00Z", "lies in the future"),
     "slot and now": ("run yearly --now --slot 2026-01-01T00:00Z", "not both"),
     "pause without reason": ("pause yearly", "Missing option '--reason'"),

@@ -1,8 +1,11 @@
 """The ASGI application, alone and mounted: same answers everywhere, and an event loop that never waits for a run."""
 
 import asyncio
+import os
+import signal
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -371,6 +374,27 @@ def test_a_run_sees_the_context_of_its_call(crew: Crew) -> None:
 
     asyncio.run(story())
     assert seen == ["call 7"]
+
+
+def test_what_a_scope_may_leave_out_is_not_missed(crew: Crew) -> None:
+    bare = {"type": "http", "method": "GET", "path": JOB}
+    assert asyncio.run(drive(asgi(crew), bare))[0]["status"] == 401
+    bare["headers"] = [(b"authorization", BEARER["authorization"].encode())]
+    assert asyncio.run(drive(asgi(crew), bare))[0]["status"] == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_the_child_of_a_fork_answers_after_its_parent_has_served_a_call(crew: Crew) -> None:
+    app = asgi(crew)
+    assert asyncio.run(drive(app, scope(JOB, **BEARER)))[0]["status"] == 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what a preloading server does
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # a child that hangs dies of it
+        answered = asyncio.run(drive(app, scope(JOB, **BEARER)))[0]["status"]
+        os._exit(0 if answered == 200 else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # Start and stop

@@ -43,6 +43,8 @@ def test_a_database_that_is_away_is_named_without_its_password(url):
         ("postgresql://bob:p@ss@localhost/acme", "%40"),
         ("postgresql://bob:p@ss/hunter2secret@localhost/acme", "%40"),
         ("postgresql://localhost:port/acme", "cannot be read"),
+        ("postgresql://localhost/acme?schema=app&schema=public", "write one name"),
+        ("postgresql://localhost/acme?schema=app%0Apublic", "write one name"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_its_remedy(url, words):
@@ -50,6 +52,21 @@ def test_a_url_that_cannot_be_used_is_refused_with_its_remedy(url, words):
         link(url)
     assert "hunter2secret" not in str(caught.value)
     assert "p@ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://root@127.0.0.1:1/acme?sslmode=hunter2secret",
+        "mysql://root@127.0.0.1:1/acme?ssl=hunter2secret",
+        "mysql://root@127.0.0.1:1/acme?ssl_ca=/no/such/file",
+        "mysql://root@127.0.0.1:1/acme?connect_timeout=hunter2secret",
+        "postgresql://localhost:1/acme?sslaccept=hunter2secret",
+    ],
+)
+def test_an_option_that_the_driver_cannot_use_is_refused_before_anything_is_asked(url):
+    with pytest.raises(ConfigurationError, match=r"127.0.0.1|localhost"):
+        link(url).now()
 
 
 def test_a_missing_driver_names_the_extra_that_installs_it(monkeypatch):

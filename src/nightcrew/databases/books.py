@@ -79,8 +79,8 @@ class Ledgers:
         """Keep every trigger from claiming this job's slots."""
         paused = {
             "paused_at": sa.func.coalesce(jobs.c.paused_at, self._now),
-            "paused_by": by[:100],
-            "paused_reason": reason[:500],
+            "paused_by": _storable(by, 100),
+            "paused_reason": _storable(reason, 500),
             "paused_until": until,
         }
         with self._link.transaction() as connection:

@@ -57,6 +57,7 @@ class Link:
         self.monotonic = clock.monotonic
         self._secrets = [secret for secret in (parsed.password, *_query_values(parsed)) if len(str(secret or "")) > 3]
         self.dialect: Dialect = kind.dialect()
+        parsed = self.dialect.accept(parsed)
         try:
             self.engine = sa.create_engine(parsed, hide_parameters=True, **self.dialect.engine_options())
         except ModuleNotFoundError as error:
@@ -66,6 +67,7 @@ class Link:
             ) from None
         except (sa.exc.ArgumentError, TypeError, ValueError) as error:
             raise ConfigurationError(f"database URL {self.name} cannot be used: {_first_line(error)}") from None
+        sa.event.listen(self.engine, "do_connect", self._connected)
         self.dialect.prepare(self.engine, clock)
         _ping_after_a_rest(self.engine, clock)
 
@@ -112,6 +114,25 @@ class Link:
             raise DatabaseError(message, transient=transient, away=away, of_row=of_row) from error
         except sa.exc.TimeoutError as error:
             raise DatabaseError(f"database {self.name} has no free connection in the pool", transient=True) from error
+
+    def _connected(self, dialect: sa.Dialect, _record: object, arguments: Any, options: Any) -> Any:
+        """Open a connection; what a driver trips over before it has reached any server is an option of the URL."""
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            raise
+        except (
+            TypeError,
+            AttributeError,
+            ValueError,
+            LookupError,
+            OSError,
+            dialect.loaded_dbapi.ProgrammingError,
+        ) as error:
+            what = self._censored(_first_line(error)).replace("Connection.__init__() got an ", "")
+            raise ConfigurationError(
+                f"database URL {self.name} has an option that the driver cannot use ({what}): check what follows the ?"
+            ) from error
 
     def close(self) -> None:
         """Close every pooled connection."""

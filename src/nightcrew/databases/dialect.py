@@ -93,6 +93,12 @@ class Dialect(Protocol):
     def migrates_itself(self) -> bool:
         """Whether nightcrew's tables are made on first use, for a database that is one application's own file."""
 
+    def accept(self, url: sa.URL) -> sa.URL:
+        """Return the URL without the options that are answered here instead of by the driver.
+
+        Raises ConfigurationError for one that makes no sense.
+        """
+
     def engine_options(self) -> Mapping[str, Any]:
         """Return what SQLAlchemy needs to open connections as nightcrew wants them."""
 

@@ -39,10 +39,10 @@ class Migrations:
 
     def version(self) -> int:
         """Return the newest step the database has seen, 0 for none."""
-        with self._link.renamed():
-            if not sa.inspect(self._link.engine).has_table(schema.name):
-                return 0
+        # Inside a transaction of ours, for it is there that the schema is known in which the tables are looked for.
         with self._link.transaction(writes=False) as connection:
+            if not sa.inspect(connection).has_table(schema.name):
+                return 0
             return connection.execute(sa.select(sa.func.max(schema.c.version))).scalar_one() or 0
 
     def apply(self) -> list[str]:

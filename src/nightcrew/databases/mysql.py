@@ -17,7 +17,7 @@ from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
-from nightcrew.errors import SafetyStop
+from nightcrew.errors import PolicyError, SafetyStop
 
 # record changed since last read, lock wait timeout, deadlock, query interrupted or too long, server shutdown
 _TRANSIENT = {1020, 1205, 1213, 1317, 1969, 3024, 1053}
@@ -53,8 +53,9 @@ UPDATE nightcrew_jobs AS j
 
 # information_schema is read by constant names wherever it can be: anything else opens every table of the server.
 _RELATION = """
-SELECT table_schema AS `schema`, table_name AS name, table_type AS kind
-  FROM information_schema.tables WHERE table_schema = :schema AND table_name = :name
+SELECT t.table_schema AS `schema`, t.table_name AS name, t.table_type AS kind, t.engine AS engine,
+       (SELECT e.transactions FROM information_schema.engines AS e WHERE e.engine = t.engine) AS transactions
+  FROM information_schema.tables AS t WHERE t.table_schema = :schema AND t.table_name = :name
 """
 _RELATIONS = """
 SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AND table_type = 'BASE TABLE'
@@ -125,6 +126,10 @@ class MySQL:
     joins_by_pipes = False
     stamps_updates = True  # TIMESTAMP … ON UPDATE CURRENT_TIMESTAMP
 
+    def accept(self, url: sa.URL) -> sa.URL:
+        """Leave every option to the driver."""
+        return url
+
     def engine_options(self) -> Mapping[str, Any]:
         """Never hold gap locks, and never read a snapshot older than the statement."""
         connect = {"connect_timeout": 5, "init_command": _SESSION, "charset": "utf8mb4"}
@@ -148,7 +153,7 @@ class MySQL:
 
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant as a DATETIME(6) in UTC."""
-        return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
     scales = _SCALES
 
@@ -189,6 +194,11 @@ class MySQL:
         if row is None:
             return None
         label = row.name if row.schema == own else f"{row.schema}.{row.name}"
+        if row.kind == "BASE TABLE" and row.transactions != "YES":
+            raise PolicyError(
+                f"table {label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a batch:"
+                f" ALTER TABLE {_quoted(row.schema)}.{_quoted(row.name)} ENGINE = InnoDB"
+            )
         return Relation(row.schema, row.name, label, "table" if row.kind == "BASE TABLE" else row.kind.lower())
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
@@ -267,7 +277,7 @@ class MySQL:
         found = by_key([source.c[key] for key in table.primary_key])
         if found is None or not isinstance(source, sa.TableClause):
             return found
-        named = ".".join("`" + part.replace("`", "``") + "`" for part in (source.schema, source.name) if part)
+        named = ".".join(_quoted(part) for part in (source.schema, source.name) if part)
 
         def steer(statement: Removal) -> Removal:
             if isinstance(statement, sa.Delete):  # takes a hint only in the form that names what it deletes from
@@ -309,6 +319,10 @@ def _number(error: sa.exc.DBAPIError) -> object:
 
 def _the(relation: Relation) -> dict[str, str]:
     return {"schema": relation.schema, "name": relation.name}
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -1,5 +1,6 @@
 """PostgreSQL."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -14,7 +15,7 @@ from nightcrew.databases import postgresql_strain
 from nightcrew.databases.dialect import Address, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
-from nightcrew.errors import PolicyError
+from nightcrew.errors import ConfigurationError, PolicyError
 
 # deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up
 _TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03"}
@@ -31,6 +32,7 @@ _BEGIN = (
 )
 # What a batch has to wait for is left for later; and its commit waits for no disk, for it can be done again.
 _BATCH = "; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '300ms'"
+_SCHEMA = re.compile(r"[^\x00-\x1f%]{1,63}")  # the driver takes a % for a parameter
 
 # The rows are locked in one order and past those somebody holds, so that two ticks can neither deadlock nor queue.
 _CLAIM = """
@@ -80,12 +82,17 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 _THE_TABLE = """(SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
    WHERE n.nspname = :schema AND c.relname = :name)"""
 
-# A domain is what it is made of: it is the base type that says whether a column is a time.
+# A domain is what it is made of, through as many domains as it takes: the type at the bottom says whether it is a time.
 _COLUMNS = f"""
-SELECT a.attname AS name, NOT (a.attnotnull OR t.typnotnull) AS nullable,
-       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)
-            ELSE format_type(a.atttypid, a.atttypmod) END AS kind
-  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+SELECT a.attname AS name, NOT (a.attnotnull OR base.demanded) AS nullable, format_type(base.oid, base.modifier) AS kind
+  FROM pg_attribute AS a CROSS JOIN LATERAL (
+       WITH RECURSIVE made AS (
+           SELECT t.oid, a.atttypmod AS modifier, t.typnotnull AS demanded, t.typtype, t.typbasetype, t.typtypmod
+             FROM pg_type AS t WHERE t.oid = a.atttypid
+            UNION ALL
+           SELECT t.oid, made.typtypmod, made.demanded OR t.typnotnull, t.typtype, t.typbasetype, t.typtypmod
+             FROM made JOIN pg_type AS t ON t.oid = made.typbasetype WHERE made.typtype = 'd'
+       ) SELECT * FROM made WHERE typtype <> 'd') AS base
  WHERE a.attrelid = {_THE_TABLE} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 
@@ -139,6 +146,21 @@ class PostgreSQL:
     joins_by_pipes = True
     stamps_updates = False
 
+    def __init__(self) -> None:
+        self._begin = _BEGIN
+
+    def accept(self, url: sa.URL) -> sa.URL:
+        """Look for every table in the schema that Prisma's option `schema` names, as its own client does."""
+        if "schema" not in url.query:
+            return url
+        schema = url.query["schema"]
+        if not isinstance(schema, str) or not _SCHEMA.fullmatch(schema):
+            raise ConfigurationError(
+                "database URL has a schema= that names no schema: write one name, as in ?schema=public"
+            )
+        self._begin = f"{_BEGIN}; SET LOCAL search_path = {_quoted(schema)}"
+        return url.difference_update_query(["schema"])
+
     def engine_options(self) -> Mapping[str, Any]:
         """Never rely on a repeatable snapshot or on server-side prepared statements (poolers)."""
         connect = {"application_name": "nightcrew", "connect_timeout": 5, "prepare_threshold": None}
@@ -149,7 +171,7 @@ class PostgreSQL:
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
         """Set the time zone and bound every wait, for this transaction only."""
-        connection.exec_driver_sql(_BEGIN + _BATCH if repeatable else _BEGIN)
+        connection.exec_driver_sql(self._begin + _BATCH if repeatable else self._begin)
 
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant with its offset."""
@@ -287,6 +309,10 @@ class _Kind(sa.types.UserDefinedType[Any]):
 
 def _array(kind: str) -> _Kind:
     return _Kind(f"{kind}[]")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _the(relation: Relation) -> dict[str, str]:

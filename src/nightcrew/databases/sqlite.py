@@ -55,7 +55,7 @@ SELECT m.name AS name, f.id AS id, f."from" AS child, f."to" AS parent, f.on_del
 
 def _written(moment: datetime) -> str:
     """Write an instant as SQLAlchemy keeps it: text whose order is the order of time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
 
 class SQLite:
@@ -74,6 +74,10 @@ class SQLite:
     def __init__(self) -> None:
         self._monotonic: Callable[[], float] = float
         self._waited = 0.0
+
+    def accept(self, url: sa.URL) -> sa.URL:
+        """Leave every option to the driver."""
+        return url
 
     def engine_options(self) -> Mapping[str, Any]:
         """Wait long for another writer: the lock goes to whoever asks first, so that one of many may wait a while."""

@@ -111,7 +111,8 @@ def _scale(connection: sa.Connection, column: sa.ColumnClause[Any]) -> int:
 
 
 def _fits(value: Any, scale: int) -> bool:
-    return bool(_FIRST * scale <= value <= _LAST * scale)
+    # A number that is none (NaN) cannot even be compared with one.
+    return value == value and bool(_FIRST * scale <= value <= _LAST * scale)  # noqa: PLR0124
 
 
 def _number(text: str) -> int | float | Decimal:

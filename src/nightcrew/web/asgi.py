@@ -1,6 +1,7 @@
 """Mountable in FastAPI and Starlette, served by `nightcrew serve`; plain ASGI, no framework."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -73,8 +74,7 @@ class _Doors:
     def __init__(self, app: App, door: Door) -> None:
         self._app = app
         self._door = door
-        # A pool of its own, for the loop's default one also resolves host names: long runs would stop the application.
-        self._pool = ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="nightcrew-http")
+        self._pools: dict[int, ThreadPoolExecutor] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._route(scope) if scope["type"] == "http" else None
@@ -82,16 +82,28 @@ class _Doors:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
-        request = Request(scope["method"], path, scope["query_string"], scope["headers"], client and client[0])
+        request = Request(
+            scope["method"], path, scope.get("query_string", b""), scope.get("headers", ()), client and client[0]
+        )
         visitor = self._door.admit(request)
         if isinstance(visitor, Response):
             answer = visitor
         else:
             # A caller who hangs up only loses the answer: nobody listens for it here, and a thread runs to its end.
             serve = partial(copy_context().run, self._door.serve, request, visitor)
-            answer = await asyncio.get_running_loop().run_in_executor(self._pool, serve)
+            answer = await asyncio.get_running_loop().run_in_executor(self._pool(), serve)
         with suppress(OSError):
             await _reply(answer, send, head=scope["method"] == "HEAD")
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Return this process's pool; in the child of a fork, the parent's has no threads.
+
+        A pool of its own, for the loop's default one also resolves host names: long runs would stop the application.
+        """
+        process = os.getpid()
+        if process not in self._pools:
+            self._pools = {process: ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="nightcrew-http")}
+        return self._pools[process]
 
     def _route(self, scope: Scope) -> str | None:
         """Return the path of a route of ours, without what it is mounted at; a mount may itself end in our prefix."""
