@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from nightcrew.clock import SystemClock
 from nightcrew.database import Form
 from nightcrew.databases.latest import Kept
+from nightcrew.errors import PolicyError
 from nightcrew.policy import Policy
 
 DAY, DAYS = timedelta(days=1), timedelta(days=9)
@@ -405,3 +406,43 @@ def test_a_batch_keeps_nobody_from_referring_to_the_latest(yard):
     with yard.rows.transaction() as connection:
         yard.rows.take(connection, yard.select(Policy("chats", "at", DAY, keep_latest=2, erase=True)), {}, 10)
         execute(yard, "INSERT INTO messages (id, chat_id) VALUES (1, 0)")
+
+
+# ── rows between ours and what is drained ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE rooms SET account_id = 77 WHERE id = 3", "INSERT INTO seats (id, room_id) VALUES (99, 3)"]
+)
+def test_a_row_between_is_neither_given_away_nor_added_to_while_its_own_are_drained(yard, statement):
+    yard.run(
+        "CREATE TABLE rooms (id {number} PRIMARY KEY, account_id {number},"
+        " FOREIGN KEY (account_id) REFERENCES accounts (id))",
+        "CREATE INDEX rooms_account ON rooms (account_id)",
+        "CREATE TABLE seats (id {number} PRIMARY KEY, room_id {number}, FOREIGN KEY (room_id) REFERENCES rooms (id))",
+        "CREATE INDEX seats_room ON seats (room_id)",
+        "INSERT INTO accounts (id) VALUES (77)",
+    )
+    yard.fill("rooms", *[{"id": n, "account_id": n} for n in range(6)])
+    yard.fill("seats", *[{"id": n, "room_id": n} for n in range(6)])
+    with after_the_first(
+        yard, "DELETE FROM" if yard.kind == "postgresql" else "DELETE", lambda: refused(yard, statement)
+    ):
+        assert yard.sweep(replace(STALE_ACCOUNTS, erase=True), limit=10) == {"accounts": 6, "rooms": 6, "seats": 6}
+    assert yard.ids("accounts") == [77]
+
+
+def test_a_reference_by_another_key_is_refused_where_a_lock_does_not_keep_it_off(yard):
+    yard.run(
+        "CREATE TABLE pages (id {number} PRIMARY KEY, code {number} UNIQUE, at {time} NOT NULL)",
+        "CREATE TABLE visits (id {number} PRIMARY KEY, page_code {number}, FOREIGN KEY (page_code)"
+        " REFERENCES pages (code))",
+        "CREATE INDEX visits_page ON visits (page_code)",
+    )
+    yard.fill("pages", {"id": 1, "code": 10, "at": DAYS})
+    policy = Policy("pages", "at", DAY, unless_exists=("visits.page_code",))
+    if yard.kind == "mysql":
+        with pytest.raises(PolicyError, match="refers to code of table 'pages', which is not its primary key"):
+            yard.sweep(policy)
+    else:
+        assert yard.sweep(policy) == {"pages": 1}

@@ -130,6 +130,10 @@ class Dialect(Protocol):
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
     @property
+    def locks_keys_apart(self) -> bool:
+        """Whether a row that was locked can still be referred to by a key that is not its primary one."""
+
+    @property
     def deletes_by_join(self) -> bool:
         """Whether a DELETE finds its rows better by a join than by IN (SELECT …)."""
 

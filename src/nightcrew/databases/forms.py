@@ -93,6 +93,7 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
     if not keys:
         return Haul(0, through, last)
     hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
+    _hold_between(connection, target, address.among(keys))
     for path in target.selection.drains:
         hanging[path[-1].table] += _run(connection, target.drain(path, keys))
     removed = _remove(connection, target, keys, confirmed=True)
@@ -104,6 +105,20 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             of_row=True,
         )
     return Haul(removed, through, last, hanging, len(keys) - removed)
+
+
+def _hold_between(connection: sa.Connection, target: Target, held: Clause) -> None:
+    """Lock the rows between ours and the ends of drained paths, from the top down, before any of them goes.
+
+    Each level is drained by a statement of its own: without the lock a row in between could be given to another parent
+    when what hangs on it is gone already, or be given a new child that then stands in the way.
+    """
+    for path in dict.fromkeys(path[:-1] for path in target.selection.drains if len(path) > 1):
+        between = source(path[-1].table, path[-1].columns)
+        lock: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(between).where(target.hanging(path, between, held))
+        )
+        connection.execute(lock.with_for_update()).all()
 
 
 def _remove(connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False) -> int:

@@ -121,6 +121,7 @@ class MySQL:
     claim = _CLAIM
     returning = False
     migrates_itself = False
+    locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
     deletes_by_join = True  # MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
     shares_locks = False  # MySQL and MariaDB spell it differently
     joins_by_pipes = False

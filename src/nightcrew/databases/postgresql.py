@@ -141,6 +141,7 @@ class PostgreSQL:
     claim = _CLAIM
     returning = True
     migrates_itself = False
+    locks_keys_apart = False
     deletes_by_join = False
     shares_locks = True
     joins_by_pipes = True

@@ -66,6 +66,7 @@ class SQLite:
     claim = _CLAIM
     returning = True
     migrates_itself = True
+    locks_keys_apart = False
     deletes_by_join = False
     shares_locks = False
     joins_by_pipes = True

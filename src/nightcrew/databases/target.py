@@ -108,6 +108,8 @@ class Target:
 
 def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Target:
     """Look at how the column writes time and how rows are addressed; raises PolicyError for a column that does not."""
+    if dialect.locks_keys_apart:
+        _demand_primary_keys(selection)
     table = source(selection.table.name, selection.table.columns)
     column = selection.table.columns[selection.column]
     reading = dialect.reading(connection, table, column, selection.cut)
@@ -122,6 +124,18 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (foreign if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
     return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign), kept, unsettled)
+
+
+def _demand_primary_keys(selection: Selection) -> None:
+    """Refuse a reference by another key: locking a row would not keep a new one from being inserted by it."""
+    for absence in selection.absences:
+        if absence.parent_columns != selection.table.primary_key:
+            raise PolicyError(
+                f"unless_exists: {absence.table}.{', '.join(absence.columns)} refers to"
+                f" {', '.join(absence.parent_columns)} of table {selection.table.name!r}, which is not its primary key:"
+                " a row inserted by it in the very moment of a delete could be lost on this database; refer to the"
+                " primary key"
+            )
 
 
 def _unsettled(dialect: Dialect, table: sa.TableClause, selection: Selection) -> Clause | None:
