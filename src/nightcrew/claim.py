@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock, Thread
 
-from nightcrew.clock import Clock
+from nightcrew.clock import Clock, instant
 from nightcrew.database import Bid, Bidder, Books, Cursor, RunRow, Standing, Won
 from nightcrew.errors import DatabaseError, ScheduleError, UsageError
 from nightcrew.job import Job
@@ -323,7 +323,7 @@ def _slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime
     if asked < datetime(1970, 1, 1, tzinfo=UTC):
         raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies before 1970, when no job was due")
     if asked > now + _early(job, now):
-        raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies in the future: it cannot be run yet")
+        raise UsageError(f"slot {instant(asked)} of job {job.name!r} lies in the future: it cannot be run yet")
     return job.schedule.latest(asked)
 
 

@@ -209,7 +209,7 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
     screen = desk.screen
     rows = [prose.run_line(row, now, screen) for row in found]
     lines = screen.table(["RUN", "STARTED", "ENDED AS", "REMOVED", "TOOK", "BY", "REASON"], rows)
-    screen.show({"runs": [prose.run(row) for row in found]}, lines if rows else ["no runs yet"])
+    screen.show({"runs": [prose.run(row) for row in found]}, lines if rows else [prose.no_runs(failed=failed)])
 
 
 @command("nightcrew plan cleanup-pkce")

@@ -9,6 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
+def instant(moment: datetime) -> str:
+    """Write an instant (aware) as ISO-8601 in UTC with milliseconds and a Z."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class Clock(Protocol):
     """Where a process takes its time and its chance from; the database has its own clock, and decides."""
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from nightcrew import plan as plans
 from nightcrew.claim import LEASE, Claim, Taken, is_paused
-from nightcrew.clock import Budget, Clock, SystemClock
+from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean
 from nightcrew.gauge import hooks
@@ -270,7 +270,7 @@ class Nightcrew:
             raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
         self._station.ready(self._jobs)
         if until is not None and until <= self._station.link.now():
-            raise UsageError(f"until {until.isoformat()} is past: name a time that is still to come")
+            raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
         self._station.books.pause(job.name, by, reason, until)
         self.tell("paused", job=name, label=job.label, by=by, reason=reason)
 

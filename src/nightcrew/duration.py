@@ -75,7 +75,7 @@ def _total(text: str) -> timedelta:
         parts[length] = int(number)
         position = part.end()
     if not parts or position < len(text):
-        raise ValueError(_unreadable(text[position:]))
+        raise ValueError(_unreadable(text[position:], whole=position == 0))
     # As whole seconds, because timedelta itself overflows on what is only absurd.
     seconds = sum(count * (length // _UNITS["second"]) for length, count in parts.items())
     if seconds > _LONGEST // _UNITS["second"]:
@@ -96,7 +96,7 @@ def _length(word: str, number: str) -> timedelta:
     return _LENGTHS[word.lower()]
 
 
-def _unreadable(rest: str) -> str:
+def _unreadable(rest: str, *, whole: bool) -> str:
     if not rest:
         return f"is empty; {_EXAMPLES}"
     if rest.startswith("-"):
@@ -105,4 +105,6 @@ def _unreadable(rest: str) -> str:
         return f"has no unit after {rest[:20]!r}; {_EXAMPLES}"
     if re.match(r"[0-9]*[.,][0-9]", rest):
         return "has a fraction; use whole numbers and a smaller unit, such as '90 minutes'"
-    return f"cannot be read from {rest[:20]!r} on; {_EXAMPLES}"
+    if whole:
+        return f"is no length of time; {_EXAMPLES}"
+    return f"has {rest[:20]!r} where a number with its unit belongs; {_EXAMPLES}"

@@ -12,6 +12,7 @@ NightcrewError
 ├── DatabaseError           the operator: the database is away or said no (503, exit code 4)
 │   └── SchemaError         nightcrew's own tables are missing or of another version
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
+├── OutputLost              the caller: stdout is full, so that an answer is lost (exit code 1)
 └── JobFailed               the job's author: their exception is the cause
 
 A slot already taken, nothing to do and a budget used up are outcomes, not errors.
@@ -73,6 +74,10 @@ class DatabaseError(NightcrewError):
 
 class SchemaError(DatabaseError):
     """nightcrew's own tables are missing or of another version."""
+
+
+class OutputLost(NightcrewError):
+    """An answer could not be written; what was asked for has been done."""
 
 
 class ClaimLost(NightcrewError):

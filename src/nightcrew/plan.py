@@ -13,10 +13,11 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from nightcrew import change
+from nightcrew.clock import instant
 from nightcrew.closure import Closure, create_index, ends
 from nightcrew.database import Absence, Database, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
@@ -58,9 +59,14 @@ class Plan:
 
     def json(self) -> dict[str, Any]:
         """Return the plan as JSON values; instants are ISO-8601 in UTC."""
-        moment = self.moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         steps = [{name: getattr(step, name) for name in Step.__slots__} for step in self.steps]
-        return {"job": self.job, "moment": moment, "rows": self.rows, "steps": steps, "warnings": list(self.warnings)}
+        return {
+            "job": self.job,
+            "moment": instant(self.moment),
+            "rows": self.rows,
+            "steps": steps,
+            "warnings": list(self.warnings),
+        }
 
 
 def draw_up(job: Job, moment: datetime, database: Database) -> Plan:

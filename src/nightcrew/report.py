@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from nightcrew.clock import instant
 from nightcrew.outcome import Outcome
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -50,11 +51,6 @@ class Report:
         }
         extra = {"error": self.error, "details": self.details, "note": self.note}
         return body | {key: value for key, value in extra.items() if value is not None}
-
-
-def instant(moment: datetime) -> str:
-    """Write an instant as ISO-8601 in UTC with milliseconds and a Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def one_line(text: str) -> str:

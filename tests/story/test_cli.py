@@ -209,6 +209,8 @@ def test_a_paused_job_says_why_and_runs_again_when_resumed(shop: Shop) -> None:
     assert re.fullmatch(r"○ cleanup-pkce is paused until 20.+Z: a migration\n", paused)
     assert "a migration" in shop.nightcrew("run", "cleanup-pkce").stdout
     assert "1 paused or disabled" in shop.nightcrew("status").stdout
+    shop.nightcrew("pause", "yearly", "--reason", "a migration")
+    assert shop.nightcrew("status").stdout.startswith("! nothing runs: all 2 jobs are paused or disabled\n")
     standing = shop.json("status")["jobs"][0]
     assert (standing["paused"], standing["pausedReason"], standing["nextSlot"]) == (True, "a migration", None)
     shop.nightcrew("resume", "cleanup-pkce")
@@ -221,6 +223,25 @@ def test_tick_runs_what_is_due_and_says_so_when_nothing_is(shop: Shop) -> None:
         database.execute("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00.000000'")
     reports = {report["job"]: report["outcome"] for report in shop.json("tick")["reports"]}
     assert reports["cleanup-pkce"] == "succeeded"
+
+
+def test_a_list_of_failures_without_any_does_not_say_that_nothing_ran(shop: Shop) -> None:
+    assert shop.nightcrew("runs").stdout == "no runs yet\n"
+    shop.nightcrew("run", "cleanup-pkce", "--now")
+    assert shop.nightcrew("runs", "--failed").stdout == "no run has failed or was missed\n"
+
+
+def test_show_says_a_schedule_once_and_everything_of_the_policy(shop: Shop) -> None:
+    shop.write(CONFIG + 'pace = "gentle"\nwhere = "id > 5"\naction = "anonymize"\nset = { id = { sql = "-id" } }\n')
+    assert "  when      every 10 minutes\n" in shop.nightcrew("show", "cleanup-pkce").stdout
+    assert "on day 1 of January [0 0 1 1 *]\n" in shop.nightcrew("show", "yearly").stdout
+    shown = shop.json("show", "yearly")
+    assert (shown["pace"], shown["throttle"]) == ("gentle", [])
+    assert shown["policy"] == {
+        "table": "users", "column": "left_at", "olderThan": "30 days", "where": "id > 5", "hold": None,
+        "unlessExists": [], "erase": False, "action": "anonymize", "set": {"id": {"sql": "-id"}}, "keepLatest": None,
+        "per": [],
+    }  # fmt: skip
 
 
 def test_next_merges_the_slots_of_all_jobs(shop: Shop) -> None:
@@ -259,8 +280,16 @@ def test_a_safety_stop_ends_with_3(shop: Shop) -> None:
 def test_a_database_that_is_away_ends_with_4_without_its_password(shop: Shop, command: str) -> None:
     url = "postgresql://me:hunter2@127.0.0.1:1/shop?connect_timeout=2"
     said = shop.refusal(*command.split(), code=4, DATABASE_URL=url)
-    assert "cannot be reached" in said
+    assert "database postgresql://me:***@127.0.0.1:1/shop cannot be reached" in said
     assert "hunter2" not in said
+
+
+def test_a_hint_names_no_table_of_nightcrews_own(shop: Shop) -> None:
+    shop.nightcrew("migrate")
+    shop.write(CONFIG.replace('"users"', '"x"'))
+    assert shop.refusal("plan", "yearly").endswith("; there is 'oauth_pkce_states', 'users'\n")
+    shop.write(CONFIG.replace('"users"', '"nightcrew_run"'))
+    assert "did you mean 'nightcrew_runs'?" in shop.refusal("plan", "yearly")
 
 
 def test_a_missing_table_fails_the_run_and_refuses_the_plan(shop: Shop) -> None:
@@ -273,6 +302,7 @@ def test_a_missing_table_fails_the_run_and_refuses_the_plan(shop: Shop) -> None:
 
 LINES = {
     "unknown command": ("stauts", "there is no command 'stauts'; did you mean 'status'?"),
+    "unknown command, not asked twice": ("stauts", "did you mean 'status'?\n"),
     "unknown secret command": ("secret print", "there is no command 'print'; did you mean 'fingerprint'?"),
     "unknown option": ("status --nope", "No such option"),
     "no job": ("run", "Missing argument 'JOB'; see 'nightcrew run --help'"),
@@ -282,7 +312,7 @@ LINES = {
     "unknown job of runs": ("runs x", "no job is called 'x'"),
     "unknown job to pause": ("pause x --reason y", "no job is called 'x'"),
     "unknown job to resume": ("resume x", "no job is called 'x'"),
-    "deadline of no number": ("run yearly --deadline soon", "Invalid value for '--deadline': duration 'soon'"),
+    "deadline of no number": ("run yearly --deadline soon", "duration 'soon' is no length of time; write it like"),
     "deadline without unit": ("run yearly --deadline 50", "write it like '30 days', '15 minutes'"),
     "deadline of nothing": ("run yearly --deadline 0s", "is no time at all"),
     "slot in no zone": ("run yearly --slot 2026-01-01T00:00", "has no time zone; write it in UTC, as in 2026-01-31T12"),
@@ -290,7 +320,8 @@ LINES = {
     "slot as a length of time": ("run yearly --slot 2h", "'2h' is no time; write it in UTC"),
     "slot before time": ("run yearly --slot 0500-06-01T00:00Z", "lies before 1970"),
     "slot before the calendar": ("run yearly --slot 0001-01-01T00:00+14:00", "lies before 1970"),
-    "slot to come": ("run yearly --slot 2999-01-01T00:00Z", "lies in the future"),
+    "slot to come": ("run yearly --slot 2999-01-01T02:00+02:00", "slot 2999-01-01T00:00:00.000Z of job 'yearly' lies"),
+    "pause until the past": ("pause yearly --reason x --until 2020-01-01T00:00Z", "until 2020-01-01T00:00:00.000Z is"),
     "slot and now": ("run yearly --now --slot 2026-01-01T00:00Z", "not both"),
     "pause without reason": ("pause yearly", "Missing option '--reason'"),
     "pause with an empty reason": ("pause yearly --reason=", "--reason is empty; say why"),
@@ -446,6 +477,22 @@ def test_a_reader_that_goes_away_changes_nothing(shop: Shop) -> None:
     assert running.stderr.read() == ""
     running.stderr.close()
     assert running.wait(30) == 0
+    assert shop.rows("oauth_pkce_states") == 2
+
+
+@pytest.mark.parametrize("command", [("run", "cleanup-pkce"), ("--json", "run", "cleanup-pkce")])
+def test_an_answer_that_finds_no_room_ends_with_1_and_says_that_the_work_was_done(
+    shop: Shop, command: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        line, pipe = [*COMMAND, *command], subprocess.PIPE
+        done = subprocess.Popen(line, cwd=shop.folder, env=shop.environ, text=True, stdout=full, stderr=pipe)
+        _, said = done.communicate(timeout=30)
+    assert done.returncode == 1
+    assert said == (
+        "nightcrew: stdout cannot be written (No space left on device): the command was carried out, its answer is"
+        " lost\n"
+    )
     assert shop.rows("oauth_pkce_states") == 2
 
 
@@ -610,11 +657,13 @@ def test_serve_waits_for_a_database_that_is_away(shop: Shop) -> None:
         assert call(f"{base}/api/oauth/cleanup-pkce", SECRET)[0] == 503
 
 
-def test_serve_says_when_the_port_is_taken(shop: Shop) -> None:
+@pytest.mark.parametrize(("command", "what"), [("serve", "listened on"), ("demo", "served")])
+def test_a_port_that_is_taken_is_named_once(shop: Shop, command: str, what: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = shop.nightcrew("serve", "--port", str(port), code=2)
-    assert f"127.0.0.1:{port} cannot be listened on (Address already in use); choose another" in done.stderr
+        said = shop.refusal(command, "--port", str(port))
+    assert f"127.0.0.1:{port} cannot be {what} (Address already in use)" in said
+    assert said.count(str(port)) == 1
 
 
 @pytest.mark.parametrize(

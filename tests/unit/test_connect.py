@@ -76,6 +76,9 @@ def test_a_missing_driver_names_the_extra_that_installs_it(monkeypatch):
 
 
 def test_a_name_shows_no_query():
-    assert (
-        link("postgresql://bob:x@localhost/acme?sslmode=require").name == "postgresql+psycopg://bob:***@localhost/acme"
-    )
+    assert link("postgresql://bob:x@localhost/acme?sslmode=require").name == "postgresql://bob:***@localhost/acme"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql+psycopg", "mysql", "mariadb"])
+def test_a_name_has_the_scheme_that_was_given(scheme):
+    assert link(f"{scheme}://bob:x@localhost/acme").name == f"{scheme}://bob:***@localhost/acme"

@@ -112,8 +112,11 @@ def run(group: click.Group, args: Sequence[str] | None, desk: Desk) -> int:
     try:
         return group.main(args, "nightcrew", obj=desk, standalone_mode=False) or 0
     except click.UsageError as problem:
-        hint = f"; see '{problem.ctx.command_path} --help'" if problem.ctx else ""
-        desk.screen.fail(f"{problem.format_message().rstrip('.')}{hint}")
+        sentence = problem.format_message().rstrip(".")
+        asks = sentence.endswith("?")  # “did you mean …?” is a remedy already
+        desk.screen.fail(
+            f"{sentence}; see '{problem.ctx.command_path} --help'" if problem.ctx and not asks else sentence
+        )
         return 2
     except (click.Abort, KeyboardInterrupt):
         desk.screen.fail("interrupted; what is done is kept, and the next call goes on")

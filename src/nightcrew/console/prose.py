@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import JobStatus
 from nightcrew.database import Form, RunRow
@@ -12,9 +13,8 @@ from nightcrew.duration import spell
 from nightcrew.job import Job
 from nightcrew.outcome import State
 from nightcrew.plan import Plan, Step
-from nightcrew.policy import Action, Policy
-from nightcrew.report import instant
-from nightcrew.schedule import Cron
+from nightcrew.policy import Action, Policy, Sql
+from nightcrew.schedule import Cron, Schedule
 from nightcrew.settings import SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
 
@@ -80,11 +80,32 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "when": job.schedule.describe(),
         "does": deed(job),
         "routes": [route for route in (job.route, job.path) if route],
+        "policy": _rule(job.policy) if job.policy else None,
+        "pace": str(job.pace),
+        "throttle": [str(hook) for hook in job.throttle],
         "onStart": job.on_start,
         "enabled": job.enabled,
         "owner": job.owner,
         "runbook": job.runbook,
         "nextSlot": instant(job.schedule.after(now)) if job.enabled else None,
+    }
+
+
+def _rule(policy: Policy) -> dict[str, Any]:
+    """Return a policy as JSON; an age is written as nightcrew.toml takes it."""
+    given = {name: {"sql": value.expression} if isinstance(value, Sql) else value for name, value in policy.set.items()}
+    return {
+        "table": policy.table,
+        "column": policy.column,
+        "olderThan": spell(policy.older_than) if policy.older_than else None,
+        "where": policy.where,
+        "hold": policy.hold,
+        "unlessExists": list(policy.unless_exists),
+        "erase": policy.erase,
+        "action": str(policy.action),
+        "set": given,
+        "keepLatest": policy.keep_latest,
+        "per": list(policy.per),
     }
 
 
@@ -101,15 +122,23 @@ def portrait(job: Job, now: datetime) -> list[str]:
         slot = job.schedule.after(slot)
         slots.append(f"{clock(slot)} ({when(slot, now)})")
     facts = {
-        "when": f"{job.schedule.describe()} [{job.schedule.expression}]",
+        "when": _when(job.schedule),
         "does": deed(job),
         "next": ", ".join(slots) or "never: it is disabled",
+        "pace": str(job.pace) if job.policy else None,
+        "throttle": ", ".join(map(str, job.throttle)),
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
         "runbook": job.runbook,
     }
     return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in facts.items() if fact)]
+
+
+def _when(schedule: Schedule) -> str:
+    """Say a schedule in words, and as it is written where that says it in other words."""
+    words = schedule.describe()
+    return f"{words} [{schedule.expression}]" if isinstance(schedule, Cron) else words
 
 
 # ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,6 +186,9 @@ def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
         needs = "1 job needs" if len(bad) == 1 else f"{len(bad)} jobs need"
         return f"{screen.paint('✗', 'red')} {needs} attention: {', '.join(bad)}"
     still = sum(each.paused or not each.job.enabled for each in found)
+    if still == len(found):
+        what = "the only job is" if still == 1 else f"all {still} jobs are"
+        return f"{screen.paint('!', 'yellow')} nothing runs: {what} paused or disabled"
     rest = f", {still} paused or disabled" if still else ""
     jobs = "1 job" if len(found) - still == 1 else f"{len(found) - still} jobs"
     return f"{screen.paint('✓', 'green')} all quiet: {jobs} on schedule{rest}"
@@ -190,6 +222,11 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
         coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
     removed = str(last.deleted) if last else "-"
     return [each.job.name, each.job.schedule.describe(), ended, coming, removed, last.trigger if last else "-"]
+
+
+def no_runs(*, failed: bool) -> str:
+    """Say that there is nothing to list."""
+    return "no run has failed or was missed" if failed else "no runs yet"
 
 
 def run(row: RunRow) -> dict[str, Any]:

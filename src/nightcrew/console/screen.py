@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import click
 
 from nightcrew import settings
+from nightcrew.errors import OutputLost
 
 _MARKS = {
     "succeeded": ("✓", "green"), "done": ("✓", "green"), "nothing_to_do": ("✓", "green"),
@@ -85,11 +86,18 @@ class Screen:
         return wanted and sys.stdout.isatty()
 
     def _write(self, stream: TextIO, text: str) -> None:
-        """Write a text; a reader that has gone away (`… | head`) changes nothing about how the command ends."""
+        """Write a text; a reader that has gone away (`… | head`) changes nothing about how the command ends.
+
+        Raises OutputLost where the text could not be kept for another reason (a full disk).
+        """
         try:
             print(text, file=stream, flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError as problem:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the interpreter fails at its end, too
+            if not isinstance(problem, BrokenPipeError) and stream is sys.stdout:
+                raise OutputLost(
+                    f"stdout cannot be written ({problem.strerror}): the command was carried out, its answer is lost"
+                ) from None
 
 
 def when(moment: datetime | None, now: datetime) -> str:

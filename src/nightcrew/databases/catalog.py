@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Table
 from nightcrew.databases.dialect import Dialect, Relation
+from nightcrew.databases.tables import OURS
 from nightcrew.errors import PolicyError, did_you_mean
 
 
@@ -56,6 +57,7 @@ def _plain(relation: Relation) -> str:
 
 def _nearest(connection: sa.Connection, dialect: Dialect, name: str) -> str:
     schema, bare = split(name)
-    known = dialect.relations(connection, schema)
+    ours = bare.casefold().startswith(OURS)
+    known = [one for one in dialect.relations(connection, schema) if ours or not one.startswith(OURS)]
     alike = [one for one in known if one.casefold() == bare.casefold()]
     return did_you_mean(alike[0] if alike else bare, known)

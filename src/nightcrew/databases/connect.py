@@ -54,6 +54,7 @@ class Link:
     def __init__(self, url: str, clock: Clock) -> None:
         parsed, kind = _parse(url)
         self.name = _name(parsed)
+        parsed = parsed.set(drivername=kind.driver).difference_update_query(_OTHERS_OPTIONS)
         self.monotonic = clock.monotonic
         self._secrets = [secret for secret in (parsed.password, *_query_values(parsed)) if len(str(secret or "")) > 3]
         self.dialect: Dialect = kind.dialect()
@@ -221,11 +222,11 @@ def _parse(url: str) -> tuple[sa.URL, Kind]:
         raise ConfigurationError(
             "database URL sqlite:// names no file: a database in memory is private to one connection"
         )
-    return parsed.set(drivername=kind.driver).difference_update_query(_OTHERS_OPTIONS), kind
+    return parsed, kind
 
 
 def _name(url: sa.URL) -> str:
-    """Return a URL without its password, and without its query, where drivers take passwords too."""
+    """Return a URL as it was given, without its password and without its query, where drivers take passwords too."""
     bare = url.set(query={}).render_as_string(hide_password=True)
     return str(bare)
 

@@ -10,6 +10,9 @@ from nightcrew.databases.connect import Instant
 
 Statement: TypeAlias = CreateTable | CreateIndex
 
+OURS = "nightcrew_"
+"""How the name of every table of nightcrew's own begins."""
+
 _METADATA = sa.MetaData()
 # Names are compared to the letter everywhere, whatever the database's default collation says.
 _OPTIONS: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}

@@ -90,7 +90,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise UsageError(f"{host}:{port} cannot be served ({error.strerror}): choose another with --port") from None
+        reason = str(error.strerror or error).partition(" (while")[0]  # it would name host and port a second time
+        raise UsageError(f"{host}:{port} cannot be served ({reason}): choose another with --port") from None
     with listener:
         yield listener
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nightcrew.clock import instant
 from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, UnknownJob, UsageError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome
-from nightcrew.report import instant
 from nightcrew.settings import Settings
 from nightcrew.trigger import Roster
 from nightcrew.triggers.query import Query
@@ -106,7 +106,7 @@ class Door:
     def _run(self, job: Job | None, request: Request, visitor: Visitor) -> Response:
         if job is None:
             name = _cut(request.path.removeprefix(PREFIX).strip("/"), 100)
-            raise UnknownJob(f"no job is called {name!r}{did_you_mean(name, self._roster.jobs)}.")
+            raise UnknownJob(f"no job is called {name!r}{did_you_mean(name, self._roster.jobs)}")
         if request.method not in ("GET", "POST"):
             error = f"{visible(request.method, 20)} does nothing here; use GET or POST."
             return Response.json(405, {"success": False, "error": error}, (b"allow", b"GET, POST"))

@@ -4,8 +4,8 @@ import os
 import sys
 from threading import Event, Thread
 
+from nightcrew.clock import instant
 from nightcrew.errors import NightcrewError
-from nightcrew.report import instant
 from nightcrew.trigger import Roster
 from nightcrew.triggers.hands import Hands
 
