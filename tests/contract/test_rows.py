@@ -678,6 +678,33 @@ def test_children_are_not_lost_with_a_parent_that_a_trigger_keeps(chats):
     assert len(chats.ids("messages")) == 48
 
 
+def touching(yard, change):
+    """Let every message that leaves change its chat."""
+    if yard.kind == "postgresql":
+        yard.run(
+            "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN UPDATE chats SET {change.replace(chr(39), chr(39) * 2)} WHERE id = OLD.chat_id; RETURN OLD; END'",
+            "CREATE TRIGGER touch AFTER DELETE ON messages FOR EACH ROW EXECUTE FUNCTION touch()",
+        )
+    else:
+        body = f"UPDATE chats SET {change} WHERE id = OLD.chat_id"
+        body = f"BEGIN {body}; END" if yard.kind == "sqlite" else body
+        yard.run(f"CREATE TRIGGER touch AFTER DELETE ON messages FOR EACH ROW {body}")
+
+
+@pytest.mark.parametrize("change", ["kept = 0", "at = '2024-06-15 11:59:59'"])
+def test_a_parent_that_its_children_change_as_they_leave_goes_with_them(chats, change):
+    messages(chats, "NO ACTION")
+    touching(chats, change)
+    chats.run(
+        "CREATE TABLE notes (id {number} PRIMARY KEY, chat_id {number}, FOREIGN KEY (chat_id) REFERENCES chats (id))"
+    )
+    chats.fill("notes", *[{"id": n, "chat_id": n % 24} for n in range(48)])
+    policy = replace(POLICIES[Form.RANGE], erase=True, where="id IN (SELECT chat_id FROM messages)")
+    assert chats.sweep(policy) == {"chats": 11, "messages": 22, "notes": 22}
+    assert chats.ids("chats") == list(range(13))
+
+
 @forms
 def test_a_partitioned_table_is_a_table(postgresql_yard, form):
     yard = postgresql_yard

@@ -134,8 +134,8 @@ class Dialect(Protocol):
         """Whether a row that was locked can still be referred to by a key that is not its primary one."""
 
     @property
-    def deletes_by_join(self) -> bool:
-        """Whether a DELETE finds its rows better by a join than by IN (SELECT …)."""
+    def deletes_by_value(self) -> bool:
+        """Whether a DELETE is told its rows one by one: by a select, it would keep triggers from the tables there."""
 
     @property
     def shares_locks(self) -> bool:
@@ -173,7 +173,10 @@ class Dialect(Protocol):
         """Find out how a column writes time; raises PolicyError for one that does not."""
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
-        """Return how rows of the table are found again, or None where nothing tells them apart."""
+        """Return how rows are found again while nothing changes them, or None where nothing tells them apart."""
+
+    def key(self, source: Named, table: Table) -> Address | None:
+        """Return how rows are found by their primary key, however they change, or None without one."""
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Ask the planner which index of the table it would read `statement` by."""

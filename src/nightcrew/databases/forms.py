@@ -20,6 +20,8 @@ from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import Window
 from nightcrew.errors import DatabaseError, PolicyError
 
+_CHUNK = 1_000  # values that one statement is told
+
 
 @dataclass(frozen=True, slots=True)
 class Haul:
@@ -95,7 +97,7 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
     hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
     _hold_between(connection, target, address.among(keys))
     for path in target.selection.drains:
-        hanging[path[-1].table] += _run(connection, target.drain(path, keys))
+        hanging[path[-1].table] += _drain(connection, target, path, keys)
     removed = _remove(connection, target, keys, confirmed=True)
     if removed < len(keys) and target.selection.drains:
         raise DatabaseError(
@@ -119,6 +121,15 @@ def _hold_between(connection: sa.Connection, target: Target, held: Clause) -> No
             sa.select(sa.literal_column("1")).select_from(between).where(target.hanging(path, between, held))
         )
         connection.execute(lock.with_for_update()).all()
+
+
+def _drain(connection: sa.Connection, target: Target, path: Path, keys: Keys) -> int:
+    """Delete what hangs on locked rows at a path's end."""
+    if not target.dialect.deletes_by_value:
+        return _run(connection, target.drain(path, keys))
+    parents = [tuple(row) for row in connection.execute(target.parents(path, keys))]
+    chunks = (parents[start : start + _CHUNK] for start in range(0, len(parents), _CHUNK))
+    return sum(_run(connection, target.drain_of(path, chunk)) for chunk in chunks)
 
 
 def _remove(connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False) -> int:

@@ -122,7 +122,7 @@ class MySQL:
     returning = False
     migrates_itself = False
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
-    deletes_by_join = True  # MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
+    deletes_by_value = True  # and MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
     shares_locks = False  # MySQL and MariaDB spell it differently
     joins_by_pipes = False
     stamps_updates = True  # TIMESTAMP … ON UPDATE CURRENT_TIMESTAMP
@@ -274,8 +274,12 @@ class MySQL:
         return Reading(written, before, before, _as_text, at, iso)
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
-        """Find a row by its key, and by nothing else: of a small table the planner would rather read all, and wait."""
-        found = by_key([source.c[key] for key in table.primary_key])
+        """Find a row by its key."""
+        return self.key(source, table)
+
+    def key(self, source: Named, table: Table) -> Address | None:
+        """Compare with the values, by nothing else: of a small table the planner would rather read all, and wait."""
+        found = by_key([source.c[name] for name in table.primary_key])
         if found is None or not isinstance(source, sa.TableClause):
             return found
         named = ".".join(_quoted(part) for part in (source.schema, source.name) if part)

@@ -142,7 +142,7 @@ class PostgreSQL:
     returning = True
     migrates_itself = False
     locks_keys_apart = False
-    deletes_by_join = False
+    deletes_by_value = False
     shares_locks = True
     joins_by_pipes = True
     stamps_updates = False
@@ -271,15 +271,13 @@ class PostgreSQL:
                 place,
                 lambda select: place == sa.any_(sa.func.array(select.scalar_subquery())),
             )
-        parts = [(source.c[key], table.columns[key].kind) for key in table.primary_key]
-        parts = parts or [(sa.column("tableoid", _selectable=source), "oid"), (place, "tid")]
+        part: sa.ColumnClause[Any] = sa.column("tableoid", _selectable=source)
+        return self.key(source, table) or _by_value([(part, "oid"), (place, "tid")])
 
-        def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
-            lists = [sa.cast(raw([row[i] for row in rows]), _array(kind)) for i, (_, kind) in enumerate(parts)]
-            known = sa.func.unnest(*lists).table_valued(*(f"k{i}" for i in range(len(lists)))).render_derived()
-            return sa.tuple_(*(part for part, _ in parts)).in_(sa.select(*known.c))
-
-        return Address(tuple(_as_text(part) for part, _ in parts), among)
+    def key(self, source: Named, table: Table) -> Address | None:
+        """Compare in the kinds that the catalog names: a value passes the driver as text, so that none is rounded."""
+        parts = [(source.c[name], table.columns[name].kind) for name in table.primary_key]
+        return _by_value(parts) if parts else None
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
@@ -306,6 +304,15 @@ class _Kind(sa.types.UserDefinedType[Any]):
 
     def get_col_spec(self, **_options: Any) -> str:
         return self.kind
+
+
+def _by_value(parts: Sequence[tuple[sa.ColumnElement[Any], str]]) -> Address:
+    def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
+        lists = [sa.cast(raw([row[i] for row in rows]), _array(kind)) for i, (_, kind) in enumerate(parts)]
+        known = sa.func.unnest(*lists).table_valued(*(f"k{i}" for i in range(len(lists)))).render_derived()
+        return sa.tuple_(*(part for part, _ in parts)).in_(sa.select(*known.c))
+
+    return Address(tuple(_as_text(part) for part, _ in parts), among)
 
 
 def _array(kind: str) -> _Kind:

@@ -67,7 +67,7 @@ class SQLite:
     returning = True
     migrates_itself = True
     locks_keys_apart = False
-    deletes_by_join = False
+    deletes_by_value = False
     shares_locks = False
     joins_by_pipes = True
     stamps_updates = False
@@ -211,7 +211,11 @@ class SQLite:
         """Find a row by its key, or by its rowid where the table has none."""
         taken = {name.lower() for name in table.columns}
         free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
-        return by_key([source.c[key] for key in table.primary_key] or [sa.column(free, _selectable=source)])
+        return self.key(source, table) or by_key([sa.column(free, _selectable=source)])
+
+    def key(self, source: Named, table: Table) -> Address | None:
+        """Compare with the values themselves."""
+        return by_key([source.c[name] for name in table.primary_key])
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]

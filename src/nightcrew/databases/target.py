@@ -22,7 +22,11 @@ Keys: TypeAlias = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the statements about one selection are composed of."""
+    """What the statements about one selection are composed of.
+
+    The predicate is in three parts: what a row says by itself (`own`), that no other row keeps it (`absent`), and what
+    the policy says in words that may ask other tables (`said`).
+    """
 
     selection: Selection
     dialect: Dialect
@@ -30,14 +34,15 @@ class Target:
     reading: Reading
     address: Address | None
     own: tuple[Clause, ...]
-    foreign: tuple[Clause, ...]
+    absent: tuple[Clause, ...]
+    said: tuple[Clause, ...]
     kept: Kept | None = None
     unsettled: Clause | None = None
 
     @property
     def expired(self) -> tuple[Clause, ...]:
-        """The whole predicate: what a row says itself, and what other rows say of it."""
-        return self.own + self.foreign
+        """The whole predicate."""
+        return self.own + self.absent + self.said
 
     @property
     def walked(self) -> bool:
@@ -56,11 +61,16 @@ class Target:
         return self._removal(*where, *self.expired)
 
     def removal_of(self, keys: Keys, *, confirmed: bool = False) -> Removal:
-        """The same for locked rows; `confirmed` ones have been looked at again since they were locked."""
-        found = self.found
-        if found.steer is not None and (confirmed or not self.foreign):
-            return found.steer(self._removal(found.among(keys), *self.own))
-        return self.removal(found.among(keys))
+        """The same for locked rows; `confirmed` ones have been looked at again since they were locked.
+
+        Nobody but triggers of what was drained since can have changed those, and what these did is no reason to stay.
+        """
+        found, drained = self.found, confirmed and bool(self.selection.drains)
+        # MariaDB is steered only where a condition reads more than the key, be it one that says nothing.
+        own = (sa.or_(sa.and_(*self.own), sa.literal_column("1 = 1")),) if drained else self.own
+        if found.steer is not None and (confirmed or not (self.absent or self.said)):
+            return found.steer(self._removal(found.among(keys), *own))
+        return self._removal(found.among(keys), *own, *self.absent, *(() if drained else self.said))
 
     def _removal(self, *where: Clause) -> Removal:
         if self.selection.action is Action.DELETE:
@@ -91,13 +101,24 @@ class Target:
 
     def drain(self, path: Path, keys: Keys) -> sa.Delete:
         """Compose the delete of what hangs on the rows with these keys at a path's end."""
-        held = self.found.among(keys)
         end = source(path[-1].table, path[-1].columns)
-        if not self.dialect.deletes_by_join:
-            return sa.delete(end).where(self.hanging(path, end, held))
-        tables = pairwise([self.table, *self._tables(path, end)])
-        joined = [_pairs(table, above, key) for (above, table), key in zip(tables, path, strict=True)]
-        return sa.delete(end).where(held, *joined)
+        return sa.delete(end).where(self.hanging(path, end, self.found.among(keys)))
+
+    def parents(self, path: Path, keys: Keys) -> sa.Select[Any]:
+        """Select the values by which the rows at a path's end refer to what hangs on the rows with these keys."""
+        held, named = self.found.among(keys), path[-1].parent_columns
+        if len(path) == 1:
+            return sa.select(*(self.table.c[name] for name in named)).where(held)
+        above = source(path[-2].table, (*named, *path[-2].columns))
+        return sa.select(*(above.c[name] for name in named)).where(self.hanging(path[:-1], above, held)).distinct()
+
+    @staticmethod
+    def drain_of(path: Path, parents: Keys) -> sa.Delete:
+        """Compose the delete of the rows at a path's end that refer to these."""
+        end = source(path[-1].table, path[-1].columns)
+        known = by_key([end.c[name] for name in path[-1].columns])
+        assert known is not None  # noqa: S101 - a foreign key has columns
+        return sa.delete(end).where(known.among(parents))
 
     @staticmethod
     def _tables(path: Path, end: sa.TableClause) -> list[sa.TableClause]:
@@ -113,17 +134,21 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     table = source(selection.table.name, selection.table.columns)
     column = selection.table.columns[selection.column]
     reading = dialect.reading(connection, table, column, selection.cut)
-    address = dialect.address(connection, table, selection.table)
+    # What is drained may have triggers that change our rows, and a changed row may have another place.
+    drains = selection.form is Form.LOCKED and selection.drains
+    key = dialect.key(table, selection.table)
+    address = key if drains else dialect.address(connection, table, selection.table)
     kept = keep(connection, dialect, table, selection)
     unsettled = _unsettled(dialect, table, selection)
     own: list[Clause] = [reading.expired, *_singled_out(table, selection), *([] if unsettled is None else [unsettled])]
-    foreign: list[Clause] = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
-    foreign += [kept.enough()] if kept else []
+    absent = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
+    absent += [kept.enough()] if kept else []
+    said: list[Clause] = []
     for predicate, suffix in ((selection.where, ""), (selection.hold, " IS NOT TRUE")):
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
-            (foreign if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
-    return Target(selection, dialect, table, reading, address, tuple(own), tuple(foreign), kept, unsettled)
+            (said if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
+    return Target(selection, dialect, table, reading, address, tuple(own), tuple(absent), tuple(said), kept, unsettled)
 
 
 def _demand_primary_keys(selection: Selection) -> None:
