@@ -1,7 +1,7 @@
 """nightcrew.toml → Jobs, with errors that name file, line and the fix."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from inspect import signature
 from pathlib import Path
@@ -12,7 +12,7 @@ from nightcrew.crew import Nightcrew
 from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, did_you_mean
 from nightcrew.gauge import Hook, hooks
-from nightcrew.job import Job
+from nightcrew.job import Job, Origin
 from nightcrew.policy import Action, Policy, Sql, Value
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import cron, every, zone
@@ -170,12 +170,16 @@ class _Reader:
         if len(self.problems) > before:
             return None
         try:
-            return _job(name, given, zone)
+            return replace(_job(name, given, zone), origin=self._origin(keys, values))
         except ConfigurationError as problem:
             key = str(problem).split()[0]
             sentence = _discreet(problem, key, values.get(key))
             self._note((*keys, key), sentence if sentence.startswith("job ") else whose + sentence)
             return None
+
+    def _origin(self, keys: tuple[str, ...], values: Mapping[str, Any]) -> Origin:
+        lines = {key: self._document.line(*keys, key) for key in values}
+        return Origin(str(self._document.path), self._document.line(*keys), lines)
 
     def _check_paths(self, jobs: tuple[Job, ...]) -> None:
         taken = {job.route: job.name for job in jobs}

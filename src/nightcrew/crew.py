@@ -226,7 +226,8 @@ class Nightcrew:
     def plan(self, name: str) -> plans.Plan:
         """Say what a run would do now, changing nothing. Raises PolicyError for what a real run would refuse."""
         job = self.job_named(name)
-        return plans.draw_up(job, self._station.database.now(), self._station.database)
+        with job.to_blame():
+            return plans.draw_up(job, self._station.database.now(), self._station.database)
 
     def status(self) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot, in the order they were registered."""

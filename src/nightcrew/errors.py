@@ -39,7 +39,14 @@ class ScheduleError(ConfigurationError):
 
 
 class PolicyError(ConfigurationError):
-    """A retention rule names what is not there, or would be unsafe to carry out."""
+    """A retention rule names what is not there, or would be unsafe to carry out.
+
+    `key` is the key of the rule that is to blame, as nightcrew.toml spells it, where one alone is.
+    """
+
+    def __init__(self, message: str, *, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class UnknownJob(ConfigurationError):
@@ -62,14 +69,24 @@ class DatabaseError(NightcrewError):
     """The database is out of reach, or refused a statement.
 
     `transient` says that the same call may succeed a moment later, `away` that no server answered, `of_row` that
-    the statement is sound and some row would not have it: a constraint, a trigger, a value.
+    the statement is sound and some row would not have it: a constraint, a trigger, a value; `of_statement` that the
+    statement makes no sense there: its grammar, or a name that it uses.
     """
 
-    def __init__(self, message: str, *, transient: bool = False, away: bool = False, of_row: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        transient: bool = False,
+        away: bool = False,
+        of_row: bool = False,
+        of_statement: bool = False,
+    ) -> None:
         super().__init__(message)
         self.transient = transient
         self.away = away
         self.of_row = of_row
+        self.of_statement = of_statement
 
 
 class SchemaError(DatabaseError):

@@ -1,11 +1,12 @@
 """Job: a name, a Schedule, and a Policy or a function."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.policy import Policy
 from nightcrew.schedule import Schedule
@@ -17,6 +18,19 @@ LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed col
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a job is written: in which file, and on which lines it and its keys begin."""
+
+    file: str
+    line: int
+    keys: Mapping[str, int]
+
+    def at(self, key: str | None) -> str:
+        """Return the place of a key, or of the job: “nightcrew.toml:12”."""
+        return f"{self.file}:{self.keys.get(key or '', self.line)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A named maintenance duty: when it is due, and what it does.
 
@@ -24,7 +38,7 @@ class Job:
     HTTP route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if
     nobody has run it yet. `label` heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady",
     "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what may hold it back,
-    as docs/throttle.md says.
+    as docs/throttle.md says. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -41,6 +55,7 @@ class Job:
     runbook: str | None = None
     pace: Pace = Pace.STEADY
     throttle: tuple[Hook, ...] = ()
+    origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > LONGEST_NAME:
@@ -77,6 +92,27 @@ class Job:
             raise ConfigurationError(f"job {self.name!r} has no policy, so {next(iter(rule))!r} means nothing to it")
         policy = replace(self.policy, **rule) if self.policy is not None else None
         return replace(self, **{"policy": policy, **changes})
+
+    @contextmanager
+    def to_blame(self) -> Iterator[None]:
+        """Let an error of the block that the policy is to blame for, its own SQL too, be a PolicyError with its place.
+
+        Any other error passes as it is.
+        """
+        try:
+            yield
+        except PolicyError as error:
+            raise self._placed(str(error), error.key) from error
+        except DatabaseError as error:
+            own = self.policy.sql if self.policy is not None else {}
+            if not (error.of_statement and own):
+                raise
+            named = " or ".join(f"{key} {text!r}" for key, text in own.items())
+            raise self._placed(f"{named} cannot be used: {error}; correct the SQL", next(iter(own))) from error
+
+    def _placed(self, sentence: str, key: str | None) -> PolicyError:
+        place = f"{self.origin.at(key)}: job {self.name!r}: " if self.origin else ""
+        return PolicyError(place + sentence, key=key)
 
     @property
     def route(self) -> str:

@@ -22,7 +22,7 @@ from nightcrew.closure import Closure, create_index, ends
 from nightcrew.database import Absence, Database, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.job import Job
-from nightcrew.policy import Action, Policy, Sql
+from nightcrew.policy import Action, Policy, about
 
 # A function may read other tables, too: what is not plainly about the row itself takes the careful form.
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
@@ -102,9 +102,11 @@ def compile(policy: Policy, moment: datetime, database: Database) -> Selection: 
 
 
 def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...]]:
-    table = database.table(policy.table)
+    with about("table"):
+        table = database.table(policy.table)
     _check_columns(policy, table)
-    absences = tuple(_absence(name, table, database) for name in policy.unless_exists)
+    with about("unless_exists"):
+        absences = tuple(_absence(name, table, database) for name in policy.unless_exists)
     closure = Closure(policy, table, absences, database.table)
     form = _form(policy, table)
     if form is not Form.RANGE and not table.primary_key:
@@ -132,15 +134,21 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
 
 
 def _check_columns(policy: Policy, table: Table) -> None:
-    for name in (policy.column, *policy.set, *policy.per):
-        if name not in table.columns:
-            raise PolicyError(f"table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}")
-    expressions = [value.expression for value in policy.set.values() if isinstance(value, Sql)]
-    for predicate in filter(None, (policy.where, policy.hold, *expressions)):
-        _check_quoted(predicate, table)
+    for key, names in {"column": (policy.column,), "set": policy.set, "per": policy.per}.items():
+        for name in names:
+            if name not in table.columns:
+                near = _nearest(name, table.columns)
+                raise PolicyError(f"table {table.name!r} has no column {name!r}{near}", key=key)
+    for key, expression in policy.sql.items():
+        with about(key):
+            _check_quoted(expression, table)
     if policy.keep_latest and not table.primary_key:
-        raise PolicyError(f"keep_latest tells rows of one time apart by a primary key: add one to table {table.name!r}")
-    change.check(policy, table)
+        raise PolicyError(
+            f"keep_latest tells rows of one time apart by a primary key: add one to table {table.name!r}",
+            key="keep_latest",
+        )
+    with about("set" if policy.set else "action"):
+        change.check(policy, table)
 
 
 def _check_quoted(predicate: str, table: Table) -> None:

@@ -1,7 +1,8 @@
 """Policy: what may leave, how old, what leaves with it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -143,6 +144,13 @@ class Policy:
         _demand(not twice, "per names a column twice, or the time itself: name the columns that make a group")
 
     @property
+    def sql(self) -> Mapping[str, str]:
+        """The application's own SQL in it, by key."""
+        new = "; ".join(value.expression for value in self.set.values() if isinstance(value, Sql))
+        given = {"where": self.where, "hold": self.hold, "set": new}
+        return {key: text for key, text in given.items() if text}
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """The columns of `set` that tell whether a row has its new values."""
         return tuple(name for name, value in self.set.items() if not (isinstance(value, Sql) and value.fleeting))
@@ -158,6 +166,16 @@ class Policy:
             return moment.astimezone(UTC) - (self.older_than or timedelta(0))
         except OverflowError:
             raise PolicyError(f"older_than {self.older_than} reaches back before the year 1: shorten it") from None
+
+
+@contextmanager
+def about(key: str) -> Iterator[None]:
+    """Let a PolicyError of the block say which key of the policy is to blame, unless it does."""
+    try:
+        yield
+    except PolicyError as error:
+        error.key = error.key or key
+        raise
 
 
 def _demand(holds: object, sentence: str) -> None:

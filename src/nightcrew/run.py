@@ -79,8 +79,9 @@ def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
     broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
     if claim.job.policy is None:
         return _called(claim, call(claim, budget))
-    selection = plan.compile(claim.job.policy, claim.moment, broom.database)
-    return _swept(claim, selection, sweep(claim, selection, broom, budget), broom)
+    with claim.job.to_blame():
+        selection = plan.compile(claim.job.policy, claim.moment, broom.database)
+        return _swept(claim, selection, sweep(claim, selection, broom, budget), broom)
 
 
 def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Done:

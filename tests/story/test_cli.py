@@ -284,6 +284,18 @@ def test_a_database_that_is_away_ends_with_4_without_its_password(shop: Shop, co
     assert "hunter2" not in said
 
 
+def test_a_job_says_where_it_is_written(shop: Shop) -> None:
+    assert "  written   in nightcrew.toml:10\n" in shop.nightcrew("show", "yearly").stdout
+    assert "written" not in shop.nightcrew("--app", "shop:crew", "show", "breaks").stdout
+
+
+def test_a_database_that_refuses_a_statement_is_not_away(shop: Shop) -> None:
+    shop.nightcrew("migrate")
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute("DROP TABLE nightcrew_runs")
+    assert "refused a statement" in shop.refusal("runs", code=1)
+
+
 def test_a_hint_names_no_table_of_nightcrews_own(shop: Shop) -> None:
     shop.nightcrew("migrate")
     shop.write(CONFIG.replace('"users"', '"x"'))
@@ -360,6 +372,38 @@ def test_a_line_that_makes_no_sense_is_told_so_in_one_sentence(
     assert said.out == ""
     assert re.fullmatch(r"nightcrew: [^\n]+\n", said.err)
     assert sentence in said.err
+
+
+WRONG = {
+    "table": ('"users"', '"userz"', 12, "table 'userz' is not in the database; did you mean 'users'?"),
+    "column": ('"left_at"', '"left"', 13, "table 'users' has no column 'left'; did you mean 'left_at'?"),
+    "no time": ('"left_at"', '"id"', 13, "column 'id' of table 'users'"),
+    "child": ("older_than", 'unless_exists = ["gone.id"]\nolder_than', 14, "table 'gone' is not in the database"),
+    "grammar": ("older_than", "where = 'id > > 5'\nolder_than", 14, "where 'id > > 5' cannot be used: database"),
+    "name": ("older_than", "hold = 'held'\nolder_than", 14, "hold 'held' cannot be used: database"),
+    "function": ("older_than", "where = 'no_such(id)'\nolder_than", 14, "where 'no_such(id)' cannot be used: database"),
+    "quoted": ("older_than", "where = '\"held\" = 1'\nolder_than", 14, "SQL '\"held\" = 1': table 'users' has no"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "line", "sentence"), WRONG.values(), ids=WRONG)
+def test_what_a_policy_names_wrongly_is_told_with_its_line_and_its_job(
+    inside: Shop, yard: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], right: str,
+    wrong: str, line: int, sentence: str,
+) -> None:  # fmt: skip
+    yard.run("CREATE TABLE users (id {number} PRIMARY KEY, left_at {time})")
+    yard.fill("users", {"id": 1, "left_at": timedelta(days=100)})
+    monkeypatch.setenv("DATABASE_URL", yard.link.engine.url.render_as_string(hide_password=False))
+    inside.write(CONFIG.replace(right, wrong))
+    assert run(nightcrew, ["plan", "yearly"], Desk()) == 2
+    place = f"nightcrew.toml:{line}: job 'yearly': {sentence}"
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert said.err.startswith(f"nightcrew: {place}")
+    assert run(nightcrew, ["migrate"], Desk()) == 0
+    assert run(nightcrew, ["run", "yearly", "--now"], Desk()) == 1
+    assert f"✗ Job yearly failed: {place}" in capsys.readouterr().out
+    assert yard.ids("users") == [1]
 
 
 def test_every_mistake_of_a_configuration_is_a_line_of_its_own(shop: Shop) -> None:

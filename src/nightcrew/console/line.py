@@ -15,6 +15,7 @@ from nightcrew.errors import (
     DurationError,
     NightcrewError,
     SafetyStop,
+    SchemaError,
     UsageError,
     did_you_mean,
 )
@@ -130,5 +131,10 @@ def run(group: click.Group, args: Sequence[str] | None, desk: Desk) -> int:
 
 
 def exit_code(problem: NightcrewError) -> int:
-    """Return the exit code by who must act: the caller or developer, the operator of the rails or of the database."""
+    """Return the exit code by who must act: the caller or developer, the operator of the rails or of the database.
+
+    A database that is there, ready and says no is no dependency that is down.
+    """
+    if isinstance(problem, DatabaseError) and not isinstance(problem, SchemaError) and not problem.transient:
+        return 1
     return next((code for kind, code in _CODES.items() if isinstance(problem, kind)), 1)

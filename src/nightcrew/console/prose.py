@@ -131,6 +131,7 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
         "runbook": job.runbook,
+        "written": f"in {job.origin.at(None)}" if job.origin else None,
     }
     return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in facts.items() if fact)]
 

@@ -111,8 +111,13 @@ class Link:
             away = error.connection_invalidated or (isinstance(error, sa.exc.OperationalError) and _is_away(error))
             what = "cannot be reached" if away else "refused a statement"
             message = f"database {self.name} {what}: {self._censored(_without_values(error.orig))}"
-            transient, of_row = away or self.dialect.transient(error), self.dialect.of_row(error)
-            raise DatabaseError(message, transient=transient, away=away, of_row=of_row) from error
+            raise DatabaseError(
+                message,
+                transient=away or self.dialect.transient(error),
+                away=away,
+                of_row=self.dialect.of_row(error),
+                of_statement=self.dialect.of_statement(error),
+            ) from error
         except sa.exc.TimeoutError as error:
             raise DatabaseError(f"database {self.name} has no free connection in the pool", transient=True) from error
 

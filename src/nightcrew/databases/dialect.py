@@ -127,6 +127,9 @@ class Dialect(Protocol):
     def of_row(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether some row would not have a statement that is sound: a constraint, a trigger, a value."""
 
+    def of_statement(self, error: sa.exc.DBAPIError) -> bool:
+        """Tell whether the statement makes no sense: its grammar, or a table, column or function that is not there."""
+
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
     @property

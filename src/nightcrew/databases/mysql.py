@@ -25,6 +25,9 @@ _TRANSIENT = {1020, 1205, 1213, 1317, 1969, 3024, 1053}
 # foreign keys, SIGNAL in a trigger, CHECK (MySQL, MariaDB), NOT NULL, duplicates, values that do not fit
 _OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 1292, 1365, 1366, 1406, 1411, 1690}
 
+# no such column, ambiguous column, grammar, misused aggregate, no such table, function or schema; wrong arguments
+_OF_STATEMENT = {1054, 1052, 1064, 1111, 1146, 1305, 1128, 1582, 1583, 1630, 1241}
+
 # With ANSI_QUOTES a double-quoted name in a predicate is a name, as it is elsewhere, and a misspelt one an error.
 _SESSION = (
     "SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 1, SESSION sql_safe_updates = 0,"
@@ -185,6 +188,10 @@ class MySQL:
     def of_row(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by the server's error number."""
         return _number(error) in _OF_ROW
+
+    def of_statement(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by the server's error number."""
+        return _number(error) in _OF_STATEMENT
 
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 

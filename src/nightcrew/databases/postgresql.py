@@ -198,6 +198,11 @@ class PostgreSQL:
         """Judge by SQLSTATE's class."""
         return str(getattr(error.orig, "sqlstate", None)).startswith(_OF_ROW)
 
+    def of_statement(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by SQLSTATE's class, in which a missing privilege stands, too."""
+        state = str(getattr(error.orig, "sqlstate", None))
+        return state.startswith("42") and state != "42501"
+
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:

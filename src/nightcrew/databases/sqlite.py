@@ -137,6 +137,10 @@ class SQLite:
         """Judge by the primary result code: a constraint, or RAISE in a trigger."""
         return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CONSTRAINT
 
+    def of_statement(self, error: sa.exc.DBAPIError) -> bool:
+        """Judge by the one code for whatever cannot be prepared."""
+        return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:

@@ -35,7 +35,8 @@ def reading(connection: sa.Connection, column: sa.ColumnClause[Any], cut: dateti
         source = column.table.name if isinstance(column.table, sa.TableClause) else "?"
         raise PolicyError(
             f"column {column.name!r} of table {source!r} holds texts that are no times: write them as"
-            " '2024-01-31 23:59:59', with or without a fraction, a 'T' and a zone"
+            " '2024-01-31 23:59:59', with or without a fraction, a 'T' and a zone",
+            key="column",
         )
     before = sa.and_(column >= raw(_FIRST), column < raw(_bound(sample, cut)))
     expired = sa.and_(before, sa.func.typeof(column) == raw("text"), dated, _older(column, cut))

@@ -38,7 +38,9 @@ class Reading:
 
 def no_time(source: sa.TableClause, column: str, kind: str) -> PolicyError:
     """Return the error for a column that does not write time."""
-    return PolicyError(f"column {column!r} of table {source.name!r} is {kind}, which is no time: use {WRITTEN_AS}")
+    return PolicyError(
+        f"column {column!r} of table {source.name!r} is {kind}, which is no time: use {WRITTEN_AS}", key="column"
+    )
 
 
 def raw(value: Any) -> sa.BindParameter[Any]:
@@ -105,7 +107,8 @@ def _scale(connection: sa.Connection, column: sa.ColumnClause[Any]) -> int:
         source = column.table.name if isinstance(column.table, sa.TableClause) else "?"
         raise PolicyError(
             f"column {column.name!r} of table {source!r} holds numbers that are not all seconds, all milliseconds or"
-            " all microseconds since 1970: mend the odd ones, or store times as a date type"
+            " all microseconds since 1970: mend the odd ones, or store times as a date type",
+            key="column",
         )
     return _UNITS[units[0].pop()]
 
