@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from nightcrew import plan
 from nightcrew.clock import SystemClock
-from nightcrew.database import Selection
+from nightcrew.database import ForeignKey, Selection, Table
 from nightcrew.databases.connect import Link
 from nightcrew.databases.rows import Rows
 
@@ -244,6 +244,15 @@ class Yard:
         source = sa.table(table, sa.column(column))
         with self.link.transaction(writes=False) as connection:
             return list(connection.execute(sa.select(source.c[column]).order_by(source.c[column])).scalars())
+
+    def table(self, name: str) -> Table:
+        """Return a table from the live catalog."""
+        return self.rows.catalog([name]).table(name)
+
+    def children(self, name: str) -> tuple[ForeignKey, ...]:
+        """Return the foreign keys that point at a table."""
+        catalog = self.rows.catalog([name])
+        return catalog.children(catalog.table(name).name)
 
     def select(self, policy: object, moment: datetime = MOMENT) -> Selection:
         """Compile a policy at the moment."""

@@ -4,10 +4,9 @@ A table that must be emptied before its parents draws in every table on the way 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 
-from nightcrew.database import Absence, ForeignKey, Path, Table
+from nightcrew.database import Absence, Catalog, ForeignKey, Path
 from nightcrew.errors import PolicyError
 from nightcrew.policy import Action, Policy
 
@@ -22,16 +21,14 @@ class Closure:
     Raises PolicyError for a foreign key that stands in the way, or that leads round in a circle.
     """
 
-    def __init__(
-        self, policy: Policy, table: Table, absences: tuple[Absence, ...], look_up: Callable[[str], Table]
-    ) -> None:
+    def __init__(self, policy: Policy, absences: tuple[Absence, ...], catalog: Catalog) -> None:
         self._policy = policy
-        self._root = table
+        self._root = catalog.table(policy.table).name
         self._absent = {(absence.table, absence.columns) for absence in absences}
-        self._look_up = cache(look_up)
+        self._catalog = catalog
         self._warnings: dict[str, None] = {}
         deletes = policy.action is Action.DELETE
-        paths = list(self._down(table, ())) if deletes else []
+        paths = list(self._down(self._root, ())) if deletes else []
         drained = _drained(paths)
         depth = {name: max(len(path) for path in paths if path[-1].table == name) for name in ends(paths)}
         self.drains = tuple(
@@ -46,9 +43,9 @@ class Closure:
         """What is unwise about it, once each."""
         return tuple(self._warnings)
 
-    def _down(self, table: Table, path: Path) -> Iterator[Path]:
+    def _down(self, table: str, path: Path) -> Iterator[Path]:
         """Follow every foreign key by which a row's removal removes others, each way once."""
-        for key in table.children:
+        for key in self._catalog.children(table):
             if not path and (key.table, key.columns) in self._absent:
                 continue  # a row that has any of these stays
             if not key.indexed:
@@ -56,22 +53,27 @@ class Closure:
             if key.on_delete in ("SET NULL", "SET DEFAULT"):
                 continue
             self._check_rule(key, path)
-            if key.table == table.name:
+            if key.table == table:
                 continue  # the rule, being CASCADE, follows its own tree
-            if key.table in (self._root.name, *(step.table for step in path)):
-                round_trip = " → ".join((self._root.name, *(step.table for step in path), key.table))
+            if key.table in (self._root, *(step.table for step in path)):
+                round_trip = " → ".join((self._root, *(step.table for step in path), key.table))
                 raise PolicyError(
                     f"foreign keys lead round in a circle ({round_trip}), which is not supported yet: break it with"
                     " ON DELETE SET NULL"
                 )
             yield (*path, key)
-            for count, deeper in enumerate(self._down(self._look_up(key.table), (*path, key))):
+            for count, deeper in enumerate(self._down(key.table, (*path, key))):
                 if count > _MOST_PATHS:
-                    raise PolicyError(f"more than {_MOST_PATHS} foreign keys lead down from {table.name!r}: too many")
+                    raise PolicyError(f"more than {_MOST_PATHS} foreign keys lead down from {table!r}: too many")
                 yield deeper
 
     def _check_rule(self, key: ForeignKey, path: Path) -> None:
         """Refuse a key that would stop the delete, unless erasing what it holds was asked for."""
+        if key.kind != "table":
+            raise PolicyError(
+                f"rows of table {key.parent!r} cannot leave while {key.table!r}, which is a {key.kind} and not a plain"
+                f" table, refers to them by {', '.join(key.columns)}: give that key ON DELETE SET NULL, or drop it"
+            )
         own = key.table == key.parent
         if key.on_delete == "CASCADE" or (self._policy.erase and not own):
             return
@@ -87,11 +89,12 @@ class Closure:
 
     def _check_own_tree(self) -> None:
         """A table that refers to itself takes whole trees along, which nothing else then looks at."""
-        own = [key for key in self._root.children if key.table == self._root.name and key.on_delete == "CASCADE"]
+        name = self._root
+        own = [key for key in self._catalog.children(name) if key.table == name and key.on_delete == "CASCADE"]
         own = [key for key in own if (key.table, key.columns) not in self._absent]
         if not own:
             return
-        name, column = self._root.name, own[0].columns[0]
+        column = own[0].columns[0]
         policy = self._policy
         if policy.hold is not None or policy.unless_exists or policy.keep_latest or self.drains:
             kept = "hold, unless_exists or keep_latest would keep"

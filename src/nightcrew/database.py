@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
+from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Value
@@ -37,7 +38,7 @@ class ForeignKey:
     """A foreign key seen from the table it points at: `table`.`columns` refer to `parent`.`parent_columns`.
 
     `indexed` says whether an index of the child leads with its columns; without one every delete of a parent
-    reads the whole child table.
+    reads the whole child table. `kind` is "table", or the word for what the child is instead.
     """
 
     table: str
@@ -46,11 +47,12 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
     on_delete: str  # CASCADE | SET NULL | SET DEFAULT | RESTRICT | NO ACTION
     indexed: bool
+    kind: str = "table"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: `name` carries the schema where one was given, `children` are the foreign keys that point here.
+    """A table: `name` carries the schema where it is not the one that is implied.
 
     Of the `indexes`, `unique` are those that allow no values twice; the primary key is among both.
     """
@@ -59,12 +61,34 @@ class Table:
     columns: Mapping[str, Column]
     primary_key: tuple[str, ...]
     indexes: tuple[tuple[str, ...], ...]
-    children: tuple[ForeignKey, ...]
     unique: tuple[tuple[str, ...], ...] = ()
 
     def leads(self, column: str) -> bool:
         """Tell whether some index starts with `column`."""
         return any(index[:1] == (column,) for index in self.indexes) or self.primary_key[:1] == (column,)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What one reading of the live catalog found: the tables that were named, and the keys of all that hangs on them.
+
+    `tables` are found by the names they were asked for, and by their own; `references` by the table they point at;
+    `refusals` say why a name that was asked for is no table whose rows could leave.
+    """
+
+    tables: Mapping[str, Table]
+    references: Mapping[str, tuple[ForeignKey, ...]]
+    refusals: Mapping[str, str]
+
+    def table(self, name: str) -> Table:
+        """Return a table that was named; raises PolicyError naming the nearest right name."""
+        if name in self.refusals:
+            raise PolicyError(self.refusals[name])
+        return self.tables[name]
+
+    def children(self, table: str) -> tuple[ForeignKey, ...]:
+        """Return the foreign keys that point at a table, which is one of the named or hangs on them."""
+        return self.references.get(table, ())
 
 
 class Form(StrEnum):
@@ -181,8 +205,8 @@ class Database(Protocol):
     def transaction(self) -> AbstractContextManager[Connection]:
         """Open a short transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
 
-    def table(self, name: str) -> Table:
-        """Return a table from the live catalog; raises PolicyError naming the nearest right name."""
+    def catalog(self, names: Iterable[str]) -> Catalog:
+        """Read of the live catalog what these tables are, and what hangs on them."""
 
     def survey(self, selection: Selection) -> Survey:
         """Count what `selection` holds, changing nothing."""

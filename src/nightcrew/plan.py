@@ -19,7 +19,7 @@ from typing import Any
 from nightcrew import change
 from nightcrew.clock import instant
 from nightcrew.closure import Closure, create_index, ends
-from nightcrew.database import Absence, Database, Form, Latest, Selection, Table
+from nightcrew.database import Absence, Catalog, Database, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
@@ -102,13 +102,14 @@ def compile(policy: Policy, moment: datetime, database: Database) -> Selection: 
 
 
 def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...]]:
+    catalog = database.catalog((policy.table, *(name.rpartition(".")[0] for name in policy.unless_exists)))
     with about("table"):
-        table = database.table(policy.table)
+        table = catalog.table(policy.table)
     _check_columns(policy, table)
     with about("unless_exists"):
-        absences = tuple(_absence(name, table, database) for name in policy.unless_exists)
-    closure = Closure(policy, table, absences, database.table)
-    form = _form(policy, table)
+        absences = tuple(_absence(name, table, catalog) for name in policy.unless_exists)
+    closure = Closure(policy, absences, catalog)
+    form = _form(policy, table, catalog)
     if form is not Form.RANGE and not table.primary_key:
         raise PolicyError(
             f"table {table.name!r} has no primary key, and rows that other traffic may change are found again by it:"
@@ -129,7 +130,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         drains=closure.drains,
         cascades=closure.cascades,
     )
-    unwise = (*_slow(policy, table), *change.doubts(policy, table), *_soft(absences, table, database))
+    unwise = (*_slow(policy, table), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings)
 
 
@@ -164,26 +165,26 @@ def _check_quoted(predicate: str, table: Table) -> None:
             )
 
 
-def _form(policy: Policy, table: Table) -> Form:
+def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
     predicates = [predicate for predicate in (policy.where, policy.hold) if predicate is not None]
     if policy.unless_exists or policy.keep_latest or any(_SUB_SELECT.search(predicate) for predicate in predicates):
         return Form.LOCKED
-    if policy.action is Action.DELETE and table.children:
+    if policy.action is Action.DELETE and catalog.children(table.name):
         return Form.LOCKED
     if predicates or policy.action is not Action.DELETE or table.columns[policy.column].nullable:
         return Form.CONTENDED
     return Form.RANGE
 
 
-def _absence(name: str, table: Table, database: Database) -> Absence:
+def _absence(name: str, table: Table, catalog: Catalog) -> Absence:
     """Resolve “messages.chat_id”: by the foreign key it belongs to, else by the primary key it must mean."""
     child_name, _, column = name.rpartition(".")
-    child = database.table(child_name)
+    child = catalog.table(child_name)
     if column not in child.columns:
         raise PolicyError(
             f"unless_exists {name!r}: table {child.name!r} has no column {column!r}{_nearest(column, child.columns)}"
         )
-    for key in table.children:
+    for key in catalog.children(table.name):
         if key.table == child.name and column in key.columns:
             return Absence(child.name, key.columns, key.parent_columns)
     if len(table.primary_key) != 1:
@@ -211,17 +212,18 @@ def _slow(policy: Policy, table: Table) -> Iterator[str]:
         )
 
 
-def _soft(absences: Iterable[Absence], table: Table, database: Database) -> Iterator[str]:
+def _soft(absences: Iterable[Absence], table: Table, catalog: Catalog) -> Iterator[str]:
     """Warn of what unless_exists cannot see in time, or only slowly."""
+    known = {(key.table, key.columns) for key in catalog.children(table.name)}
     for absence in absences:
-        declared = any(key.table == absence.table and key.columns == absence.columns for key in table.children)
+        declared = (absence.table, absence.columns) in known
         column = f"{absence.table}.{', '.join(absence.columns)}"
         if not declared:
             yield (
                 f"{column} is no foreign key to {table.name}, so a row that is inserted there in the very moment of"
                 " a delete cannot be waited for: declare it one"
             )
-        if not database.table(absence.table).leads(absence.columns[0]):
+        if not catalog.table(absence.table).leads(absence.columns[0]):
             yield (
                 f"no index begins with {column}, so every row of {table.name} that is looked at reads all of"
                 f" {absence.table}: {create_index(absence.table, absence.columns)}"

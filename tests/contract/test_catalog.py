@@ -1,6 +1,8 @@
 """Tables as the live catalog knows them, on every database."""
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 import pytest
 import sqlalchemy as sa
@@ -30,7 +32,7 @@ def shop(yard):
 
 
 def test_a_table_has_its_columns_keys_and_indexes(shop):
-    users = shop.rows.table("users")
+    users = shop.table("users")
     assert users.name == "users"
     assert list(users.columns) == ["id", "email", "left_at", "made_at"]
     assert users.columns["left_at"].nullable
@@ -43,42 +45,41 @@ def test_a_table_has_its_columns_keys_and_indexes(shop):
 
 
 def test_keys_that_point_at_a_table_are_found_with_their_rules(shop):
-    (orders,) = shop.rows.table("users").children
+    (orders,) = shop.children("users")
     assert orders == ForeignKey("orders", ("user_id",), "users", ("id",), "CASCADE", indexed=True)
-    (items,) = shop.rows.table("orders").children
+    (items,) = shop.children("orders")
     assert (items.table, items.columns, items.parent_columns) == ("items", ("user_id", "order_id"), ("user_id", "id"))
     assert items.on_delete in {"NO ACTION", "RESTRICT"}
     assert items.indexed == (shop.kind == "mysql")  # which makes an index of its own
-    assert shop.rows.table("items").children == ()
+    assert shop.children("items") == ()
     shop.run("CREATE INDEX items_order ON items (order_id, user_id)")
-    assert shop.rows.table("orders").children[0].indexed
+    assert shop.children("orders")[0].indexed
 
 
 @pytest.mark.parametrize("wrong", ["user", "Users", "USERS", "usres"])
 def test_a_wrong_name_is_answered_with_the_nearest(shop, wrong):
     if wrong.lower() == "users" and shop.kind == "sqlite":
-        assert shop.rows.table(wrong).name == "users"
+        assert shop.table(wrong).name == "users"
         return
     with pytest.raises(PolicyError, match=rf"table '{wrong}' is not in the database; did you mean 'users'\?"):
-        shop.rows.table(wrong)
+        shop.table(wrong)
 
 
 @pytest.mark.parametrize("name", ["app.users", "nosuch", "no%such", ":x"])
 def test_a_name_that_is_near_nothing_is_an_error_all_the_same(shop, name):
     with pytest.raises(PolicyError, match=f"'{name}' is not in the database"):
-        shop.rows.table(name)
+        shop.table(name)
 
 
 def test_a_view_is_not_a_table(shop):
     with pytest.raises(PolicyError, match="'recent' is a view, not a table"):
-        shop.rows.table("recent")
+        shop.table("recent")
 
 
 def test_a_schema_that_is_implied_is_left_out(shop):
     schema = {"sqlite": "main", "postgresql": "public", "mysql": shop.link.engine.url.database}[shop.kind]
-    table = shop.rows.table(f"{schema}.users")
-    assert table.name == "users"
-    assert [key.table for key in table.children] == ["orders"]
+    assert shop.table(f"{schema}.users").name == "users"
+    assert [key.table for key in shop.children(f"{schema}.users")] == ["orders"]
 
 
 @pytest.mark.parametrize("every_table_hangs_on_it", [True, False])
@@ -88,21 +89,62 @@ def test_every_one_of_two_hundred_tables_is_planned_for(yard, every_table_hangs_
     assert len(drawn.steps) == 201
 
 
+@pytest.mark.parametrize("every_table_hangs_on_it", [True, False])
+def test_the_catalog_is_read_in_as_many_statements_whatever_the_number_of_tables(yard, every_table_hangs_on_it):
+    few, *many = batched(web_of_tables(40, star=every_table_hangs_on_it), 9)
+    yard.run(*few)
+    with heard(yard) as of_few:
+        assert len(yard.rows.catalog(["users"]).references) in (1, 2)
+    yard.run(*chain(*many), "CREATE TABLE apart (id {number} PRIMARY KEY)")
+    with heard(yard) as of_many:
+        catalog = yard.rows.catalog(["users"])
+    assert sum(map(len, catalog.references.values())) == 40
+    assert len(of_many) == len(of_few) <= 12
+    with heard(yard) as of_plan:
+        plan.draw_up(web_job(), MOMENT, yard.rows)
+    assert len(of_plan) < len(of_many) + 40 + 12  # a count for each table is all that they add
+
+
+def batched(statements, size):
+    return [statements[start : start + size] for start in range(0, len(statements), size)]
+
+
+@contextmanager
+def heard(yard):
+    """Yield the list of the statements that reach the driver."""
+    statements = []
+
+    def hear(_connection, _cursor, statement, *_):
+        statements.append(statement)
+
+    sa.event.listen(yard.link.engine, "before_cursor_execute", hear)
+    yield statements
+    sa.event.remove(yard.link.engine, "before_cursor_execute", hear)
+
+
 def test_a_key_from_another_database_of_the_server_is_found(mysql_yard, lend):
     with lend("mysql") as other:
         name = sa.make_url(other).database
         mysql_yard.run(
             "CREATE TABLE users (id BIGINT PRIMARY KEY, at DATETIME NOT NULL, KEY (at))",
+            f"CREATE TABLE `{name}`.users (id BIGINT PRIMARY KEY)",
+            f"CREATE TABLE `{name}`.apart (id BIGINT PRIMARY KEY, FOREIGN KEY (id) REFERENCES users (id))",
+        )
+        assert mysql_yard.children("users") == ()
+        mysql_yard.run(
             f"CREATE TABLE `{name}`.orders (id BIGINT PRIMARY KEY, user_id BIGINT,"
             f" FOREIGN KEY (user_id) REFERENCES `{mysql_yard.link.engine.url.database}`.users (id) ON DELETE CASCADE)",
+            f"CREATE TABLE `{name}`.items (id BIGINT PRIMARY KEY,"
+            f" FOREIGN KEY (id) REFERENCES `{name}`.orders (id) ON DELETE CASCADE)",
         )
         mysql_yard.fill("users", *[{"id": n, "at": timedelta(days=n)} for n in range(1, 9)])
         mysql_yard.run(f"INSERT INTO `{name}`.orders SELECT id, id FROM users")
-        (key,) = mysql_yard.rows.table("users").children
+        mysql_yard.run(f"INSERT INTO `{name}`.items SELECT id FROM users")
+        (key,) = mysql_yard.children("users")
         assert key.table == f"{name}.orders"
         swept = mysql_yard.sweep(Policy("users", "at", timedelta(days=5)))
-        assert swept == {"users": 3, f"{name}.orders": 3}
-        mysql_yard.run(f"DROP TABLE `{name}`.orders")
+        assert swept == {"users": 3, f"{name}.orders": 3, f"{name}.items": 3}
+        mysql_yard.run(f"DROP TABLE `{name}`.items, `{name}`.orders, `{name}`.apart")
 
 
 # ── PostgreSQL only ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -122,7 +164,7 @@ def test_an_index_that_cannot_find_every_row_is_no_index(postgresql_yard):
         connection.exec_driver_sql("UPDATE t SET c = 1")
         with pytest.raises(sa.exc.IntegrityError):
             connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY ON t (c)")
-    table = yard.rows.table("t")
+    table = yard.table("t")
     assert table.indexes == (("id",), ("b",)) or set(table.indexes) == {("id",), ("b",)}
     assert not table.leads("a")
     assert not table.leads("c")
@@ -137,7 +179,7 @@ def test_a_key_of_a_partitioned_child_counts_once(postgresql_yard):
         "CREATE TABLE events_1 PARTITION OF events FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
         "CREATE INDEX ON events (user_id)",
     )
-    (key,) = yard.rows.table("users").children
+    (key,) = yard.children("users")
     assert (key.table, key.on_delete, key.indexed) == ("events", "CASCADE", True)
 
 
@@ -150,14 +192,13 @@ def test_tables_in_other_schemas_are_named_with_theirs(postgresql_yard):
         "CREATE TABLE app.orders (id int, user_id int REFERENCES app.users ON DELETE SET NULL)",
         "CREATE TABLE bills (id int, user_id int REFERENCES app.users ON DELETE SET DEFAULT)",
     )
-    table = yard.rows.table("app.users")
-    assert [(key.table, key.on_delete) for key in table.children] == [
+    assert [(key.table, key.on_delete) for key in yard.children("app.users")] == [
         ("app.orders", "SET NULL"),
         ("bills", "SET DEFAULT"),
     ]
-    assert yard.rows.table("users").children == ()
+    assert yard.children("users") == ()
     with pytest.raises(PolicyError, match=r"table 'app.user' is not in the database; did you mean 'users'"):
-        yard.rows.table("app.user")
+        yard.table("app.user")
 
 
 @pytest.mark.parametrize("schema", ["app", 'My "own", schema'])
@@ -199,16 +240,16 @@ def test_a_table_that_can_lock_no_row_and_take_nothing_back_is_refused(mysql_yar
         pytest.skip(f"this server has no {engine}")
     mysql_yard.run(f"CREATE TABLE `order` (id int PRIMARY KEY, at DATETIME) ENGINE = {engine}")
     with pytest.raises(PolicyError, match=r"ALTER TABLE (`.*`.`order` ENGINE = InnoDB)") as refused:
-        mysql_yard.rows.table("order")
+        mysql_yard.table("order")
     mysql_yard.run(str(refused.value).partition(": ")[2])
-    assert mysql_yard.rows.table("order").primary_key == ("id",)
+    assert mysql_yard.table("order").primary_key == ("id",)
 
 
 @pytest.mark.parametrize("made", ["CREATE MATERIALIZED VIEW {} AS SELECT 1 AS id", "CREATE VIEW {} AS SELECT 1 AS id"])
 def test_nothing_but_a_table_is_a_table(postgresql_yard, made):
     postgresql_yard.run(made.format("things"))
     with pytest.raises(PolicyError, match="view, not a table"):
-        postgresql_yard.rows.table("things")
+        postgresql_yard.table("things")
 
 
 # ── SQLite only ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,14 +265,14 @@ def test_a_key_without_columns_means_the_primary_key_and_names_have_no_case(sqli
         "CREATE INDEX notes_chat ON notes (R, C)",
         "CREATE INDEX messages_part ON messages (c, r) WHERE id > 5",
     )
-    table = sqlite_yard.rows.table("chats")
+    table = sqlite_yard.table("chats")
     assert (table.name, table.primary_key) == ("Chats", ("Id", "Room"))
-    messages, notes = table.children
+    messages, notes = sqlite_yard.children("chats")
     assert (messages.columns, messages.parent_columns, messages.indexed) == (("c", "r"), ("Id", "Room"), False)
     assert (notes.columns, notes.parent_columns, notes.indexed) == (("r", "c"), ("Room", "Id"), True)
 
 
 def test_a_rowid_alias_is_an_index(sqlite_yard):
     sqlite_yard.run("CREATE TABLE t (at INTEGER PRIMARY KEY)", "CREATE TABLE u (k TEXT PRIMARY KEY) WITHOUT ROWID")
-    assert sqlite_yard.rows.table("t").leads("at")
-    assert sqlite_yard.rows.table("u").leads("k")
+    assert sqlite_yard.table("t").leads("at")
+    assert sqlite_yard.table("u").leads("k")

@@ -327,11 +327,12 @@ def test_names_are_only_names(yard, name):
         metadata.create_all(connection)
         connection.execute(sa.insert(table), [{key: n, time: MOMENT - age} for n, age in enumerate(HOURS)])
         connection.execute(sa.insert(child), [{key: n, up: n} for n in range(24)])
-    found = yard.rows.table(name)
+    found = yard.table(name)
     assert (found.name, found.primary_key, found.leads(f"{name}_at")) == (name, (name,), True)
-    assert found.children[0].indexed
+    (hanging,) = yard.children(name)
+    assert hanging.indexed
     cut = MOMENT - HALF_A_DAY
-    paths = [(found.children[0],)]
+    paths = [(hanging,)]
     for form, deeper in ((Form.RANGE, {}), (Form.CONTENDED, {}), (Form.LOCKED, {"drains": tuple(paths)})):
         cut += timedelta(hours=2)
         selection = Selection(found, f"{name}_at", cut, form, **deeper)
@@ -408,7 +409,7 @@ def test_a_domain_of_a_domain_is_too(postgresql_yard):
         "CREATE DOMAIN last_departure AS departure",
         "CREATE TABLE sums (id int PRIMARY KEY, at last_departure, price numeric(10,2))",
     )
-    columns = postgresql_yard.rows.table("sums").columns
+    columns = postgresql_yard.table("sums").columns
     assert (columns["at"].kind, columns["at"].nullable) == ("timestamp(3) with time zone", False)
     assert columns["price"].kind == "numeric(10,2)"
     assert postgresql_yard.sweep(times(postgresql_yard, "last_departure", HOURS)) == {"t": 11}

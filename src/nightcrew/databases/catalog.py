@@ -1,33 +1,53 @@
-"""A name → a Table, from the live catalog; and a Table → what SQLAlchemy composes statements with."""
+"""Names → a Catalog, from the live one; and a table's name → what SQLAlchemy composes statements with."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from nightcrew.database import Table
+from nightcrew.database import Catalog, ForeignKey, Table
 from nightcrew.databases.dialect import Dialect, Relation
 from nightcrew.databases.tables import OURS
 from nightcrew.errors import PolicyError, did_you_mean
 
 
-def table(connection: sa.Connection, dialect: Dialect, name: str) -> Table:
-    """Read a table: its columns, keys and indexes, and the foreign keys that point at it.
+def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> Catalog:
+    """Read some tables, and the foreign keys of whatever hangs on them."""
+    relations, refusals = {}, {}
+    for name in names:
+        try:
+            relations[name] = _relation(connection, dialect, name)
+        except PolicyError as refusal:
+            refusals[name] = str(refusal)
+    tables = {relation.label: _table(connection, dialect, relation) for relation in set(relations.values())}
+    references: dict[str, list[ForeignKey]] = defaultdict(list)
+    for key in dialect.references(connection, list(dict.fromkeys(relations.values()))):
+        references[key.parent].append(key)
+    return Catalog(
+        tables | {name: tables[relation.label] for name, relation in relations.items()},
+        {parent: tuple(keys) for parent, keys in references.items()},
+        refusals,
+    )
 
-    Raises PolicyError for a name that is not there, or is something other than a table.
-    """
+
+def _relation(connection: sa.Connection, dialect: Dialect, name: str) -> Relation:
+    """Look a table up; raises PolicyError for a name that is not there, or is something other than a table."""
     schema, bare = split(name)
     relation = dialect.relation(connection, schema, bare)
     if relation is None:
         raise PolicyError(f"table {name!r} is not in the database{_nearest(connection, dialect, name)}")
     if relation.kind != "table":
         raise PolicyError(f"{name!r} is a {relation.kind}, not a table: name the table whose rows shall leave")
+    return relation
+
+
+def _table(connection: sa.Connection, dialect: Dialect, relation: Relation) -> Table:
     indexes = [index for index in dialect.indexes(connection, relation) if index.columns]
     return Table(
-        name=_plain(relation),
+        name=relation.label,
         columns={column.name: column for column in dialect.columns(connection, relation)},
         primary_key=next((index.columns for index in indexes if index.primary), ()),
         indexes=tuple(index.columns for index in indexes),
-        children=tuple(dialect.references(connection, relation)),
         unique=tuple(index.columns for index in indexes if index.unique),
     )
 
@@ -46,13 +66,6 @@ def source(name: str, columns: Iterable[str]) -> sa.TableClause:
         *(sa.column(sa.quoted_name(column, quote=True)) for column in dict.fromkeys(columns)),
         schema=sa.quoted_name(schema, quote=True) if schema else None,
     )
-
-
-def _plain(relation: Relation) -> str:
-    """Refuse a dot within a name, which would read as a schema."""
-    if "." in relation.name or "." in relation.schema:
-        raise PolicyError(f"the name of table {relation.name!r} in {relation.schema!r} has a dot in it: rename it")
-    return relation.label
 
 
 def _nearest(connection: sa.Connection, dialect: Dialect, name: str) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases.times import Reading
+from nightcrew.errors import PolicyError
 
 Removal: TypeAlias = sa.Delete | sa.Update
 Named: TypeAlias = sa.TableClause | NamedFromClause
@@ -28,6 +29,11 @@ class Relation:
     name: str
     label: str
     kind: str
+
+    def __post_init__(self) -> None:
+        """Refuse a dot within a name, which would read as a schema."""
+        if "." in self.name or "." in self.schema:
+            raise PolicyError(f"table {self.name!r} in {self.schema!r} has a dot in its name: rename it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +175,11 @@ class Dialect(Protocol):
     def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
         """Return the indexes that a range scan can use for every row."""
 
-    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
-        """Return the foreign keys that point at the table."""
+    def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+        """Return the foreign keys that point at one of the tables, or at one that hangs on them, however far down.
+
+        However many tables that are, it takes the same few statements.
+        """
 
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Find out how a column writes time; raises PolicyError for one that does not."""

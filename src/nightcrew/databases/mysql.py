@@ -1,7 +1,7 @@
 """MySQL and MariaDB."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -54,9 +55,16 @@ UPDATE nightcrew_jobs AS j
         AND due.slot <= UTC_TIMESTAMP(6) + INTERVAL :early MICROSECOND))
 """
 
+
+def _named(column: str) -> str:
+    """Select a name; small where the server (on macOS) keeps capitals, but heeds them nowhere and not in its keys."""
+    return f"IF(@@lower_case_table_names = 2, LOWER({column}), {column})"
+
+
 # information_schema is read by constant names wherever it can be: anything else opens every table of the server.
-_RELATION = """
-SELECT t.table_schema AS `schema`, t.table_name AS name, t.table_type AS kind, t.engine AS engine,
+_RELATION = f"""
+SELECT {_named("t.table_schema")} AS `schema`, {_named("t.table_name")} AS name, t.table_type AS kind,
+       t.engine AS engine,
        (SELECT e.transactions FROM information_schema.engines AS e WHERE e.engine = t.engine) AS transactions
   FROM information_schema.tables AS t WHERE t.table_schema = :schema AND t.table_name = :name
 """
@@ -75,22 +83,20 @@ SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`, 
  WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
 """
 
-_REFERRERS = """
-SELECT DISTINCT constraint_schema FROM information_schema.referential_constraints
- WHERE unique_constraint_schema = :schema AND constraint_schema <> :schema
+# Who refers to tables of this database, from others too.
+_RULES = f"""
+SELECT {_named("constraint_schema")} AS `schema`, {_named("table_name")} AS name, constraint_name AS `constraint`,
+       {_named("unique_constraint_schema")} AS parent_schema, {_named("referenced_table_name")} AS parent_name,
+       delete_rule AS rule
+  FROM information_schema.referential_constraints WHERE unique_constraint_schema = :schema
+ ORDER BY constraint_schema <> unique_constraint_schema, constraint_schema, table_name, constraint_name
 """
-_REFERRERS_HOLD = 10  # seconds: databases that refer to another are rare, and looking through all of them is slow
-_RULES = """
-SELECT table_name AS name, constraint_name AS `constraint`, delete_rule AS rule
-  FROM information_schema.referential_constraints
- WHERE constraint_schema = :child AND unique_constraint_schema = :schema AND referenced_table_name = :name
- ORDER BY table_name, constraint_name
-"""
-_PAIRS = """
-SELECT table_name AS name, constraint_name AS `constraint`, column_name AS child, referenced_column_name AS parent
+_PAIRS = f"""
+SELECT {_named("table_name")} AS name, constraint_name AS `constraint`, column_name AS child,
+       referenced_column_name AS parent
   FROM information_schema.key_column_usage
- WHERE table_schema = :child AND referenced_table_schema = :schema AND referenced_table_name = :name
- ORDER BY table_name, constraint_name, ordinal_position
+ WHERE table_schema = :schema AND table_name IN :names AND referenced_column_name IS NOT NULL
+ ORDER BY ordinal_position
 """
 
 _LOGS_STATEMENTS = "SELECT @@log_bin = 1 AND @@sql_log_bin = 1 AND @@binlog_format = 'STATEMENT'"
@@ -139,13 +145,8 @@ class MySQL:
         connect = {"connect_timeout": 5, "init_command": _SESSION, "charset": "utf8mb4"}
         return {"isolation_level": "READ COMMITTED", "connect_args": connect}
 
-    def __init__(self) -> None:
-        self._monotonic: Callable[[], float] = float
-        self._referrers: dict[str, tuple[float, list[str]]] = {}
-
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
-        """Keep the process's clock for what may be remembered a moment, and refuse a server that logs statements."""
-        self._monotonic = clock.monotonic
+        """Refuse a server that logs statements."""
         sa.event.listen(engine, "connect", _refuse_log_of_statements)
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
@@ -201,13 +202,13 @@ class MySQL:
         row = connection.execute(sa.text(_RELATION), {"schema": schema or own, "name": name}).one_or_none()
         if row is None:
             return None
-        label = row.name if row.schema == own else f"{row.schema}.{row.name}"
+        relation = _relation(own, row.schema, row.name, "table" if row.kind == "BASE TABLE" else row.kind.lower())
         if row.kind == "BASE TABLE" and row.transactions != "YES":
             raise PolicyError(
-                f"table {label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a batch:"
-                f" ALTER TABLE {_quoted(row.schema)}.{_quoted(row.name)} ENGINE = InnoDB"
+                f"table {relation.label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a"
+                f" batch: ALTER TABLE {_quoted(row.schema)}.{_quoted(row.name)} ENGINE = InnoDB"
             )
-        return Relation(row.schema, row.name, label, "table" if row.kind == "BASE TABLE" else row.kind.lower())
+        return relation
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables."""
@@ -230,39 +231,21 @@ class MySQL:
             indexes.append(Index(columns, name == "PRIMARY", unique))
         return indexes
 
-    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
-        """Return the foreign keys that point at the table, from other databases too."""
-        schemas = [relation.schema, *self._referring(connection, relation.schema)]
-        return [key for schema in schemas for key in self._references_from(connection, schema, relation)]
-
-    def _referring(self, connection: sa.Connection, schema: str) -> list[str]:
-        until, known = self._referrers.get(schema, (0.0, []))
-        if self._monotonic() >= until:
-            known = list(connection.execute(sa.text(_REFERRERS), {"schema": schema}).scalars())
-            self._referrers[schema] = (self._monotonic() + _REFERRERS_HOLD, known)
-        return known
-
-    def _references_from(self, connection: sa.Connection, schema: str, relation: Relation) -> list[ForeignKey]:
-        """InnoDB keeps an index for each."""
-        place = _the(relation) | {"child": schema}
-        rules = connection.execute(sa.text(_RULES), place).all()
-        if not rules:
-            return []
+    def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+        """Return the foreign keys that are met on the way down from the tables, through other databases too."""
+        tops = [(relation.schema, relation.name) for relation in relations]
+        ahead, looked_through = {relation.schema for relation in relations}, set[str]()
+        rules: list[Any] = []
+        met: list[Any] = []
+        while ahead:
+            for schema in sorted(ahead):
+                rules += connection.execute(sa.text(_RULES), {"schema": schema})
+            met = below(tops, (((row.parent_schema, row.parent_name), (row.schema, row.name), row) for row in rules))
+            looked_through |= ahead
+            ahead = {row.schema for row in met} - looked_through
+        pairs = _pairs(connection, met)
         own = connection.engine.url.database
-        columns: dict[tuple[str, str], list[Any]] = defaultdict(list)
-        for pair in connection.execute(sa.text(_PAIRS), place):
-            columns[pair.name, pair.constraint].append(pair)
-        return [
-            ForeignKey(
-                row.name if schema == own else f"{schema}.{row.name}",
-                tuple(pair.child for pair in columns[row.name, row.constraint]),
-                relation.label,
-                tuple(pair.parent for pair in columns[row.name, row.constraint]),
-                row.rule,
-                indexed=True,
-            )
-            for row in rules
-        ]
+        return [_foreign_key(own, row, pairs[row.schema, row.name, row.constraint]) for row in met]
 
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Read DATETIME and TIMESTAMP in UTC (the session's zone), dates, and numbers since 1970."""
@@ -327,6 +310,28 @@ def _refuse_log_of_statements(connection: Any, _record: object) -> None:
 
 def _number(error: sa.exc.DBAPIError) -> object:
     return None if error.orig is None else next(iter(error.orig.args), None)
+
+
+def _relation(own: str | None, schema: str, name: str, kind: str = "table") -> Relation:
+    return Relation(schema, name, name if schema == own else f"{schema}.{name}", kind)
+
+
+def _pairs(connection: sa.Connection, rules: Sequence[Any]) -> Mapping[tuple[str, str, str], list[Any]]:
+    """Return the pairs of columns, child's and parent's, of each key: by schema, table and constraint."""
+    pairs = defaultdict(list)
+    asked = sa.text(_PAIRS).bindparams(sa.bindparam("names", expanding=True))
+    for schema in sorted({row.schema for row in rules}):
+        names = sorted({row.name for row in rules if row.schema == schema})
+        for pair in connection.execute(asked, {"schema": schema, "names": names}):
+            pairs[schema, pair.name, pair.constraint].append(pair)
+    return pairs
+
+
+def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
+    """InnoDB keeps an index for each."""
+    child, parent = _relation(own, row.schema, row.name), _relation(own, row.parent_schema, row.parent_name)
+    columns, parents = tuple(pair.child for pair in pairs), tuple(pair.parent for pair in pairs)
+    return ForeignKey(child.label, columns, parent.label, parents, row.rule, indexed=True)
 
 
 def _the(relation: Relation) -> dict[str, str]:

@@ -12,10 +12,11 @@ from sqlalchemy.dialects import postgresql
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import postgresql_strain
+from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
-from nightcrew.errors import ConfigurationError, PolicyError
+from nightcrew.errors import ConfigurationError
 
 # deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up
 _TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03"}
@@ -55,10 +56,10 @@ UPDATE nightcrew_jobs AS j
 RETURNING j.name AS job, j.run, j.fence, clock_timestamp() AS moment
 """
 
-_RELATION = """
-SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible,
-       CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhparent = c.oid)
-            THEN 'i' ELSE c.relkind END AS kind
+_KIND = """CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits AS h WHERE h.inhparent = c.oid)
+            THEN 'i' ELSE c.relkind END"""
+_RELATION = f"""
+SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible, {_KIND} AS kind
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
  WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
    AND (n.nspname = :schema OR (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid)))
@@ -107,12 +108,19 @@ SELECT i.indisprimary AS primary, i.indisunique AS unique, ARRAY(
  WHERE i.indrelid = {_THE_TABLE} AND {_PLAIN}
 """
 
-# Asked first, for most tables are leaves, and the whole question takes longer to plan than to answer.
-_REFERRED = f"SELECT EXISTS (SELECT FROM pg_constraint WHERE confrelid = {_THE_TABLE} AND contype = 'f')"
-
+# Who refers to whom, in the whole database: the catalog has no index by which the way down could be followed.
 # Each partition repeats its parent's key: only the topmost that points at this very table counts.
+_LINKS = """
+SELECT k.oid, k.conrelid AS child, k.confrelid AS parent,
+       k.confrelid = ANY(CAST(CAST(:tops AS text[]) AS regclass[])) AS top
+  FROM pg_constraint AS k
+ WHERE k.contype = 'f'
+   AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
+"""
 _REFERENCES = f"""
-SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible, k.confdeltype AS rule,
+SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible, {_KIND} AS kind,
+       o.nspname AS parent_schema, r.relname AS parent_name, pg_table_is_visible(r.oid) AS parent_visible,
+       k.confdeltype AS rule,
        ARRAY(SELECT a.attname FROM unnest(k.conkey) WITH ORDINALITY AS u (attnum, place)
                JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place) AS columns,
        ARRAY(SELECT a.attname FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, place)
@@ -121,9 +129,10 @@ SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS vis
                 WHERE i.indrelid = k.conrelid AND {_PLAIN}
                   AND i.indnkeyatts >= cardinality(k.conkey)
                   AND (CAST(i.indkey AS int2[]))[0 : cardinality(k.conkey) - 1] @> k.conkey) AS indexed
-  FROM pg_constraint AS k JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
- WHERE k.confrelid = {_THE_TABLE} AND k.contype = 'f'
-   AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
+  FROM pg_constraint AS k
+  JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  JOIN pg_class AS r ON r.oid = k.confrelid JOIN pg_namespace AS o ON o.oid = r.relnamespace
+ WHERE k.oid = ANY(CAST(:keys AS oid[]))
  ORDER BY n.nspname, c.relname, k.conname
 """
 _RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
@@ -208,7 +217,7 @@ class PostgreSQL:
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
         """Look a table or view up along the search path, or in `schema`."""
         row = connection.execute(sa.text(_RELATION), {"schema": schema, "name": name}).one_or_none()
-        return None if row is None else Relation(row.schema, row.name, _label(row), _KINDS[row.kind])
+        return None if row is None else _relation(row)
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables."""
@@ -224,22 +233,15 @@ class PostgreSQL:
         rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
         return [_index(row) for row in rows]
 
-    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
-        """Return the foreign keys that point at the table."""
-        if not connection.execute(sa.text(_REFERRED), _the(relation)).scalar_one():
-            return []
-        rows = connection.execute(sa.text(_REFERENCES), _the(relation)).all()
-        for row in rows:
-            if "." in row.name:
-                raise PolicyError(
-                    f"table {row.name!r} refers to {relation.label!r} and has a dot in its name: rename it"
-                )
-        return [
-            ForeignKey(
-                _label(row), tuple(row.columns), relation.label, tuple(row.parents), _RULES[row.rule], row.indexed
-            )
-            for row in rows
-        ]
+    def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+        """Return the foreign keys that are met on the way down from the tables."""
+        tops = [f"{_quoted(relation.schema)}.{_quoted(relation.name)}" for relation in relations]
+        links = connection.execute(sa.text(_LINKS), {"tops": tops}).all()
+        met = below(
+            {link.parent for link in links if link.top}, ((link.parent, link.child, link.oid) for link in links)
+        )
+        rows = connection.execute(sa.text(_REFERENCES), {"keys": met}).all() if met else []
+        return [_foreign_key(row) for row in rows]
 
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Read timestamps with a zone or in UTC, dates, and numbers since 1970."""
@@ -332,8 +334,18 @@ def _the(relation: Relation) -> dict[str, str]:
     return {"schema": relation.schema, "name": relation.name}
 
 
-def _label(row: Any) -> str:
-    return str(row.name if row.visible else f"{row.schema}.{row.name}")
+def _relation(row: Any) -> Relation:
+    return Relation(row.schema, row.name, _label(row.schema, row.name, row.visible), _KINDS[row.kind])
+
+
+def _label(schema: str, name: str, visible: bool) -> str:  # noqa: FBT001 - as the catalog says it
+    return name if visible else f"{schema}.{name}"
+
+
+def _foreign_key(row: Any) -> ForeignKey:
+    child, parent = _relation(row), _label(row.parent_schema, row.parent_name, row.parent_visible)
+    columns, parents = tuple(row.columns), tuple(row.parents)
+    return ForeignKey(child.label, columns, parent, parents, _RULES[row.rule], row.indexed, child.kind)
 
 
 def _index(row: Any) -> Index:

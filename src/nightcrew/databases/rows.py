@@ -6,14 +6,15 @@ that the walk only saves reading.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Connection, Cursor, Form, Key, Left, Selection, Survey, Table, Taken
-from nightcrew.databases import catalog
+from nightcrew.database import Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
+from nightcrew.databases.catalog import read
 from nightcrew.databases.connect import Link
 from nightcrew.databases.forms import count_hanging, empty, next_one
 from nightcrew.databases.strain import Strain
@@ -49,10 +50,10 @@ class Rows:
         """Open a batch's transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
         return self._link.transaction(repeatable=True)
 
-    def table(self, name: str) -> Table:
-        """Return a table from the live catalog; raises PolicyError naming the nearest right name."""
+    def catalog(self, names: Iterable[str]) -> Catalog:
+        """Read of the live catalog what these tables are, and what hangs on them."""
         with self._link.transaction(writes=False) as connection:
-            return catalog.table(connection, self._link.dialect, name)
+            return read(connection, self._link.dialect, names)
 
     def survey(self, selection: Selection) -> Survey:
         """Count what `selection` holds, changing nothing."""

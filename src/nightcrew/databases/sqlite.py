@@ -1,8 +1,9 @@
 """SQLite."""
 
+import json
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, takewhile
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import texts
+from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Index, Named, Relation, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -38,18 +40,22 @@ SELECT name, type FROM {schema}.sqlite_master WHERE type IN ('table', 'view') AN
 """
 _RELATIONS = "SELECT name FROM {schema}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
-_COLUMNS = 'SELECT name, type AS kind, "notnull" = 0 AS nullable, pk FROM pragma_table_xinfo(:name, :schema)'
-
-_INDEXES = """
-SELECT i.name AS name, c.name AS "column", i."unique" AS "unique" FROM pragma_index_list(:name, :schema) AS i,
-       pragma_index_xinfo(i.name, :schema) AS c WHERE i.partial = 0 AND c.key = 1 ORDER BY i.seq, c.seqno
+_COLUMNS = """
+SELECT t.value AS "table", c.name AS name, c.type AS kind, c."notnull" = 0 AS nullable, c.pk AS pk
+  FROM json_each(:names) AS t JOIN pragma_table_xinfo(t.value, :schema) AS c ORDER BY t.key, c.cid
 """
 
-# A key may leave the columns out that it refers to: then it means the primary key. Names compare without case.
+_INDEXES = """
+SELECT t.value AS "table", i.name AS name, c.name AS "column", i."unique" AS "unique"
+  FROM json_each(:names) AS t JOIN pragma_index_list(t.value, :schema) AS i
+  JOIN pragma_index_xinfo(i.name, :schema) AS c
+ WHERE i.partial = 0 AND c.key = 1 ORDER BY t.key, i.seq, c.seqno
+"""
+
 _REFERENCES = """
-SELECT m.name AS name, f.id AS id, f."from" AS child, f."to" AS parent, f.on_delete AS rule
+SELECT m.name AS name, f.id AS id, f."from" AS child, f."table" AS parent_name, f."to" AS parent, f.on_delete AS rule
   FROM {schema}.sqlite_master AS m JOIN pragma_foreign_key_list(m.name, :schema) AS f
- WHERE m.type = 'table' AND lower(f."table") = lower(:name) ORDER BY m.name, f.id, f.seq
+ WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq
 """
 
 
@@ -151,8 +157,7 @@ class SQLite:
         row = connection.execute(sa.text(statement), {"name": name}).one_or_none()
         if row is None:
             return None
-        label = row.name if schema in (None, "main") else f"{schema}.{row.name}"
-        return Relation(schema or "main", row.name, label, row.type)
+        return _relation(schema or "main", row.name, row.type)
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the file's tables."""
@@ -162,42 +167,30 @@ class SQLite:
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""
-        rows = connection.execute(sa.text(_COLUMNS), _the(relation))
+        rows = _columns(connection, relation.schema, [relation.name])[relation.name]
         return [Column(row.name, row.kind or "untyped", bool(row.nullable)) for row in rows]
 
     def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
         """Return the whole indexes, up to the first expression in each, and the primary key."""
-        rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
-        indexes = []
-        for _, group in groupby(rows, key=lambda row: row.name):
-            parts = list(group)
-            columns = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
-            unique = bool(parts[0].unique) and len(columns) == len(parts)
-            indexes.append(Index(columns, primary=False, unique=unique))
-        return [*indexes, Index(self._primary_key(connection, relation), primary=True, unique=True)]
+        columns = _columns(connection, relation.schema, [relation.name])
+        return _indexes(connection, relation.schema, columns)[relation.name]
 
-    def references(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
-        """Return the foreign keys that point at the table."""
-        statement = _in(connection, relation.schema, _REFERENCES)
-        rows = connection.execute(sa.text(statement), _the(relation)).all()
-        names = {column.name.lower(): column.name for column in self.columns(connection, relation)}
+    def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+        """Return the foreign keys that are met on the way down from the tables."""
         keys = []
-        for (child, _), group in groupby(rows, key=lambda row: (row.name, row.id)):
-            pairs = list(group)
-            columns = tuple(pair.child for pair in pairs)
-            named = tuple(names.get(pair.parent.lower(), pair.parent) for pair in pairs if pair.parent is not None)
-            owner = Relation(relation.schema, child, relation.label[: -len(relation.name)] + child, "table")
-            indexed = any(
-                {name.lower() for name in index.columns[: len(columns)]} == {name.lower() for name in columns}
-                for index in self.indexes(connection, owner)
-            )
-            parents = named or self._primary_key(connection, relation)
-            keys.append(ForeignKey(owner.label, columns, relation.label, parents, pairs[0].rule, indexed))
+        for schema in dict.fromkeys(relation.schema for relation in relations):
+            tops = [relation.name for relation in relations if relation.schema == schema]
+            rows = connection.execute(sa.text(_in(connection, schema, _REFERENCES)), {"schema": schema}).all()
+            found = [list(group) for _, group in groupby(rows, key=lambda row: (row.name, row.id))]
+            links = ((_folded(pairs[0].parent_name), _folded(pairs[0].name), pairs) for pairs in found)
+            met = below(map(_folded, tops), links)
+            spelled = {_folded(name): name for name in (*tops, *(pairs[0].name for pairs in met))}
+            columns = _columns(connection, schema, spelled.values())
+            indexes = _indexes(connection, schema, columns)
+            for pairs in met:
+                child, parent = pairs[0].name, spelled[_folded(pairs[0].parent_name)]
+                keys.append(_foreign_key(schema, pairs, indexes[child], parent, columns[parent]))
         return keys
-
-    def _primary_key(self, connection: sa.Connection, relation: Relation) -> tuple[str, ...]:
-        rows = connection.execute(sa.text(_COLUMNS), _the(relation)).all()
-        return tuple(row.name for row in sorted(rows, key=lambda row: row.pk) if row.pk)
 
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Read ISO texts and numbers since 1970: a column's values tell, for its declared type binds nothing."""
@@ -244,5 +237,55 @@ def _in(connection: sa.Connection, schema: str | None, statement: str) -> str:
     return statement.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema or "main"))
 
 
-def _the(relation: Relation) -> dict[str, str]:
-    return {"schema": relation.schema, "name": relation.name}
+def _relation(schema: str, name: str, kind: str = "table") -> Relation:
+    return Relation(schema, name, name if schema == "main" else f"{schema}.{name}", kind)
+
+
+def _folded(name: str) -> bytes:
+    """Return what SQLite compares names by: it takes the capitals of ASCII only for the same letters."""
+    return name.encode().lower()
+
+
+def _columns(connection: sa.Connection, schema: str, tables: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the columns of each table, in its order."""
+    named: dict[str, list[Any]] = {name: [] for name in tables}
+    for row in connection.execute(sa.text(_COLUMNS), {"schema": schema, "names": json.dumps(list(named))}):
+        named[row.table].append(row)
+    return named
+
+
+def _indexes(connection: sa.Connection, schema: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Index]]:
+    """Return the indexes of each table whose columns these are, its primary key the last."""
+    named: dict[str, list[Index]] = {name: [] for name in columns}
+    rows = connection.execute(sa.text(_INDEXES), {"schema": schema, "names": json.dumps(list(named))})
+    for (table, _), group in groupby(rows, key=lambda row: (row.table, row.name)):
+        parts = list(group)
+        plain = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+        named[table].append(Index(plain, primary=False, unique=bool(parts[0].unique) and len(plain) == len(parts)))
+    for table, indexes in named.items():
+        indexes.append(Index(_primary_key(columns[table]), primary=True, unique=True))
+    return named
+
+
+def _primary_key(columns: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(row.name for row in sorted(columns, key=lambda row: row.pk) if row.pk)
+
+
+def _foreign_key(
+    schema: str, pairs: Sequence[Any], indexes: Sequence[Index], parent: str, parent_columns: Sequence[Any]
+) -> ForeignKey:
+    """Read a key, which may leave the columns out that it refers to: then it means the primary key.
+
+    Names compare without case.
+    """
+    columns, names = tuple(pair.child for pair in pairs), {row.name.lower(): row.name for row in parent_columns}
+    named = tuple(names.get(pair.parent.lower(), pair.parent) for pair in pairs if pair.parent is not None)
+    leading = {name.lower() for name in columns}
+    return ForeignKey(
+        _relation(schema, pairs[0].name).label,
+        columns,
+        _relation(schema, parent).label,
+        named or _primary_key(parent_columns),
+        pairs[0].rule,
+        indexed=any({name.lower() for name in index.columns[: len(columns)]} == leading for index in indexes),
+    )
