@@ -131,7 +131,7 @@ def check(desk: Desk) -> int:
     settings, screen = desk.settings(), desk.screen
     with desk.crew() as crew:
         jobs, now = list(crew.jobs.values()), crew.clock.now()
-        faults, doubts = prose.faults(settings), prose.doubts(settings, jobs, now)
+        faults, doubts = prose.faults(settings, crew), prose.doubts(settings, crew, now)
         body = {"jobs": [prose.job(job, now) for job in jobs], "problems": faults, "warnings": doubts}
         lines = [
             *screen.table(["JOB", "WHEN", "NEXT", "WHAT"], [prose.job_line(job, now) for job in jobs]),
@@ -187,7 +187,7 @@ def status(desk: Desk) -> None:
     """Say whether all is well, then how every job stands."""
     from nightcrew.console import prose
 
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         found, now = crew.status(), crew.clock.now()
     screen = desk.screen
     rows = [prose.status_line(each, now, screen) for each in found]
@@ -204,7 +204,7 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
     """List the newest runs first, of one job or of all."""
     from nightcrew.console import prose
 
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         found, now = crew.runs(name, failed=failed, limit=number), crew.clock.now()
     screen = desk.screen
     rows = [prose.run_line(row, now, screen) for row in found]
@@ -218,7 +218,7 @@ def plan(desk: Desk, name: str) -> None:
     """Count what a job would remove now; changes nothing."""
     from nightcrew.console import prose
 
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         drawn, job = crew.plan(name), crew.job_named(name)
     desk.screen.show(drawn.json(), [*prose.plan(drawn, job, desk.screen), f"next: {desk.line(f'run {name} --now')}"])
 
@@ -233,7 +233,7 @@ def plan(desk: Desk, name: str) -> None:
 @click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
 def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | None, *, at_once: bool) -> int:
     """Run a job for its slot, unless somebody has already."""
-    with desk.crew() as crew, _stoppable(desk) as stop:
+    with desk.crew_at_work() as crew, _stoppable(desk) as stop:
         report = crew.run(name, trigger="cli", slot=slot, now=at_once, caller=_caller(), deadline=deadline, stop=stop)
     desk.screen.show(report.json(), _told(desk, report))
     return _code([report], stop)
@@ -242,7 +242,7 @@ def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | Non
 @command("nightcrew tick")
 def tick(desk: Desk) -> int:
     """Run every slot that is due; for crontab, systemd, Kubernetes."""
-    with desk.crew() as crew, _stoppable(desk) as stop:
+    with desk.crew_at_work() as crew, _stoppable(desk) as stop:
         reports = crew.tick(trigger="cli", stop=stop)
     lines = [line for report in reports for line in _told(desk, report)]
     desk.screen.show({"reports": [report.json() for report in reports]}, lines or ["nothing is due"])
@@ -256,7 +256,7 @@ def serve(desk: Desk, host: str, port: int) -> int:
     """Serve the job routes, and run every slot when it is due."""
     from nightcrew import service
 
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         return service.serve(crew, host, port, desk.screen.talk)
 
 
@@ -270,7 +270,7 @@ def pause(desk: Desk, name: str, reason: str, until: datetime | None) -> None:
 
     if not reason.strip():
         raise UsageError("--reason is empty; say why, for whoever finds the job paused")
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         crew.pause(name, by=_caller(), reason=reason, until=until)
     body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
     ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
@@ -281,7 +281,7 @@ def pause(desk: Desk, name: str, reason: str, until: datetime | None) -> None:
 @_JOB
 def resume(desk: Desk, name: str) -> None:
     """Let triggers run a paused job again."""
-    with desk.crew() as crew:
+    with desk.crew_at_work() as crew:
         crew.resume(name)
     line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
     desk.screen.show({"job": name, "paused": False}, [line])

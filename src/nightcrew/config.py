@@ -10,7 +10,7 @@ from typing import Any
 from nightcrew import document, duration, settings
 from nightcrew.crew import Nightcrew
 from nightcrew.document import Document, Lookup
-from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.job import Job, Origin
 from nightcrew.policy import Action, Policy, Sql, Value
@@ -21,12 +21,15 @@ from nightcrew.throttle import pace
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a nightcrew.toml says; the database URL may carry a password and never shows in its repr."""
+    """What a nightcrew.toml says; `database` gives the URL, whose variables are only looked at when it is asked for.
+
+    So what needs no database (`nightcrew check` where the file is reviewed) needs no variable of one either.
+    """
 
     path: Path
     jobs: tuple[Job, ...]
     timezone: str = "UTC"
-    database: str | None = field(default=None, repr=False)
+    database: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     throttle: tuple[Hook, ...] = ()
 
 
@@ -123,7 +126,9 @@ class _Reader:
     def configuration(self) -> Configuration:
         """Read the whole document."""
         parts = self._table((), self._document.values, _PARTS, "")
-        head = self._table(("nightcrew",), parts.get("nightcrew", {}), _HEAD, "")
+        values = dict(parts.get("nightcrew", {}))
+        database = self._database(values.pop("database", None))
+        head = self._table(("nightcrew",), values, _HEAD, "")
         zone = head.get("timezone", "UTC")
         jobs = {name: self._job(name, values, zone) for name, values in parts.get("jobs", {}).items()}
         if not jobs and not self.problems:
@@ -133,7 +138,26 @@ class _Reader:
             )
         made = tuple(job for job in jobs.values() if job)
         self._check_paths(made)
-        return Configuration(self._document.path, made, zone, head.get("database"), head.get("throttle", ()))
+        return Configuration(self._document.path, made, zone, database, head.get("throttle", ()))
+
+    def _database(self, raw: object) -> Callable[[], str] | None:
+        """Return what gives the database's URL; the text is looked at now, its variables later."""
+        if raw is None:
+            return None
+        keys, key = ("nightcrew", "database"), _HEAD["database"]
+        try:
+            _read("database", raw, key, lambda name: name)
+        except ConfigurationError as problem:
+            self._note(keys, str(problem))
+            return None
+
+        def url() -> str:
+            try:
+                return document.fill(str(raw), self._lookup)
+            except ConfigurationError as problem:
+                raise NoDatabase(f"{self._document.path}:{self._document.line(*keys)}: {problem}") from None
+
+        return url
 
     def _note(self, keys: tuple[str, ...], sentence: str) -> None:
         line = self._document.line(*keys)

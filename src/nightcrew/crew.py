@@ -71,14 +71,15 @@ class Terms(TypedDict, total=False):
 class Nightcrew:
     """A crew: jobs over one database, and every way to start them.
 
-    `database` is a URL (default: DATABASE_URL); nothing connects before the first verb that needs to. `timezone`
-    is the zone of cron schedules given as text. Listeners hear every entry; the log listener is always among them.
+    `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
+    connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
+    hear every entry; the log listener is always among them.
     `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
     def __init__(
         self,
-        database: str | None = None,
+        database: str | Callable[[], str] | None = None,
         *,
         jobs: Iterable[Job] = (),
         timezone: str = "UTC",
@@ -284,6 +285,14 @@ class Nightcrew:
             if standings[name].paused_at is None or self._station.claims.end_pause(job, standings[name], now):
                 break
         self.tell("resumed", job=name, label=job.label)
+
+    def check_url(self) -> None:
+        """Raise ConfigurationError where the database's URL is not set, or is none; the database is not asked."""
+        _ = self._station.link
+
+    def require_database(self) -> None:
+        """Raise DatabaseError for a database in a file that is not there, which the first verb would make."""
+        self._station.link.require()
 
     def migrate(self) -> list[str]:
         """Bring nightcrew's own tables to this version; return a line for each step applied."""

@@ -5,6 +5,7 @@ NightcrewError
 │   ├── DurationError       a span of time that cannot be read
 │   ├── ScheduleError       a schedule that cannot be read, or can never fire
 │   ├── PolicyError         a retention rule that names what is not there
+│   ├── NoDatabase          nobody says which database, or the variable that does is not set
 │   ├── UnknownJob          a job name nobody registered
 │   └── MissingExtra        an optional package that a chosen feature needs
 ├── UsageError              the caller: an argument that makes no sense (400, exit code 2)
@@ -47,6 +48,10 @@ class PolicyError(ConfigurationError):
     def __init__(self, message: str, *, key: str | None = None) -> None:
         super().__init__(message)
         self.key = key
+
+
+class NoDatabase(ConfigurationError):
+    """Which database it is about is said nowhere, or by a variable that is not set."""
 
 
 class UnknownJob(ConfigurationError):

@@ -1,7 +1,7 @@
 """Station: one database, and what a crew keeps and does there; wired on first use, and anew in the child of a fork."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from weakref import ref
@@ -13,7 +13,7 @@ from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
-from nightcrew.errors import ConfigurationError
+from nightcrew.errors import NoDatabase
 from nightcrew.gauge import Hook, Source
 from nightcrew.gauges import source
 from nightcrew.job import Job
@@ -26,7 +26,12 @@ class Station:
     """Everything that touches the database of a crew; nothing connects before it is asked for."""
 
     def __init__(
-        self, url: str | None, clock: Clock, audience: Audience, lease: float, hooks: Sequence[Hook] = ()
+        self,
+        url: str | Callable[[], str] | None,
+        clock: Clock,
+        audience: Audience,
+        lease: float,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self._url = url
         self._clock = clock
@@ -41,9 +46,10 @@ class Station:
     @cached_property
     def link(self) -> Link:
         """The connections."""
-        if not self._url:
-            raise ConfigurationError("no database is configured: pass Nightcrew(database=…) or set DATABASE_URL")
-        return Link(self._url, self._clock)
+        url = self._url() if callable(self._url) else self._url
+        if not url:
+            raise NoDatabase("no database is configured: pass Nightcrew(database=…) or set DATABASE_URL")
+        return Link(url, self._clock)
 
     @cached_property
     def database(self) -> Rows:

@@ -272,6 +272,46 @@ def test_a_check_that_finds_a_problem_ends_with_1(shop: Shop) -> None:
     assert "CRON_SECRET is shorter than 16 characters" in shop.nightcrew("check", code=1, CRON_SECRET="short").stdout
 
 
+@pytest.mark.parametrize("line", ["check", "jobs", "show yearly", "next -n 1"])
+@pytest.mark.parametrize("app", [[], ["--app", "shop:crew"]])
+def test_what_needs_no_database_needs_no_url_of_one(shop: Shop, line: str, app: list[str]) -> None:
+    del shop.environ["DATABASE_URL"]
+    words = [*app, *(line if not app else line.replace("yearly", "breaks")).split()]
+    said = shop.nightcrew(*words).stdout
+    if line == "check":
+        unset = "environment variable DATABASE_URL is not set; export it, or put it into .env beside this file"
+        assert f"! warning  {'no database is configured: ' if app else f'nightcrew.toml:2: {unset}'}" in said
+    assert "DATABASE_URL" in shop.refusal(*app, "status")
+
+
+def test_a_check_tells_of_a_url_that_means_no_database(shop: Shop) -> None:
+    said = shop.nightcrew("check", code=1, DATABASE_URL="sqlit:///shop.db").stdout
+    assert "✗ problem  database URL begins with 'sqlit'" in said
+
+
+DEEDS = ["status", "runs", "plan yearly", "run yearly", "tick", "serve", "pause yearly --reason x", "resume yearly"]
+
+
+@pytest.mark.parametrize("line", DEEDS)
+def test_a_database_file_that_is_not_there_is_named_and_not_made(
+    inside: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///shob.db")
+    assert run(nightcrew, line.split(), Desk()) == 4
+    file = inside.folder / "shob.db"
+    assert f"there is no file {file}; correct the path, or make it with 'nightcrew migrate'" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_only_migrate_makes_a_database_file(shop: Shop) -> None:
+    url = f"sqlite:///{shop.folder}/new.db"
+    shop.nightcrew("migrate", "--sql", DATABASE_URL=url)
+    assert not (shop.folder / "new.db").exists()
+    shop.nightcrew("migrate", DATABASE_URL=url)
+    assert "all quiet" in shop.nightcrew("status", DATABASE_URL=url).stdout
+    assert "unable to open" in shop.refusal("migrate", code=4, DATABASE_URL="sqlite:///no/such/folder.db")
+
+
 def test_a_safety_stop_ends_with_3(shop: Shop) -> None:
     assert "over its cap: raise max_rows" in shop.refusal("--app", "shop:refusing", "run", "x", code=3)
 

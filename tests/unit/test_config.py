@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nightcrew.config import Configuration, read
-from nightcrew.errors import ConfigurationError
+from nightcrew.errors import ConfigurationError, NoDatabase
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.recipes import RECIPES
@@ -88,10 +88,12 @@ per         = ["team_id"]
 
 
 def test_a_file_gives_the_same_values_as_python(here: Path) -> None:
-    assert read_text(here, FULL, DATABASE_URL="driver://host/app") == Configuration(
+    found = read_text(here, FULL, DATABASE_URL="driver://host/app")
+    assert found.database
+    assert found.database() == "driver://host/app"
+    assert found == Configuration(
         path=here,
         timezone="Europe/Paris",
-        database="driver://host/app",
         jobs=(
             Job(
                 "delete-stale-deactivated-accounts",
@@ -205,7 +207,8 @@ def test_a_file_without_a_database_leaves_it_to_the_environment(here: Path) -> N
 )
 def test_a_variable_is_replaced_once_wherever_it_stands(here: Path, text: str, value: str) -> None:
     found = read_text(here, f'[nightcrew]\ndatabase = "{text}"\n{JOB}', HOST="db", USER="me", TRICKY="${HOST}")
-    assert found.database == value
+    assert found.database
+    assert found.database() == value
 
 
 def test_variables_are_replaced_in_arrays_and_inline_tables_too(here: Path) -> None:
@@ -223,7 +226,18 @@ def test_the_process_environment_is_read_by_default_and_a_file_may_hold_the_valu
     here.with_name("secret").write_text("driver://host/app\n")
     monkeypatch.setenv("APP_DB_FILE", "secret")
     here.write_text('[nightcrew]\ndatabase = "${APP_DB}"\n' + JOB)
-    assert read(here).database == "driver://host/app"
+    found = read(here)
+    assert found.database
+    assert found.database() == "driver://host/app"
+
+
+@pytest.mark.parametrize(("value", "how"), [({}, "not set"), ({"APP_DB": ""}, "empty")])
+def test_the_databases_variable_may_be_unset_until_it_is_asked_for(here: Path, value: dict[str, str], how: str) -> None:
+    found = read_text(here, f'[nightcrew]\ndatabase = "${{APP_DB}}"\n{JOB}', **value)
+    assert [job.name for job in found.jobs] == ["cleanup"]
+    assert found.database
+    with pytest.raises(NoDatabase, match=rf"^nightcrew.toml:2: environment variable APP_DB is {how}; export it, or"):
+        found.database()
 
 
 SECRET = "Sup3r Secret;"
@@ -324,8 +338,10 @@ MISTAKES = {
     "bare backslash": (JOB + r'owner = "a\d"' + "\n", 5, r"a bare \;", r"write \\"),
     "a number too long": (JOB + "owner = " + "9" * 5000 + "\n\n", 5, "a number in it is too long", "shorten it"),
     "brackets too deep": (JOB + "owner = " + "[" * 5000, 5, "nested too deep", "take some out"),
-    "unset variable": ('[nightcrew]\ndatabase = "${NOPE}"\n' + JOB, 2, "variable NOPE is not set", "export it"),
-    "empty variable": ('[nightcrew]\ndatabase = "${VOID}"\n' + JOB, 2, "variable VOID is empty", "export it"),
+    "unset variable": (JOB + 'owner = "${NOPE}"', 5, "variable NOPE is not set", "export it"),
+    "empty variable": (JOB + 'owner = "${VOID}"', 5, "variable VOID is empty", "export it"),
+    "no variable of a database": ('[nightcrew]\ndatabase = "${"\n' + JOB, 2, "'${' starts no variable", "write ${N"),
+    "database of no text": ("[nightcrew]\ndatabase = 5\n" + JOB, 2, "database is a number", "write database = "),
     "unset variable in an array": (JOB + 'unless_exists = [\n "${NOPE}"]', 5, "NOPE is not set", "put it into .env"),
     "unfinished variable": (JOB + 'owner = "${A"', 5, "'${' starts no variable", "write ${NAME}, or $${"),
     "variable of no name": (JOB + 'owner = "${}"', 5, "'${' starts no variable", "write ${NAME}, or $${"),

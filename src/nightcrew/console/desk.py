@@ -55,6 +55,13 @@ class Desk:
         return settings.Settings.read()
 
     @contextmanager
+    def crew_at_work(self) -> "Iterator[Nightcrew]":
+        """Open the crew for a command that needs its database, which none of them makes by the way."""
+        with self.crew() as crew:
+            crew.require_database()
+            yield crew
+
+    @contextmanager
     def crew(self) -> "Iterator[Nightcrew]":
         """Open the crew of --app or --config, and close it whatever happens."""
         if self.app and self.config:

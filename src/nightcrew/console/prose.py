@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 
 from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
-from nightcrew.crew import JobStatus
+from nightcrew.crew import JobStatus, Nightcrew
 from nightcrew.database import Form, RunRow
 from nightcrew.duration import spell
+from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.job import Job
 from nightcrew.outcome import State
 from nightcrew.plan import Plan, Step
@@ -24,6 +25,7 @@ _FORMS = {
     Form.LOCKED: "rows are locked, then looked at again",
 }
 _BAD = {State.FAILED, State.MISSED}
+_LATER = (NoDatabase, MissingExtra)  # what the machine that checks need not have, if the one that runs does
 _YEAR = timedelta(days=366)
 _SLOTS = 1500  # about four a day for a year: more often than that, no leap of a clock matters
 
@@ -264,27 +266,38 @@ def iso(moment: datetime | None) -> str | None:
 # ── what a check finds ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def faults(settings: Settings) -> list[str]:
+def faults(settings: Settings, crew: Nightcrew) -> list[str]:
     """Say what cannot work as it is set."""
     secrets: Mapping[str, str | None] = {
         "CRON_SECRET": settings.secret,
         "CRON_SECRET_PREVIOUS": settings.previous_secret,
     }
-    return [
+    problem = _database(crew)
+    return ([str(problem)] if problem and not isinstance(problem, _LATER) else []) + [
         f"{name} is shorter than {SHORTEST_SECRET} characters and opens nothing; 'nightcrew secret new' makes one"
         for name, value in secrets.items()
         if value is not None and not usable(value)
     ]
 
 
-def doubts(settings: Settings, jobs: Iterable[Job], now: datetime) -> list[str]:
+def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
     """Say what works, and may surprise."""
-    found = []
+    problem = _database(crew)
+    found = [str(problem)] if isinstance(problem, _LATER) else []
     if settings.secret is None:
         found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
     elif settings.secret == settings.previous_secret:
         found.append("CRON_SECRET_PREVIOUS is the same as CRON_SECRET; unset it")
-    return found + [leap for job in jobs if job.enabled and (leap := _leap(job, now))]
+    return found + [leap for job in crew.jobs.values() if job.enabled and (leap := _leap(job, now))]
+
+
+def _database(crew: Nightcrew) -> ConfigurationError | None:
+    """Return what is wrong with the database's URL, having asked no database."""
+    try:
+        crew.check_url()
+    except ConfigurationError as problem:
+        return problem
+    return None
 
 
 def _leap(job: Job, now: datetime) -> str | None:

@@ -1,5 +1,6 @@
 """A URL → a Link: SQLAlchemy's engine, the dialect's answers, and transactions with renamed errors."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,16 @@ class Link:
             with self.dialect.glimpse(connection, seconds):
                 yield connection
             transaction.rollback()
+
+    def require(self) -> None:
+        """Raise DatabaseError for a file that is not there, which a connection would make; a server is not asked."""
+        if (file := self.dialect.missing(self.engine.url)) is not None:
+            raise DatabaseError(
+                f"database {self.name} does not exist: there is no file {file}; correct the path, or make it with"
+                " 'nightcrew migrate'",
+                transient=True,
+                away=True,
+            )
 
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""
@@ -244,6 +255,8 @@ def _is_away(error: sa.exc.OperationalError) -> bool:
     """Tell a connection that never came to be, which no driver marks as lost."""
     if type(error.orig).__module__.startswith("psycopg"):
         return getattr(error.orig, "sqlstate", None) is None
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+        return True
     return error.orig is not None and next(iter(error.orig.args), None) in _AWAY
 
 

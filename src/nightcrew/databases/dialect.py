@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
@@ -104,6 +105,9 @@ class Dialect(Protocol):
 
         Raises ConfigurationError for one that makes no sense.
         """
+
+    def missing(self, url: sa.URL) -> Path | None:
+        """Return the file that a connection would make, for a database that is one and is not there."""
 
     def engine_options(self) -> Mapping[str, Any]:
         """Return what SQLAlchemy needs to open connections as nightcrew wants them."""

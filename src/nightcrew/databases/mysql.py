@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby, takewhile
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -139,6 +140,10 @@ class MySQL:
     def accept(self, url: sa.URL) -> sa.URL:
         """Leave every option to the driver."""
         return url
+
+    def missing(self, url: sa.URL) -> Path | None:
+        """Leave it to the server, which makes no database by itself."""
+        return None
 
     def engine_options(self) -> Mapping[str, Any]:
         """Never hold gap locks, and never read a snapshot older than the statement."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -170,6 +171,10 @@ class PostgreSQL:
             )
         self._begin = f"{_BEGIN}; SET LOCAL search_path = {_quoted(schema)}"
         return url.difference_update_query(["schema"])
+
+    def missing(self, url: sa.URL) -> Path | None:
+        """Leave it to the server, which makes no database by itself."""
+        return None
 
     def engine_options(self) -> Mapping[str, Any]:
         """Never rely on a repeatable snapshot or on server-side prepared statements (poolers)."""

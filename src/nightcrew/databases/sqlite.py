@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, takewhile
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,6 +86,11 @@ class SQLite:
     def accept(self, url: sa.URL) -> sa.URL:
         """Leave every option to the driver."""
         return url
+
+    def missing(self, url: sa.URL) -> Path | None:
+        """Look for the file; SQLite's own kind of URI is left to SQLite."""
+        file = Path(url.database or "")
+        return None if str(url.database).startswith("file:") or file.exists() else file.absolute()
 
     def engine_options(self) -> Mapping[str, Any]:
         """Wait long for another writer: the lock goes to whoever asks first, so that one of many may wait a while."""
