@@ -9,137 +9,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
-from threading import Thread
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import pytest
 import sqlalchemy as sa
-import uvicorn
+from tests.story.tealight import Browser, Place
 
 from nightcrew.demo import leftovers, timemachine
 from nightcrew.demo.database import Data, prepare
 from nightcrew.demo.people import PASSWORD, PEOPLE
-from nightcrew.demo.schema import TABLES, Utc, chats, marker, messages, metadata, oauth_pkce_states, sessions, users
+from nightcrew.demo.schema import (
+    TABLES,
+    Utc,
+    chats,
+    marker,
+    mcp_servers,
+    messages,
+    metadata,
+    oauth_pkce_states,
+    sessions,
+    users,
+)
 from nightcrew.demo.seed import seed
-from nightcrew.demo.serve import workspace
 from nightcrew.errors import SafetyStop
-from nightcrew.settings import Settings
 
-SECRET = "a-secret-that-is-long-enough"
-BEARER = {"Authorization": f"Bearer {SECRET}"}
 ACCOUNTS = "/api/internal/jobs/delete-stale-deactivated-accounts"
 SHELLS = "/api/internal/jobs/delete-stale-empty-chats"
 PKCE = "/api/oauth/cleanup-pkce"
 MOMENT = datetime(2024, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
-
-
-class Browser:
-    """A browser that fills in the forms it is shown."""
-
-    def __init__(self, base: str) -> None:
-        self.client = httpx.Client(base_url=base, follow_redirects=True, timeout=20)
-        self.page = ""
-
-    def open(self, path: str, status: int = 200) -> str:
-        return self._shown(self.client.get(path), status)
-
-    def send(self, action: str, *, status: int = 200, **fields: str) -> str:
-        """Send the form of the page in hand that goes to `action`, with its hidden fields."""
-        form = next(
-            text for text in re.findall(r"<form.*?</form>", self.page, re.DOTALL) if f'action="{action}"' in text
-        )
-        hidden = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form))
-        filled = {name: unescape(value) for name, value in hidden.items()} | fields
-        return self._shown(self.client.post(action, data=filled), status)
-
-    def sign_up(self, name: str = "Ada Marin", email: str = "ada@example.com") -> "Browser":
-        self.open("/sign-up")
-        self.send("/sign-up", name=name, email=email, password=PASSWORD)
-        return self
-
-    def sign_in(self, email: str = "ada@example.com", status: int = 200) -> str:
-        self.open("/sign-in")
-        return self.send("/sign-in", email=email, password=PASSWORD, status=status)
-
-    def new_chat(self) -> str:
-        self.open("/chats")
-        self.send("/chats")
-        return self.path
-
-    @property
-    def path(self) -> str:
-        return self.answer.url.path
-
-    def _shown(self, answer: httpx.Response, status: int) -> str:
-        assert answer.status_code == status, answer.text
-        self.answer, self.page = answer, answer.text
-        return self.page
-
-
-class Place:
-    """A running workspace and what SQL says of it."""
-
-    def __init__(self, base: str, data: Data, stack: ExitStack) -> None:
-        self.base = base
-        self.data = data
-        self.stack = stack
-
-    def browser(self) -> Browser:
-        browser = Browser(self.base)
-        self.stack.enter_context(browser.client)
-        return browser
-
-    def call(self, path: str, **headers: str) -> httpx.Response:
-        return httpx.get(self.base + path, headers=headers or BEARER, timeout=30)
-
-    def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
-        with self.data.reading() as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0
-
-    def value(self, column: sa.Column, *where: sa.ColumnElement[bool]) -> object:
-        with self.data.reading() as connection:
-            return connection.scalar(sa.select(column).where(*where))
-
-    def empty_chats(self) -> sa.ColumnElement[bool]:
-        return ~sa.exists().where(messages.c.chat_id == chats.c.id)
-
-
-@contextmanager
-def served(url: str) -> Iterator[Place]:
-    settings = Settings(environment="production", secret=SECRET)
-    with (
-        workspace(url, settings) as app,
-        socket.create_server(("127.0.0.1", 0)) as listener,
-        closing(Data(url)) as data,
-    ):
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            with ExitStack() as browsers:
-                yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", data, browsers)
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """One workspace on SQLite for all tests that leave each other alone."""
-    with served(f"sqlite:///{tmp_path_factory.mktemp('workspace')}/tealight.db") as place:
-        yield place
-
-
-@pytest.fixture
-def fresh_place(database_url):
-    """A workspace of its own, on each database there is."""
-    with served(database_url) as place:
-        yield place
 
 
 @pytest.fixture
@@ -195,10 +97,12 @@ def test_the_desk_shows_tables_jobs_and_what_run_now_and_the_time_machine_did(fr
     assert f" {PEOPLE} " in row_of(page, "users")
     assert f" {leftovers.LEFT_LONG_AGO} delete-stale-deactivated-accounts" in row_of(page, "users")
     assert "○ not yet" in row_of(page, "delete-stale-deactivated-accounts")
+    assert "at 00:00 and 12:00 every day (UTC)" in row_of(page, "delete-stale-empty-chats")
     assert f" {leftovers.STALE_LOCKS} " in row_of(page, "clear-stale-token-locks")
 
     page = desk.send("/night/run", job="delete-stale-deactivated-accounts")
-    assert f"Deleted {leftovers.LEFT_LONG_AGO} rows of users" in page
+    assert desk.answer.url.fragment == "delete-stale-deactivated-accounts", "back at the job, where it says what it did"
+    assert f"Deleted {leftovers.LEFT_LONG_AGO} rows of users" in page.split('id="delete-stale-deactivated-accounts"')[1]
     row = row_of(page, "delete-stale-deactivated-accounts")
     assert f"✓ done {leftovers.LEFT_LONG_AGO} deleted, " in row
     assert ", by hand" in row
@@ -263,6 +167,28 @@ def test_signing_in_offers_reactivation_and_only_the_explicit_step_reactivates(f
     assert "Wait for the dough" in ada.open(chat)
     phone.open("/chats")
     assert phone.path == "/sign-in", "a session that was ended stays ended"
+
+
+def offered(page: str) -> list[str]:
+    """Return the addresses of the people to look in as."""
+    return [unquote(found) for found in re.findall(r'href="/sign-in\?email=(.*?)"', page)]
+
+
+def test_only_people_of_the_seeded_year_are_offered_to_look_in_as(fresh_place):
+    ada, guest = fresh_place.browser().sign_up(), fresh_place.browser()
+    before = offered(guest.open("/sign-in"))
+    assert len(before) == 2
+    assert "ada@example.com" not in before
+    guest.open("/night")
+    guest.send("/night/travel", leap="31-days")
+    ada.open("/settings")
+    ada.send("/settings/deactivate", category="other", reason="")
+    fresh_place.browser().sign_up("Bea", "bea@example.com").open("/chats")
+    after = offered(guest.open("/sign-in"))
+    assert len(after) == 2
+    assert not {"ada@example.com", "bea@example.com"} & set(after)
+    guest.sign_in(after[0])
+    assert guest.path == "/chats", "and their password is the one that the page says"
 
 
 def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(place):
@@ -388,6 +314,31 @@ def test_a_chat_that_the_night_removed_says_so_instead_of_breaking(place):
     assert "the night job has removed it" in ada.send(f"{chat}/messages", text="Still there?", status=404)
 
 
+def test_a_long_list_of_chats_is_paged_and_no_page_leads_nowhere(fresh_place):
+    ada = fresh_place.browser().sign_up()
+    person, moment = fresh_place.value(users.c.id, users.c.email == "ada@example.com"), datetime.now(UTC)
+    rows = [
+        {"id": f"{number:016x}", "user_id": person, "title": f"Chat {number}.", "is_saved": False}
+        | dict.fromkeys(("created_at", "updated_at"), moment - timedelta(hours=number))
+        for number in range(130)
+    ]
+    with fresh_place.data.writing() as connection:
+        connection.execute(chats.insert(), rows)
+    page, seen = ada.open("/chats"), []
+    assert "Page 1 of 3, 130 chats in all" in page
+    while True:
+        seen += re.findall(r">(Chat \d+\.)<", page)
+        older = re.search(r'rel="next" href="(.*?)"', page)
+        if older is None:
+            break
+        page = ada.open(older[1])
+    assert seen == [f"Chat {number}." for number in range(130)]
+    assert 'rel="prev" href="/chats?page=2"' in page
+    for asked in ("0", "-1", "x", "9" * 30, "%D9%A1"):
+        assert "Page 1 of 3" in ada.open(f"/chats?page={asked}")
+    assert "Page 3 of 3" in ada.open("/chats?page=99")
+
+
 # ── connecting a tool ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -414,8 +365,9 @@ def test_a_connection_keeps_a_state_for_ten_minutes_and_removes_it_on_use(fresh_
     assert life[1] - life[0] == timedelta(minutes=10)
     assert "Calendar is connected." in ada.send("/provider/authorize", decision="allow")
     assert kept(fresh_place, state) == 0
-    back = ada.client.get(f"/oauth/callback?state={state}&code=any")
-    assert back.status_code == 400, "a state works once"
+    page = ada.open(f"/oauth/callback?state={state}&code=any", status=400)
+    assert "finished already" in page, "a state works once"
+    assert '<a href="/connections">Back to your connections</a>' in page
 
 
 def test_a_state_that_is_unknown_or_somebody_elses_connects_nothing(place):
@@ -447,9 +399,29 @@ def test_a_state_that_was_changed_or_expired_is_refused_and_removed(place, chang
 def test_declining_removes_the_state_and_a_closed_tab_leaves_it_to_the_night(place):
     ada = place.browser().sign_up("Ada", "ada.declines@example.com")
     state = begin(ada)
+    assert 'class="trail"' not in ada.page, "an arrow back, and nothing to go back to"
     assert "nothing was connected" in ada.send("/provider/authorize", decision="deny")
     assert kept(place, state) == 0
+    assert "begun, not finished" not in ada.page
     assert kept(place, begin(ada)) == 1
+    page = ada.open("/connections")
+    assert page.count('class="title">Calendar<') == 1
+    buttons = re.findall(r">(Connect|Disconnect|Forget|Begin again)<span class=\"unseen\"> Calendar", page)
+    assert buttons == ["Forget", "Begin again"]
+    action = re.search(r'action="(/connections/\w+/disconnect)"', page)[1]
+    assert "begun, not finished" not in ada.send(action)
+    assert place.count(mcp_servers, mcp_servers.c.id == action.split("/")[2]) == 0
+
+
+def test_declining_a_second_time_leaves_a_connected_tool_as_it_is(place):
+    ada = place.browser().sign_up("Ada", "ada.again@example.com")
+    begin(ada)
+    ada.send("/provider/authorize", decision="allow")
+    seal = re.search(r'name="csrf" value="(\w+)"', ada.page)[1]
+    asked = ada.client.post("/connections", data={"csrf": seal, "tool": "calendar"})
+    ada.page = asked.text
+    assert "nothing was connected" in ada.send("/provider/authorize", decision="deny")
+    assert "its token expires" in ada.page
 
 
 def test_a_crashed_refresh_leaves_a_lock_that_stops_the_next_one(place):

@@ -15,8 +15,10 @@ from nightcrew.demo.schema import deactivation_feedback, sessions, users
 
 SESSION_LIFE = timedelta(days=60)
 GRACE = timedelta(days=30)
+LONGEST_NAME = 80
 SHORTEST_PASSWORD = 8
 LONGEST_PASSWORD = 200
+LONGEST_REASON = 2000
 CATEGORIES = {
     "too_expensive": "It costs too much",
     "missing_features": "It lacks something I need",
@@ -46,8 +48,8 @@ class Person:
 def sign_up(data: Data, moment: datetime, name: str, email: str, password: str) -> Person:
     """Open an account; raises Refused for a form that cannot be one."""
     name, email = name.strip(), email.strip().lower()
-    if not 1 <= len(name) <= 80:
-        raise Refused("Please tell us your name, in at most 80 characters.")
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise Refused(f"Please tell us your name, in at most {LONGEST_NAME} characters.")
     if not _EMAIL.match(email) or len(email) > 254:
         raise Refused("That does not look like an e-mail address.")
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
@@ -98,7 +100,9 @@ def deactivate(data: Data, moment: datetime, person: Person, category: str, reas
     """Switch the account off, keep why, and end every session; the night job deletes it after the grace time."""
     if category not in CATEGORIES:
         raise Refused("Please choose what comes closest.")
-    feedback = {"id": secrets.token_hex(8), "user_id": person.id, "category": category, "reason": reason.strip()[:2000]}
+    if len(reason) > LONGEST_REASON:
+        raise Refused(f"Please say it in at most {LONGEST_REASON} characters; these are {len(reason)}.")
+    feedback = {"id": secrets.token_hex(8), "user_id": person.id, "category": category, "reason": reason.strip()}
     with data.writing() as connection:
         connection.execute(update(users).where(users.c.id == person.id).values(deactivated_at=moment))
         connection.execute(deactivation_feedback.insert().values(**feedback, created_at=moment))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, exists, select, update
 
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.database import Data
@@ -67,10 +67,14 @@ def finish(data: Data, moment: datetime, person: Person, state: str, code: str, 
 
 
 def abandon(data: Data, person: Person, state: str) -> None:
-    """Remove the state of a connection the person declined."""
+    """Remove the state of a connection the person declined, and the tool unless it is connected or asked for again."""
     this = (oauth_pkce_states.c.state == state) & (oauth_pkce_states.c.user_id == person.id)
     with data.writing() as connection:
+        server = connection.scalar(select(oauth_pkce_states.c.server_uuid).where(this))
         connection.execute(oauth_pkce_states.delete().where(this))
+        held = exists().where(oauth_tokens.c.server_id == mcp_servers.c.id)
+        begun = exists().where(oauth_pkce_states.c.server_uuid == mcp_servers.c.id)
+        connection.execute(mcp_servers.delete().where(mcp_servers.c.id == server, ~held, ~begun))
 
 
 def refresh(data: Data, moment: datetime, person: Person, server: str, *, crash: bool = False) -> None:

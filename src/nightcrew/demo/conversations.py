@@ -41,13 +41,17 @@ class Message:
     files: tuple[tuple[str, int], ...]
 
 
-def chats_of(data: Data, person: Person, project: str | None = None) -> list[Chat]:
-    """Return a person's newest chats, or those of one project."""
-    listed = _chats().where(chats.c.user_id == person.id)
-    if project:
-        listed = listed.where(chats.c.project_id == project)
+def how_many(data: Data, person: Person, project: str | None = None) -> int:
+    """Return how many chats a person has, or one of their projects."""
     with data.reading() as connection:
-        return [Chat(*row) for row in connection.execute(listed.order_by(chats.c.updated_at.desc()).limit(PAGE))]
+        return connection.execute(select(func.count()).where(_listed(person, project))).scalar_one()
+
+
+def chats_of(data: Data, person: Person, project: str | None = None, page: int = 1) -> list[Chat]:
+    """Return a page of a person's chats, or of one of their projects, the latest first."""
+    newest = _chats().where(_listed(person, project)).order_by(chats.c.updated_at.desc(), chats.c.id)
+    with data.reading() as connection:
+        return [Chat(*row) for row in connection.execute(newest.limit(PAGE).offset((page - 1) * PAGE))]
 
 
 def chat(data: Data, person: Person, key: str) -> Chat | None:
@@ -79,8 +83,10 @@ def open_chat(data: Data, moment: datetime, person: Person, project: str | None)
 def say(data: Data, moment: datetime, person: Person, key: str, text: str) -> bool:
     """Keep a question and its answer; return whether the chat is still there."""
     text = text.strip()
-    if not 1 <= len(text) <= LONGEST_MESSAGE:
-        raise Refused(f"A message has between one and {LONGEST_MESSAGE} characters.")
+    if not text:
+        raise Refused("Please write something first.")
+    if len(text) > LONGEST_MESSAGE:
+        raise Refused(f"A message has at most {LONGEST_MESSAGE} characters; this one has {len(text)}.")
     pair = (("user", text), ("assistant", responder.answer(text)))
     rows = [
         {"id": secrets.token_hex(8), "chat_id": key, "role": role, "created_at": moment, "parts": _parts(words)}
@@ -115,6 +121,11 @@ def _chats() -> Select[Any]:
     said = select(func.count()).where(messages.c.chat_id == chats.c.id).scalar_subquery()
     names = (chats.c.id, chats.c.title, chats.c.project_id, projects.c.name, chats.c.is_saved)
     return select(*names, chats.c.created_at, chats.c.updated_at, said).outerjoin_from(chats, projects)
+
+
+def _listed(person: Person, project: str | None) -> ColumnElement[bool]:
+    theirs = chats.c.user_id == person.id
+    return theirs & (chats.c.project_id == project) if project else theirs
 
 
 def _mine(person: Person, key: str) -> ColumnElement[bool]:

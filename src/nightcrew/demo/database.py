@@ -28,7 +28,9 @@ class Data:
         self.url = _readable(url)
         sqlite = self.url.get_backend_name() == "sqlite"
         try:
-            self.engine = create_engine(self.url, pool_pre_ping=not sqlite, **_isolation(sqlite=sqlite))
+            # What people wrote stays out of errors, and so out of the log.
+            options = {"pool_pre_ping": not sqlite, "hide_parameters": True} | _isolation(sqlite=sqlite)
+            self.engine = create_engine(self.url, **options)
         except (NoSuchModuleError, ImportError) as error:
             raise MissingExtra(f"{self.name}: {error}; install nightcrew[postgres] or nightcrew[mysql]") from None
         if sqlite:

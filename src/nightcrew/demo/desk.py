@@ -9,6 +9,7 @@ from nightcrew.database import RunRow
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import State
 from nightcrew.report import Report
+from nightcrew.schedule import Schedule
 
 TRIGGER = "night desk"
 
@@ -69,7 +70,7 @@ class Desk:
         return Duty(
             name=job.name,
             about=self._about.get(job.name, job.label),
-            when=job.schedule.describe(),
+            when=_when(job.schedule),
             path=job.path or job.route,
             table=job.policy.table if job.policy else "",
             verb=job.policy.action.done if job.policy else "counted",
@@ -89,6 +90,12 @@ class Desk:
         except NightcrewError as error:
             return None, {}, str(error)
         return plan.rows, {step.table: step.rows for step in plan.steps if step.form is None}, None
+
+
+def _when(schedule: Schedule) -> str:
+    """Say when a job runs; the schedule names every zone but UTC, and here nobody should have to know that."""
+    said = schedule.describe()
+    return f"{said} (UTC)" if ":" in said and schedule.timezone == "UTC" else said
 
 
 def caller(run: RunRow) -> str:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from nightcrew.clock import instant
 
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400 * 2, 3600, "h"), (86400 * 365 * 200, 86400, "d"))
+_STEPS = ((1, "s", 60), (60, "min", 60), (3600, "h", 48), (86400, "d", float("inf")))
 
 
 def render(template: str, **facts: Any) -> str:
@@ -28,10 +28,10 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 
 
 def span(length: timedelta) -> str:
-    """Write a length of time in its largest unit: “3 d”, “4 min”."""
+    """Write a length of time in its largest unit, rounded: “3 d”, “4 min”."""
     seconds = abs(length.total_seconds())
-    size, unit = next((size, unit) for below, size, unit in _STEPS if seconds < below)
-    return f"{int(seconds // size)} {unit}"
+    counts = ((round(seconds / size), unit, limit) for size, unit, limit in _STEPS)
+    return next(f"{figure(count)} {unit}" for count, unit, limit in counts if count < limit)
 
 
 def length_of(length: timedelta) -> str:
@@ -44,17 +44,18 @@ def length_of(length: timedelta) -> str:
 
 def ago(moment: datetime, now: datetime) -> Markup:
     """Write a moment as seen from now, with the instant itself behind it."""
-    if abs(moment - now) < timedelta(seconds=5):
-        words = "just now"
+    words = span(moment - now)
+    if moment > now:
+        words = "now" if words == "0 s" else f"in {words}"
     else:
-        words = f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+        words = "just now" if now - moment < timedelta(seconds=5) else f"{words} ago"
     exact = moment.strftime("%a %d %b %Y, %H:%M UTC")
     return Markup('<time datetime="{}" title="{}">{}</time>').format(instant(moment), exact, words)
 
 
 def stands(moment: datetime) -> Markup:
     """Write a moment as date and time."""
-    return Markup('<time datetime="{}">{}</time>').format(instant(moment), moment.strftime("%d %b %Y, %H:%M"))
+    return Markup('<time datetime="{}">{}</time>').format(instant(moment), moment.strftime("%d %b %Y, %H:%M UTC"))
 
 
 def bytes_(size: int) -> str:

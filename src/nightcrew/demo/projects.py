@@ -10,6 +10,8 @@ from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.database import Data
 from nightcrew.demo.schema import chats, projects
 
+LONGEST_NAME = 120
+
 
 @dataclass(frozen=True, slots=True)
 class Project:
@@ -33,8 +35,10 @@ def projects_of(data: Data, person: Person) -> list[Project]:
 def open_project(data: Data, moment: datetime, person: Person, name: str) -> str:
     """Open a project and return its key."""
     name = name.strip()
-    if not 1 <= len(name) <= 120:
-        raise Refused("A project has a name of at most 120 characters.")
+    if not name:
+        raise Refused("Please give the project a name.")
+    if len(name) > LONGEST_NAME:
+        raise Refused(f"A project's name has at most {LONGEST_NAME} characters; this one has {len(name)}.")
     row = {"id": secrets.token_hex(8), "user_id": person.id, "name": name}
     with data.writing() as connection:
         connection.execute(projects.insert().values(**row, created_at=moment, updated_at=moment))

@@ -1,12 +1,14 @@
 """The site: every way in, strict headers on every answer, and a page for whatever goes wrong."""
 
+import re
 from http import HTTPStatus
+from ipaddress import IPv6Address
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -17,11 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nightcrew.demo.pages import accounts, chats, connections, night
 from nightcrew.demo.paper import render
-from nightcrew.demo.visit import door, visiting
+from nightcrew.demo.visit import Door, Way, visiting
 from nightcrew.demo.workspace import Workspace
 from nightcrew.errors import DatabaseError
 
 _STATIC = Path(__file__).parent / "static"
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
@@ -35,14 +38,17 @@ _HEADERS = {
 
 def site(workspace: Workspace) -> Starlette:
     """Return the web application over a workspace."""
-    ways = (*night.WAYS, *accounts.WAYS, *chats.WAYS, *connections.WAYS)
-    routes = [Route(way.path, door(workspace, way), methods=[way.method]) for way in ways]
+    paths: dict[str, list[Way]] = {}
+    for way in (*night.WAYS, *accounts.WAYS, *chats.WAYS, *connections.WAYS):
+        paths.setdefault(way.path, []).append(way)
+    routes = [Route(path, Door(workspace, ways)) for path, ways in paths.items()]
     pages = _ErrorPages(workspace)
     return Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=_STATIC))],
-        middleware=[Middleware(_Headers)],
+        middleware=[Middleware(_Headers), Middleware(_Hosts)],
         exception_handlers={
             HTTPException: pages.refused,
+            IntegrityError: pages.overtaken,
             OperationalError: pages.away,
             DatabaseError: pages.away,
             Exception: pages.broken,
@@ -55,11 +61,19 @@ class _ErrorPages:
         self._workspace = workspace
 
     async def refused(self, request: Request, error: Exception) -> Response:
-        """Answer what the app itself refuses: 403, 404, 405, 413, 422."""
+        """Answer what the app itself refuses: 400, 403, 404, 405, 411, 413, 415, 422."""
         assert isinstance(error, HTTPException)  # noqa: S101 - Starlette hands over what we registered for
         title = HTTPStatus(error.status_code).phrase
         text = error.detail if error.detail != title else "There is nothing here under this address."
-        return await run_in_threadpool(self._page, request, error.status_code, title, text)
+        response = await run_in_threadpool(self._page, request, error.status_code, title, text)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # our doors know their own; this is a static file's
+            response.headers["Allow"] = "GET, HEAD"
+        return response
+
+    async def overtaken(self, request: Request, _error: Exception) -> Response:
+        """Answer who was writing into something that was deleted meanwhile: a key that points nowhere any more."""
+        text = "What this belongs to was deleted in this very moment, so nothing was written."
+        return await run_in_threadpool(self._page, request, HTTPStatus.CONFLICT, "Overtaken", text)
 
     async def away(self, _request: Request, error: Exception) -> Response:
         """Answer while the database is out of reach: this page must not need it."""
@@ -71,12 +85,37 @@ class _ErrorPages:
         return _bare(HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke", "It is our fault, and the log says which.")
 
     def _page(self, request: Request, status: int, title: str, text: str) -> Response:
-        return visiting(self._workspace, request).page("error.html", status, title=title, text=text)
+        return visiting(self._workspace, request).page("error.html", status, title=title, text=text, onward=None)
 
 
 def _bare(status: HTTPStatus, title: str, text: str) -> Response:
-    frame = {"person": None, "csrf": "", "path": "", "notice": None}
+    frame = {"person": None, "csrf": "", "path": "", "notice": None, "onward": None}
     return Response(render("error.html", title=title, text=text, **frame), status, _HEADERS, "text/html")
+
+
+class _Hosts:
+    """Addresses are made of the Host header: one that is no host's name is sent away before anything looks at it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "") if scope["type"] == "http" else ""
+        if host and not _names_a_host(host):
+            answer = _bare(HTTPStatus.BAD_REQUEST, "Bad Request", "The Host header names no host.")
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _names_a_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    if found and found[1].startswith("["):
+        try:
+            IPv6Address(found[1][1:-1])
+        except ValueError:
+            return False
+    return found is not None
 
 
 class _Headers:

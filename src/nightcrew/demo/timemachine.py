@@ -1,9 +1,9 @@
 """The time machine: moves the demo's data into the past, so that its jobs find something to do."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, func, literal, literal_column, update
+from sqlalchemy import Column, ColumnElement, Connection, Table, func, literal, literal_column, select, update
 
 from nightcrew.demo.database import Data
 from nightcrew.demo.schema import TABLES, Utc, marker
@@ -26,6 +26,17 @@ def travel(data: Data, span: timedelta) -> int:
             moved += connection.execute(_earlier(table, seconds, data.engine.dialect.name)).rowcount
         connection.execute(marker.update().values(travelled_seconds=marker.c.travelled_seconds + seconds))
     return moved
+
+
+def travelled(connection: Connection) -> timedelta:
+    """Return how far the data has been moved since it was made."""
+    return timedelta(seconds=connection.execute(select(marker.c.travelled_seconds)).scalar_one())
+
+
+def end_of_the_year(connection: Connection) -> datetime:
+    """Return the instant at which the seeded year ended, as the moved data tells it: what is later came from people."""
+    seeded: datetime = connection.execute(select(marker.c.seeded_at)).scalar_one()
+    return seeded - travelled(connection)
 
 
 def _earlier(table: Table, seconds: int, dialect: str) -> Any:

@@ -1,8 +1,9 @@
 """A visit: one request with its form, its browser and its person, and the few ways to answer it."""
 
 import hmac
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeAlias
@@ -11,8 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
-from nightcrew.demo import accounts
+from nightcrew.demo import accounts, forms
 from nightcrew.demo.accounts import Person
 from nightcrew.demo.paper import render
 from nightcrew.demo.workspace import Notice, Workspace
@@ -20,7 +22,7 @@ from nightcrew.demo.workspace import Notice, Workspace
 # Cookies do not know ports: the names say whose they are among all that runs on localhost.
 BADGE = "nightcrew_demo_badge"
 SESSION = "nightcrew_demo_session"
-LARGEST_FORM = 64 * 1024
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,17 @@ class Visit:
             raise HTTPException(HTTPStatus.UNAUTHORIZED)
         return self.person
 
-    def key(self, name: str = "id") -> str:
-        """Return a part of the path."""
-        return str(self.request.path_params[name])
+    @property
+    def key(self) -> str:
+        """The key in the path; what cannot be one is not looked for."""
+        key = str(self.request.path_params["id"])
+        if not _KEY.fullmatch(key):
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return key
+
+    def asked(self, name: str) -> str:
+        """Return what the address asks for by a name, or nothing."""
+        return forms.plain(self.request.query_params.get(name, ""))
 
     def page(self, template: str, status: int = 200, **facts: Any) -> Response:
         """Answer with a page."""
@@ -51,9 +61,9 @@ class Visit:
         return self._stamped(HTMLResponse(render(template, **frame, **facts), status))
 
     def go(self, path: str, kind: str = "good", said: str | None = None) -> Response:
-        """Answer a form: go to a page, and say there what happened."""
+        """Answer a form: go to a page, and say there what happened, at the place that the path names."""
         if said:
-            self.workspace.tell(self.badge, Notice(kind, said))
+            self.workspace.tell(self.badge, Notice(kind, said, path.partition("#")[2]))
         return self._stamped(RedirectResponse(path, HTTPStatus.SEE_OTHER))
 
     def come_in(self, token: str, path: str, said: str | None = None) -> Response:
@@ -82,12 +92,13 @@ Handler: TypeAlias = Callable[[Visit], Response]
 
 
 class Way(NamedTuple):
-    """One route: only who is signed in goes there, unless it is `open`."""
+    """One route: only who is signed in goes there, unless it is `open`; `page` is where the form of a POST is found."""
 
     method: str
     path: str
     handler: Handler
     open: bool = False
+    page: str = "/"
 
 
 def visiting(workspace: Workspace, request: Request, form: Mapping[str, str] | None = None) -> Visit:
@@ -98,32 +109,46 @@ def visiting(workspace: Workspace, request: Request, form: Mapping[str, str] | N
     return Visit(workspace, request, form or {}, badge, person)
 
 
-def door(workspace: Workspace, way: Way) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of a way: every form must carry the seal, every closed way a person."""
+class Door:
+    """The ways that share a path: every form must carry the seal, every closed way a person."""
 
-    async def endpoint(request: Request) -> Response:
-        form = await _form(request) if way.method == "POST" else {}
-        return await run_in_threadpool(_answer, workspace, way, request, form)
+    def __init__(self, workspace: Workspace, ways: Iterable[Way]) -> None:
+        self._workspace = workspace
+        self._ways = {way.method: way for way in ways}
 
-    return endpoint
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request as plain ASGI, so that every method comes here and a wrong one is answered with care."""
+        request = Request(scope, receive, send)
+        form = await forms.read(request) if request.method == "POST" and "POST" in self._ways else {}
+        response = await run_in_threadpool(self._answer, request, form)
+        await response(scope, receive, send)
+
+    def _answer(self, request: Request, form: Mapping[str, str]) -> Response:
+        visit = visiting(self._workspace, request, form)
+        way = self._ways.get("GET" if request.method == "HEAD" else request.method)
+        if way is None:
+            return self._sorry(visit)
+        if way.method == "POST" and not hmac.compare_digest(form.get("csrf", "").encode(), _seal(visit)):
+            raise HTTPException(HTTPStatus.FORBIDDEN, _UNSEALED)
+        if visit.person is None and not way.open:
+            return visit.go("/sign-in", "quiet", "Please sign in first.")
+        return way.handler(visit)
+
+    def _sorry(self, visit: Visit) -> Response:
+        """Refuse a method, and point to the page that is meant: often somebody went back to, or kept, a form's way."""
+        way = next(iter(self._ways.values()))
+        page = (way.path if way.method == "GET" else way.page).format(**visit.request.path_params)
+        text = "Nothing was changed: this address only takes what a form sends. Open its page and use the button there."
+        if way.method == "GET":
+            text = f"Nothing was changed: this address does not know {visit.request.method[:20]}. Open it as a page."
+        facts = {"title": "Not this way", "text": text, "onward": (page, "Open that page")}
+        response = visit.page("error.html", HTTPStatus.METHOD_NOT_ALLOWED, **facts)
+        response.headers["Allow"] = ", ".join(sorted(self._ways | ({"HEAD": None} if "GET" in self._ways else {})))
+        return response
 
 
-def _answer(workspace: Workspace, way: Way, request: Request, form: Mapping[str, str]) -> Response:
-    visit = visiting(workspace, request, form)
-    if way.method == "POST" and not hmac.compare_digest(form.get("csrf", "").encode(), _seal(visit)):
-        raise HTTPException(HTTPStatus.FORBIDDEN, "This form did not come from a page of ours, or from an old one.")
-    if visit.person is None and not way.open:
-        return visit.go("/sign-in", "quiet", "Please sign in first.")
-    return way.handler(visit)
+_UNSEALED = "This form is older than the demo's last start, or not from a page of ours: open its page and try again."
 
 
 def _seal(visit: Visit) -> bytes:
     return visit.workspace.seal(visit.badge).encode()
-
-
-async def _form(request: Request) -> dict[str, str]:
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > LARGEST_FORM:
-        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is more than a form of ours can hold.")
-    async with request.form(max_files=0, max_fields=20) as form:
-        return {name: value for name, value in form.items() if isinstance(value, str)}

@@ -17,10 +17,11 @@ _REMEMBERED = 1000
 
 
 class Notice(NamedTuple):
-    """What just happened, in one line: `kind` is good, quiet or bad."""
+    """What just happened, in one line: `kind` is good, quiet or bad; `place` is where on the page it is said."""
 
     kind: str
     text: str
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from starlette.responses import Response
 
-from nightcrew.demo import accounts
+from nightcrew.demo import accounts, timemachine
 from nightcrew.demo.accounts import Refused
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.schema import users
@@ -14,7 +14,7 @@ def ask_in(visit: Visit) -> Response:
     """Show the sign-in form, with two people of the seed to look in as."""
     if visit.person:
         return visit.go("/chats")
-    return _sign_in_page(visit, visit.request.query_params.get("email", ""))
+    return _sign_in_page(visit, visit.asked("email"))
 
 
 def let_in(visit: Visit) -> Response:
@@ -69,29 +69,34 @@ def sign_out(visit: Visit) -> Response:
 
 def settings(visit: Visit) -> Response:
     """Show the account and the way out of it."""
-    return visit.page("settings.html", categories=accounts.CATEGORIES, grace=accounts.GRACE, error=None)
+    return _settings_page(visit)
 
 
 def deactivate(visit: Visit) -> Response:
     """Deactivate the account, which ends every session."""
-    category, reason = visit.form.get("category", ""), visit.form.get("reason", "")
     try:
+        category, reason = visit.form.get("category", ""), visit.form.get("reason", "")
         accounts.deactivate(visit.workspace.data, visit.workspace.now(), visit.guest, category, reason)
     except Refused as refusal:
-        facts = {"categories": accounts.CATEGORIES, "grace": accounts.GRACE, "error": str(refusal)}
-        return visit.page("settings.html", 422, **facts)
+        return _settings_page(visit, str(refusal))
     days = accounts.GRACE.days
     return visit.leave("/sign-in", f"Your account is deactivated. Sign in within {days} days to bring it back.")
 
 
 def _sign_in_page(visit: Visit, email: str, error: str | None = None) -> Response:
-    active = select(users.c.name, users.c.email).where(users.c.deactivated_at.is_(None))
-    gone = select(users.c.name, users.c.email).where(users.c.deactivated_at.is_not(None))
     with visit.workspace.data.reading() as connection:
-        here = connection.execute(active.order_by(users.c.last_active_at.desc()).limit(1)).one_or_none()
-        left = connection.execute(gone.order_by(users.c.deactivated_at.desc()).limit(1)).one_or_none()
-    status = 422 if error else 200
-    return visit.page("sign_in.html", status, email=email, error=error, here=here, left=left, password=PASSWORD)
+        seeded = users.c.created_at <= timemachine.end_of_the_year(connection)
+        people = select(users.c.name, users.c.email).where(seeded).limit(1)
+        here = people.where(users.c.deactivated_at.is_(None)).order_by(users.c.last_active_at.desc())
+        left = people.where(users.c.deactivated_at.is_not(None)).order_by(users.c.deactivated_at.desc())
+        known = {name: connection.execute(one).one_or_none() for name, one in (("here", here), ("left", left))}
+    return visit.page("sign_in.html", 422 if error else 200, email=email, error=error, password=PASSWORD, **known)
+
+
+def _settings_page(visit: Visit, error: str | None = None) -> Response:
+    written = {"category": visit.form.get("category"), "reason": visit.form.get("reason", "")}
+    facts = {"categories": accounts.CATEGORIES, "grace": accounts.GRACE, "longest": accounts.LONGEST_REASON}
+    return visit.page("settings.html", 422 if error else 200, error=error, **written, **facts)
 
 
 def _reactivation_page(visit: Visit, email: str, person: accounts.Person) -> Response:
@@ -102,10 +107,10 @@ def _reactivation_page(visit: Visit, email: str, person: accounts.Person) -> Res
 WAYS = (
     Way("GET", "/sign-in", ask_in, open=True),
     Way("POST", "/sign-in", let_in, open=True),
-    Way("POST", "/reactivate", come_back, open=True),
+    Way("POST", "/reactivate", come_back, open=True, page="/sign-in"),
     Way("GET", "/sign-up", ask_up, open=True),
     Way("POST", "/sign-up", join, open=True),
     Way("POST", "/sign-out", sign_out),
     Way("GET", "/settings", settings),
-    Way("POST", "/settings/deactivate", deactivate),
+    Way("POST", "/settings/deactivate", deactivate, page="/settings"),
 )

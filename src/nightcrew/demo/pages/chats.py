@@ -1,5 +1,7 @@
 """The chats and their projects."""
 
+import re
+
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -9,11 +11,12 @@ from nightcrew.demo.visit import Visit, Way
 
 GONE = "There is no such chat. If nobody had written in it, the night job has removed it."
 
+_PAGE = re.compile("[1-9][0-9]{0,5}")
+
 
 def all_chats(visit: Visit) -> Response:
     """List the person's chats."""
-    found = conversations.chats_of(visit.workspace.data, visit.guest)
-    return visit.page("chats.html", chats=found, project=None)
+    return _chats_page(visit)
 
 
 def new_chat(visit: Visit) -> Response:
@@ -32,11 +35,11 @@ def say(visit: Visit) -> Response:
     """Say something in a chat."""
     text, moment = visit.form.get("text", ""), visit.workspace.now()
     try:
-        if not conversations.say(visit.workspace.data, moment, visit.guest, visit.key(), text):
+        if not conversations.say(visit.workspace.data, moment, visit.guest, visit.key, text):
             raise HTTPException(404, GONE)
     except Refused as refusal:
-        return _chat_page(visit, str(refusal))
-    return visit.go(f"/chats/{visit.key()}#end")
+        return _chat_page(visit, text, str(refusal))
+    return visit.go(f"/chats/{visit.key}#end")
 
 
 def save(visit: Visit) -> Response:
@@ -52,14 +55,14 @@ def file_away(visit: Visit) -> Response:
 
 def delete(visit: Visit) -> Response:
     """Delete a chat."""
-    if not conversations.delete_chat(visit.workspace.data, visit.guest, visit.key()):
+    if not conversations.delete_chat(visit.workspace.data, visit.guest, visit.key):
         raise HTTPException(404, GONE)
     return visit.go("/chats", "quiet", "The chat is deleted, with its messages.")
 
 
 def all_projects(visit: Visit) -> Response:
     """List the person's projects."""
-    return visit.page("projects.html", projects=projects.projects_of(visit.workspace.data, visit.guest), error=None)
+    return _projects_page(visit)
 
 
 def new_project(visit: Visit) -> Response:
@@ -68,53 +71,66 @@ def new_project(visit: Visit) -> Response:
     try:
         key = projects.open_project(visit.workspace.data, visit.workspace.now(), visit.guest, name)
     except Refused as refusal:
-        mine = projects.projects_of(visit.workspace.data, visit.guest)
-        return visit.page("projects.html", 422, projects=mine, error=str(refusal))
+        return _projects_page(visit, name, str(refusal))
     return visit.go(f"/projects/{key}")
 
 
 def one_project(visit: Visit) -> Response:
     """List the chats of a project."""
     mine = projects.projects_of(visit.workspace.data, visit.guest)
-    project = next((one for one in mine if one.id == visit.key()), None)
+    project = next((one for one in mine if one.id == visit.key), None)
     if project is None:
         raise HTTPException(404, "There is no such project.")
-    found = conversations.chats_of(visit.workspace.data, visit.guest, project.id)
-    return visit.page("chats.html", chats=found, project=project)
+    return _chats_page(visit, project)
 
 
 def delete_project(visit: Visit) -> Response:
     """Delete a project and keep its chats."""
-    if not projects.delete_project(visit.workspace.data, visit.guest, visit.key()):
+    if not projects.delete_project(visit.workspace.data, visit.guest, visit.key):
         raise HTTPException(404, "There is no such project.")
     return visit.go("/projects", "quiet", "The project is deleted; its chats stay.")
 
 
 def _changed(visit: Visit, said: str, **values: object) -> Response:
-    if not conversations.change(visit.workspace.data, visit.guest, visit.key(), **values):
+    if not conversations.change(visit.workspace.data, visit.guest, visit.key, **values):
         raise HTTPException(404, GONE)
-    return visit.go(f"/chats/{visit.key()}", said=said)
+    return visit.go(f"/chats/{visit.key}", said=said)
 
 
-def _chat_page(visit: Visit, error: str | None = None) -> Response:
+def _chats_page(visit: Visit, project: projects.Project | None = None) -> Response:
+    data, key, asked = visit.workspace.data, project.id if project else None, visit.asked("page")
+    total = conversations.how_many(data, visit.guest, key)
+    last = max(1, -(-total // conversations.PAGE))
+    page = min(int(asked), last) if _PAGE.fullmatch(asked) else 1
+    found = conversations.chats_of(data, visit.guest, key, page)
+    return visit.page("chats.html", chats=found, project=project, total=total, page=page, last=last)
+
+
+def _projects_page(visit: Visit, name: str = "", error: str | None = None) -> Response:
+    facts = {"projects": projects.projects_of(visit.workspace.data, visit.guest), "longest": projects.LONGEST_NAME}
+    return visit.page("projects.html", 422 if error else 200, name=name, error=error, **facts)
+
+
+def _chat_page(visit: Visit, text: str = "", error: str | None = None) -> Response:
     data = visit.workspace.data
-    chat = conversations.chat(data, visit.guest, visit.key())
+    chat = conversations.chat(data, visit.guest, visit.key)
     if chat is None:
         raise HTTPException(404, GONE)
     said, mine = conversations.messages_of(data, chat.id), projects.projects_of(data, visit.guest)
-    return visit.page("chat.html", 422 if error else 200, chat=chat, said=said, projects=mine, error=error)
+    facts = {"chat": chat, "said": said, "projects": mine, "longest": conversations.LONGEST_MESSAGE}
+    return visit.page("chat.html", 422 if error else 200, text=text, error=error, **facts)
 
 
 WAYS = (
     Way("GET", "/chats", all_chats),
     Way("POST", "/chats", new_chat),
     Way("GET", "/chats/{id}", one_chat),
-    Way("POST", "/chats/{id}/messages", say),
-    Way("POST", "/chats/{id}/save", save),
-    Way("POST", "/chats/{id}/project", file_away),
-    Way("POST", "/chats/{id}/delete", delete),
+    Way("POST", "/chats/{id}/messages", say, page="/chats/{id}"),
+    Way("POST", "/chats/{id}/save", save, page="/chats/{id}"),
+    Way("POST", "/chats/{id}/project", file_away, page="/chats/{id}"),
+    Way("POST", "/chats/{id}/delete", delete, page="/chats/{id}"),
     Way("GET", "/projects", all_projects),
     Way("POST", "/projects", new_project),
     Way("GET", "/projects/{id}", one_project),
-    Way("POST", "/projects/{id}/delete", delete_project),
+    Way("POST", "/projects/{id}/delete", delete_project, page="/projects/{id}"),
 )

@@ -15,9 +15,9 @@ _ASKED = ("tool", "state", "redirect_uri", "code_challenge")
 
 def all_connections(visit: Visit) -> Response:
     """List the person's tools, and those they may connect."""
-    mine = connections.mine(visit.workspace.data, visit.guest)
-    there = {tool.url for tool in mine if tool.expires_at}
-    return visit.page("connections.html", tools=mine, others=[tool for tool in TOOLS.values() if tool.url not in there])
+    mine = {tool.url: tool for tool in connections.mine(visit.workspace.data, visit.guest)}
+    tools = sorted(TOOLS.values(), key=lambda tool: tool.url not in mine)
+    return visit.page("connections.html", mine=mine, tools=tools)
 
 
 def begin(visit: Visit) -> Response:
@@ -31,9 +31,9 @@ def begin(visit: Visit) -> Response:
 
 def consent(visit: Visit) -> Response:
     """Be the provider: ask the person."""
-    asked = {name: visit.request.query_params.get(name, "") for name in _ASKED}
+    asked = {name: visit.asked(name) for name in _ASKED}
     tool = TOOLS.get(asked["tool"])
-    if tool is None or visit.request.query_params.get("code_challenge_method") != "S256":
+    if tool is None or visit.asked("code_challenge_method") != "S256":
         raise HTTPException(422, "The provider does not understand this request.")
     return visit.page("consent.html", tool=tool, asked=asked)
 
@@ -53,15 +53,16 @@ def decide(visit: Visit) -> Response:
 
 def callback(visit: Visit) -> Response:
     """Finish a connection, or say why not; its state is gone afterwards either way."""
-    data, moment, asked = visit.workspace.data, visit.workspace.now(), visit.request.query_params
-    state, code = asked.get("state", ""), asked.get("code", "")
-    if "error" in asked:
+    data, moment = visit.workspace.data, visit.workspace.now()
+    state, code = visit.asked("state"), visit.asked("code")
+    if visit.asked("error"):
         connections.abandon(data, visit.guest, state)
         return visit.go("/connections", "quiet", "You declined, and nothing was connected.")
     try:
         name = connections.finish(data, moment, visit.guest, state, code, visit.workspace.provider)
     except Refused as refusal:
-        return visit.page("error.html", 400, title="Not connected", text=str(refusal))
+        facts = {"title": "Not connected", "text": str(refusal), "onward": ("/connections", "Back to your connections")}
+        return visit.page("error.html", 400, **facts)
     return visit.go("/connections", said=f"{name} is connected.")
 
 
@@ -69,7 +70,7 @@ def refresh(visit: Visit) -> Response:
     """Refresh a token, or die halfway and leave its lock behind."""
     crash = visit.form.get("crash") == "yes"
     try:
-        connections.refresh(visit.workspace.data, visit.workspace.now(), visit.guest, visit.key(), crash=crash)
+        connections.refresh(visit.workspace.data, visit.workspace.now(), visit.guest, visit.key, crash=crash)
     except Refused as refusal:
         return visit.go("/connections", "bad", str(refusal))
     if crash:
@@ -81,9 +82,9 @@ def refresh(visit: Visit) -> Response:
 
 def disconnect(visit: Visit) -> Response:
     """Forget a tool."""
-    if not connections.disconnect(visit.workspace.data, visit.guest, visit.key()):
+    if not connections.disconnect(visit.workspace.data, visit.guest, visit.key):
         raise HTTPException(404, "There is no such connection.")
-    return visit.go("/connections", "quiet", "The tool is disconnected and its tokens are deleted.")
+    return visit.go("/connections", "quiet", "The connection is removed, with whatever it held.")
 
 
 def _callback(visit: Visit) -> str:
@@ -96,6 +97,6 @@ WAYS = (
     Way("GET", "/provider/authorize", consent),
     Way("POST", "/provider/authorize", decide),
     Way("GET", "/oauth/callback", callback),
-    Way("POST", "/connections/{id}/refresh", refresh),
-    Way("POST", "/connections/{id}/disconnect", disconnect),
+    Way("POST", "/connections/{id}/refresh", refresh, page="/connections"),
+    Way("POST", "/connections/{id}/disconnect", disconnect, page="/connections"),
 )

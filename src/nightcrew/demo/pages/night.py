@@ -9,7 +9,7 @@ from starlette.responses import Response
 from nightcrew.demo import timemachine
 from nightcrew.demo.desk import Duty, caller, mark
 from nightcrew.demo.paper import counted, length_of
-from nightcrew.demo.schema import TABLES, marker
+from nightcrew.demo.schema import TABLES
 from nightcrew.demo.visit import Visit, Way
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import Outcome
@@ -27,7 +27,7 @@ def show(visit: Visit) -> Response:
     duties, desk = visit.workspace.desk.duties(), visit.workspace.desk
     sizes = _sizes(visit)
     with visit.workspace.data.reading() as connection:
-        travelled = timedelta(seconds=connection.scalar(select(marker.c.travelled_seconds)) or 0)
+        travelled = timemachine.travelled(connection)
     return visit.page(
         "night.html",
         duties=duties,
@@ -52,8 +52,8 @@ def run(visit: Visit) -> Response:
     try:
         report = visit.workspace.desk.run(name)
     except NightcrewError as error:
-        return visit.go("/night#jobs", "bad", f"{name}: {error}")
-    return visit.go("/night", _KINDS.get(report.outcome, "quiet"), f"{name}: {report.message}")
+        return visit.go(f"/night#{name}", "bad", str(error))
+    return visit.go(f"/night#{name}", _KINDS.get(report.outcome, "quiet"), report.message)
 
 
 def travel(visit: Visit) -> Response:
@@ -73,10 +73,8 @@ def travel(visit: Visit) -> Response:
 
 def tick(visit: Visit) -> Response:
     """Switch the ticker on or off."""
-    on = visit.form.get("switch") == "on"
-    visit.workspace.desk.switch(on=on)
-    said = "The ticker is on: every job runs when its slot comes." if on else "The ticker is off."
-    return visit.go("/night", "quiet", said)
+    visit.workspace.desk.switch(on=visit.form.get("switch") == "on")
+    return visit.go("/night#jobs")
 
 
 def _sizes(visit: Visit) -> dict[str, int]:
@@ -98,7 +96,7 @@ def _due_in(duties: list[Duty], table: str) -> list[tuple[str, int]]:
 WAYS = (
     Way("GET", "/", show, open=True),
     Way("GET", "/night", show, open=True),
-    Way("POST", "/night/run", run, open=True),
-    Way("POST", "/night/travel", travel, open=True),
-    Way("POST", "/night/ticker", tick, open=True),
+    Way("POST", "/night/run", run, open=True, page="/night"),
+    Way("POST", "/night/travel", travel, open=True, page="/night"),
+    Way("POST", "/night/ticker", tick, open=True, page="/night"),
 )

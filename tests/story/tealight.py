@@ -1,0 +1,111 @@
+"""Tealight, served: the workspace at an address, browsers that fill in its forms, and what SQL says of it."""
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from html import unescape
+from threading import Thread
+
+import httpx
+import sqlalchemy as sa
+import uvicorn
+
+from nightcrew.demo.database import Data
+from nightcrew.demo.people import PASSWORD
+from nightcrew.demo.schema import chats, messages
+from nightcrew.demo.serve import workspace
+from nightcrew.settings import Settings
+
+SECRET = "a-secret-that-is-long-enough"
+BEARER = {"Authorization": f"Bearer {SECRET}"}
+
+
+class Browser:
+    """A browser that fills in the forms it is shown."""
+
+    def __init__(self, base: str) -> None:
+        self.client = httpx.Client(base_url=base, follow_redirects=True, timeout=20)
+        self.page = ""
+
+    def open(self, path: str, status: int = 200) -> str:
+        return self._shown(self.client.get(path), status)
+
+    def send(self, action: str, *, status: int = 200, **fields: str) -> str:
+        """Send the form of the page in hand that goes to `action`, with its hidden fields."""
+        form = next(
+            text for text in re.findall(r"<form.*?</form>", self.page, re.DOTALL) if f'action="{action}"' in text
+        )
+        hidden = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form))
+        filled = {name: unescape(value) for name, value in hidden.items()} | fields
+        return self._shown(self.client.post(action, data=filled), status)
+
+    def sign_up(self, name: str = "Ada Marin", email: str = "ada@example.com") -> "Browser":
+        self.open("/sign-up")
+        self.send("/sign-up", name=name, email=email, password=PASSWORD)
+        return self
+
+    def sign_in(self, email: str = "ada@example.com", status: int = 200) -> str:
+        self.open("/sign-in")
+        return self.send("/sign-in", email=email, password=PASSWORD, status=status)
+
+    def new_chat(self) -> str:
+        self.open("/chats")
+        self.send("/chats")
+        return self.path
+
+    @property
+    def path(self) -> str:
+        return self.answer.url.path
+
+    def _shown(self, answer: httpx.Response, status: int) -> str:
+        assert answer.status_code == status, answer.text
+        self.answer, self.page = answer, answer.text
+        return self.page
+
+
+class Place:
+    """A running workspace and what SQL says of it."""
+
+    def __init__(self, base: str, data: Data, stack: ExitStack) -> None:
+        self.base = base
+        self.data = data
+        self.stack = stack
+
+    def browser(self) -> Browser:
+        browser = Browser(self.base)
+        self.stack.enter_context(browser.client)
+        return browser
+
+    def call(self, path: str, **headers: str) -> httpx.Response:
+        return httpx.get(self.base + path, headers=headers or BEARER, timeout=30)
+
+    def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+        with self.data.reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0
+
+    def value(self, column: sa.Column, *where: sa.ColumnElement[bool]) -> object:
+        with self.data.reading() as connection:
+            return connection.scalar(sa.select(column).where(*where))
+
+    def empty_chats(self) -> sa.ColumnElement[bool]:
+        return ~sa.exists().where(messages.c.chat_id == chats.c.id)
+
+
+@contextmanager
+def served(url: str) -> Iterator[Place]:
+    settings = Settings(environment="production", secret=SECRET)
+    with (
+        workspace(url, settings) as app,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        closing(Data(url)) as data,
+    ):
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            with ExitStack() as browsers:
+                yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", data, browsers)
+        finally:
+            server.should_exit = True
+            thread.join(20)
