@@ -13,7 +13,7 @@ from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.job import Job, Origin
-from nightcrew.policy import Action, Policy, Sql, Value
+from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import cron, every, zone
 from nightcrew.throttle import pace
@@ -61,13 +61,6 @@ class _Key:
     kind: type = str
 
 
-def _action(value: str) -> Action:
-    names = [str(action) for action in Action]
-    if value in names:
-        return Action(value)
-    raise ConfigurationError(f"there is no action {value!r}{did_you_mean(value, names)}")
-
-
 def _values(given: Mapping[str, Any]) -> dict[str, Value]:
     return {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in given.items()}
 
@@ -97,7 +90,7 @@ _POLICY = {
         '["messages.chat_id"]', lambda value: Policy("table", "column", unless_exists=tuple(value)).unless_exists, list
     ),
     "erase": _Key("true", kind=bool),
-    "action": _Key('"clear"', _action),
+    "action": _Key('"clear"', action),
     "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
     "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
     "per": _Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
@@ -196,8 +189,9 @@ class _Reader:
         try:
             return replace(_job(name, given, zone), origin=self._origin(keys, values))
         except ConfigurationError as problem:
-            key = str(problem).split()[0]
-            sentence = _discreet(problem, key, values.get(key))
+            said = str(problem).removeprefix(whose)
+            key = said.split()[0]
+            sentence = _discreet(said, key, values.get(key))
             self._note((*keys, key), sentence if sentence.startswith("job ") else whose + sentence)
             return None
 
@@ -230,7 +224,7 @@ def _read(name: str, raw: object, key: _Key, lookup: Lookup) -> Any:
     try:
         return key.read(value)
     except ConfigurationError as problem:
-        raise ConfigurationError(_discreet(problem, name, raw)) from None
+        raise ConfigurationError(_discreet(str(problem), name, raw)) from None
 
 
 def _filled(raw: object, lookup: Lookup) -> object:
@@ -243,10 +237,10 @@ def _filled(raw: object, lookup: Lookup) -> object:
     return raw
 
 
-def _discreet(problem: ConfigurationError, name: str, raw: object) -> str:
-    """Return the problem's sentence, or one that does not quote the value when that came from the environment."""
+def _discreet(sentence: str, name: str, raw: object) -> str:
+    """Return a problem's sentence, or one that does not quote the value when that came from the environment."""
     if not (names := document.variables(raw)):
-        return str(problem)
+        return sentence
     return (
         f"{name} comes from {' and '.join(names)}, whose value cannot be used (it is not shown);"
         f" set it as in {name} = {_KEYS[name].example}"

@@ -12,9 +12,9 @@ from nightcrew import plan as plans
 from nightcrew.claim import LEASE, Claim, Taken, is_paused
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
-from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean
+from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean, misfit
 from nightcrew.gauge import hooks
-from nightcrew.job import Job
+from nightcrew.job import Job, concerning
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
@@ -31,6 +31,8 @@ from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
 
+_INSTANT = (datetime, "write an aware datetime, such as datetime(2026, 1, 31, 12, tzinfo=UTC)")
+_SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -110,6 +112,8 @@ class Nightcrew:
 
     def add(self, job: Job) -> Job:
         """Register a job; raises ConfigurationError when its name or path is taken."""
+        if wrong := misfit(job, Job, "write Job(…), a recipe, crew.expire(…) or @crew.job(…)"):
+            raise ConfigurationError(f"what is to be registered as a job {wrong}")
         if job.name in self._jobs:
             raise ConfigurationError(f"job {job.name!r} is registered twice: give one of them another name")
         routes = {route: other.name for other in self._jobs.values() for route in (other.route, other.path) if route}
@@ -133,13 +137,10 @@ class Nightcrew:
 
         `table` and `column` are names, or a SQLAlchemy model, Table or column.
         """
-        when = self._schedule(name, schedule, every, terms.pop("timezone", None))
-        rule = Policy(table_name(table), column_name(column))
-        given: dict[str, Any] = dict(terms)
-        if "action" in given:
-            given["action"] = Action(given["action"])
-        given |= {key: tuple(given[key]) for key in ("unless_exists", "per") if key in given}
-        return self.add(Job(name, when, policy=rule).but(**given))
+        with concerning(name):
+            when = self._schedule(name, schedule, every, terms.pop("timezone", None))
+            rule = Policy(table_name(table), column_name(column))
+            return self.add(Job(name, when, policy=rule).but(**terms))
 
     def job(
         self,
@@ -154,8 +155,9 @@ class Nightcrew:
 
         def register(function: _F) -> _F:
             called = name or getattr(function, "__name__", "job").strip("_").replace("_", "-").lower()
-            when = self._schedule(called, schedule, every, timezone)
-            self.add(Job(called, when, function=function, **of_job))
+            with concerning(called):
+                when = self._schedule(called, schedule, every, timezone)
+                self.add(Job(called, when, function=function).but(**of_job))
             return function
 
         return register
@@ -196,7 +198,7 @@ class Nightcrew:
         self,
         name: str,
         *,
-        trigger: str,
+        trigger: str = "manual",
         slot: datetime | None = None,
         now: bool = False,
         caller: str | None = None,
@@ -210,6 +212,11 @@ class Nightcrew:
         job = self.job_named(name)
         if now and slot is not None:
             raise UsageError(f"job {name!r} can be run for a slot or right now, not both: drop one of the two")
+        for argument, given, (kind, remedy) in (("slot", slot, _INSTANT), ("deadline", deadline, _SPAN)):
+            if given is not None and (wrong := misfit(given, kind, remedy)):
+                raise UsageError(f"{argument} of a run of job {name!r} {wrong}")
+        if deadline is not None and deadline < timedelta(0):
+            raise UsageError(f"deadline of a run of job {name!r} is negative ({deadline}); {_SPAN[1]}")
         if not job.enabled:
             return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
         self._station.ready(self._jobs)
@@ -268,6 +275,8 @@ class Nightcrew:
     def pause(self, name: str, *, by: str, reason: str, until: datetime | None = None) -> None:
         """Keep every trigger from running a job, until it is resumed or `until` (aware) has passed."""
         job = self.job_named(name)
+        if until is not None and (wrong := misfit(until, *_INSTANT)):
+            raise UsageError(f"until of a pause of job {name!r} {wrong}")
         if until is not None and until.tzinfo is None:
             raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
         self._station.ready(self._jobs)

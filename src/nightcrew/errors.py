@@ -110,6 +110,14 @@ class JobFailed(NightcrewError):
     """A job's own function raised; its exception is the cause."""
 
 
+def misfit(value: object, kinds: type | tuple[type, ...], remedy: str) -> str:
+    """Return “is 30 (int); REMEDY” for a value of none of these kinds, or nothing."""
+    if isinstance(value, kinds):
+        return ""
+    shown = repr(value)
+    return f"is {shown if len(shown) <= 60 else f'{shown[:59]}…'} ({type(value).__name__}); {remedy}"
+
+
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     """Return “; did you mean 'x'?” for the nearest of `right`, or the whole list when it is short, or nothing."""
     names = sorted(right)

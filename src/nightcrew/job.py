@@ -6,15 +6,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean
+from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
 from nightcrew.gauge import Hook, hooks
 from nightcrew.policy import Policy
-from nightcrew.schedule import Schedule
+from nightcrew.schedule import Cron, Every, Schedule
 from nightcrew.throttle import Pace, pace
 
 _NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
 LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed column of every database
+
+
+@contextmanager
+def concerning(job: str) -> Iterator[None]:
+    """Let a ConfigurationError of the block say which job it is about, unless it does."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if f"job {job!r}" not in str(error) and error.args:
+            error.args = (f"job {job!r}: {error}",)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,11 @@ class Job:
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if wrong := misfit(self.name, str, "write a text such as 'cleanup-pkce'"):
+            raise ConfigurationError(f"job name {wrong}")
+        for key, (kinds, remedy) in _KINDS.items():
+            if wrong := misfit(getattr(self, key), kinds, remedy):
+                raise ConfigurationError(f"{key} of job {self.name!r} {wrong}")
         if not _NAME.match(self.name) or len(self.name) > LONGEST_NAME:
             raise ConfigurationError(
                 f"job name {self.name!r}: use small letters, digits and single hyphens, as in 'cleanup-pkce',"
@@ -81,8 +97,12 @@ class Job:
     def but(self, **changes: Any) -> "Job":
         """Return the same job with some of its own or its policy's fields changed, as a recipe's caller asks.
 
-        Raises ConfigurationError for a field that neither has.
+        Raises ConfigurationError for a field that neither has, or a value that it cannot have.
         """
+        with concerning(changes.get("name", self.name)):
+            return self._but(changes)
+
+    def _but(self, changes: dict[str, Any]) -> "Job":
         rule = {key: changes.pop(key) for key in list(changes) if key in _POLICY_FIELDS}
         unknown = next((key for key in changes if key not in _JOB_FIELDS), None)
         if unknown is not None:
@@ -120,5 +140,18 @@ class Job:
         return f"/api/internal/jobs/{self.name}"
 
 
+_TEXT = ((str, type(None)), "write a text")
+_SWITCH = (bool, "write True or False")
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "schedule": ((Cron, Every), "write cron('0 3 * * *') or every('10 minutes')"),
+    "policy": ((Policy, type(None)), "write Policy('users', 'deactivated_at')"),
+    "function": ((Callable, type(None)), "name a function"),  # type: ignore[dict-item]
+    "label": (str, "write a text"),
+    "path": ((str, type(None)), "write a URL path such as '/api/cleanup'"),
+    "on_start": _SWITCH,
+    "enabled": _SWITCH,
+    "owner": _TEXT,
+    "runbook": _TEXT,
+}
 _JOB_FIELDS = {field.name for field in fields(Job)}
 _POLICY_FIELDS = {field.name for field in fields(Policy)}

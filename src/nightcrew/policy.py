@@ -1,14 +1,14 @@
 """Policy: what may leave, how old, what leaves with it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeAlias
 
-from nightcrew.errors import PolicyError
+from nightcrew.errors import PolicyError, did_you_mean, misfit
 
 Constant: TypeAlias = str | int | float | bool | None
 
@@ -41,6 +41,14 @@ class Action(StrEnum):
         return {"delete": "deleted", "clear": "cleared", "anonymize": "anonymized"}[self]
 
 
+def action(name: str) -> Action:
+    """Return the action of this name; raises PolicyError for none."""
+    names = [str(each) for each in Action]
+    if name in names:
+        return Action(name)
+    raise PolicyError(f"there is no action {str(name)[:40]!r}{did_you_mean(str(name), names)}", key="action")
+
+
 @dataclass(frozen=True, slots=True)
 class Sql:
     """A column's new value as an SQL expression over the row: `Sql("'anon-' || id")`.
@@ -51,6 +59,8 @@ class Sql:
     expression: str
 
     def __post_init__(self) -> None:
+        wrong = misfit(self.expression, str, "write a text such as \"'anon-' || id\"")
+        _demand(not wrong, f"sql {wrong}")
         _demand(
             _is_one_expression(self.expression),
             f"sql {self.expression!r} is not one SQL expression: check its quotes and brackets",
@@ -95,6 +105,7 @@ class Policy:
     per: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         _demand(_TABLE.match(self.table), f"table {self.table!r} is no table name: write 'table' or 'schema.table'")
         _demand(_COLUMN.match(self.column), f"column {self.column!r} is no column name")
         if self.older_than is not None:
@@ -114,6 +125,23 @@ class Policy:
                 )
         self._check_action()
         self._check_kept()
+
+    def _check_kinds(self) -> None:
+        """Refuse values of another kind than a field's; several names may come in any order that can be walked."""
+        object.__setattr__(self, "action", action(self.action))
+        for key in ("unless_exists", "per"):
+            if isinstance(given := getattr(self, key), Iterable) and not isinstance(given, str):
+                object.__setattr__(self, key, tuple(given))
+        for key, (kinds, remedy) in _KINDS.items():
+            wrong = misfit(getattr(self, key), kinds, remedy)
+            _demand(not wrong, f"{key} {wrong}", key)
+        for key in ("unless_exists", "per"):
+            for name in getattr(self, key):
+                wrong = misfit(name, str, "name a column with a text")
+                _demand(not wrong, f"a name in {key} {wrong}", key)
+        for name, value in self.set.items():
+            wrong = misfit(name, str, "name a column with a text") or misfit(value, _VALUES, f"write {_CONSTANTS}")
+            _demand(not wrong, f"set of column {name!r} {wrong}", "set")
 
     def _check_action(self) -> None:
         if self.action is Action.DELETE:
@@ -178,9 +206,26 @@ def about(key: str) -> Iterator[None]:
         raise
 
 
-def _demand(holds: object, sentence: str) -> None:
+_NONE = type(None)
+_CONSTANTS = "a text, a number, True, False, None, or an Sql('…')"
+_VALUES = (str, int, float, bool, _NONE, Sql)
+_SQL = "write SQL as a text, such as \"status = 'draft'\""
+_KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "table": (str, "name it with a text such as 'users'"),
+    "column": (str, "name it with a text such as 'deactivated_at'"),
+    "older_than": ((timedelta, _NONE), "write a timedelta, such as timedelta(days=30)"),
+    "where": ((str, _NONE), _SQL),
+    "hold": ((str, _NONE), _SQL),
+    "unless_exists": (tuple, "write a list of texts, such as ['messages.chat_id']"),
+    "erase": (bool, "write True or False"),
+    "set": (Mapping, "write a mapping, such as {'email': None}"),
+    "per": (tuple, "write a list of texts, such as ['user_id']"),
+}
+
+
+def _demand(holds: object, sentence: str, key: str | None = None) -> None:
     if not holds:
-        raise PolicyError(sentence)
+        raise PolicyError(sentence, key=key)
 
 
 def _is_one_expression(predicate: str) -> bool:

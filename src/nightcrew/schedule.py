@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 from nightcrew import duration
 from nightcrew.crontab import read
-from nightcrew.errors import ScheduleError, did_you_mean
+from nightcrew.errors import ScheduleError, did_you_mean, misfit
 from nightcrew.pattern import Pattern
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,6 +43,8 @@ class Cron:
     pattern: Pattern = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if wrong := misfit(self.expression, str, "write a text such as '0 3 * * *'"):
+            raise ScheduleError(f"schedule {wrong}.")
         object.__setattr__(self, "pattern", read(self.expression))
         object.__setattr__(self, "expression", " ".join(self.expression.split()))
         try:
@@ -92,6 +94,9 @@ class Every:
     phase: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
+        for length in (self.period, self.phase):
+            if wrong := misfit(length, timedelta, "write a text such as '10 minutes', or timedelta(minutes=10)"):
+                raise ScheduleError(f"a length of time of a schedule {wrong}.")
         if not _SECOND <= self.period <= _LONGEST:
             raise ScheduleError(f"schedule {self.expression!r} is out of range; take a second to 100 years.")
         if not timedelta(0) <= self.phase < self.period:

@@ -1,11 +1,12 @@
 """A job is a name, a schedule, and one thing to do."""
 
+import re
 from datetime import timedelta
 
 import pytest
 
-from nightcrew import Job, Policy, every
-from nightcrew.errors import ConfigurationError
+from nightcrew import Job, Nightcrew, Policy, Settings, every
+from nightcrew.errors import ConfigurationError, UsageError
 from nightcrew.recipes import RECIPES
 
 HOURLY = every("1 hour")
@@ -29,6 +30,101 @@ def test_a_job_does_exactly_one_thing():
         Job("a", HOURLY)
     with pytest.raises(ConfigurationError, match="either a policy or a function"):
         Job("a", HOURLY, policy=POLICY, function=print)
+
+
+SPAN = "write a timedelta, such as timedelta(days=30)"
+SQL = "write SQL as a text, such as \"status = 'draft'\""
+ODD = {
+    "age as a text": ({"older_than": "30 days"}, f"job 'tidy': older_than is '30 days' (str); {SPAN}"),
+    "age as a number": ({"older_than": 30}, f"job 'tidy': older_than is 30 (int); {SPAN}"),
+    "where": ({"where": 5}, f"job 'tidy': where is 5 (int); {SQL}"),
+    "hold": ({"hold": True}, f"job 'tidy': hold is True (bool); {SQL}"),
+    "action": ({"action": "archive"}, "job 'tidy': there is no action 'archive'; there is 'anonymize', 'clear', "),
+    "one name": ({"unless_exists": "messages.chat_id"}, "unless_exists is 'messages.chat_id' (str); write a list of"),
+    "no name": ({"unless_exists": [5]}, "job 'tidy': a name in unless_exists is 5 (int); name a column with a text"),
+    "one column": ({"keep_latest": 1, "per": "user_id"}, "job 'tidy': per is 'user_id' (str); write a list of texts"),
+    "erase": ({"erase": "yes"}, "job 'tidy': erase is 'yes' (str); write True or False"),
+    "set": ({"set": ["email"], "action": "clear"}, "job 'tidy': set is ['email'] (list); write a mapping, such as"),
+    "value": ({"set": {"email": b""}, "action": "clear"}, "set of column 'email' is b'' (bytes); write a text, a num"),
+    "path": ({"path": 5}, "path of job 'tidy' is 5 (int); write a URL path"),
+    "label": ({"label": 5}, "label of job 'tidy' is 5 (int); write a text"),
+    "on_start": ({"on_start": "no"}, "on_start of job 'tidy' is 'no' (str); write True or False"),
+    "pace": ({"pace": 5}, "job 'tidy': there is no pace '5'"),
+    "unknown": ({"wear": "x"}, "job 'tidy' has no field 'wear'; did you mean 'where'?"),
+    "schedule": (
+        {"schedule": 5, "every": None},
+        "schedule of job 'tidy' is 5 (int); write cron('0 3 * * *') or every(",
+    ),
+    "cron": ({"schedule": "x", "every": None}, "job 'tidy': schedule 'x' has 1 fields"),
+    "every": ({"every": 5}, "job 'tidy': a length of time of a schedule is 5 (int); write a text such as '10 minutes'"),
+}
+
+
+@pytest.mark.parametrize(("terms", "sentence"), ODD.values(), ids=ODD)
+def test_a_value_of_another_kind_is_told_with_its_job_its_argument_and_the_remedy(terms, sentence):
+    crew = Nightcrew(settings=Settings())
+    with pytest.raises(ConfigurationError) as refused:
+        crew.expire("tidy", "chats", **{"column": "created_at", "every": "1 hour", **terms})
+    assert sentence in str(refused.value)
+    assert not crew.jobs
+
+
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        ({"every": 5}, "job 'tidy': a length of time of a schedule is 5 (int); write a text such as"),
+        ({"every": "1 hour", "enabled": 1}, "enabled of job 'tidy' is 1 (int); write True or False"),
+        ({"every": "1 hour", "labl": "x"}, "job 'tidy' has no field 'labl'; did you mean 'label'?"),
+    ],
+)
+def test_a_function_is_registered_as_carefully(terms, sentence):
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        Nightcrew(settings=Settings()).job(name="tidy", **terms)(print)
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (lambda: Job("tidy", "0 3 * * *", function=print), "schedule of job 'tidy' is '0 3 * * *' (str); write cron("),
+        (lambda: Job("tidy", HOURLY, policy="users"), "policy of job 'tidy' is 'users' (str); write Policy("),
+        (lambda: Job("tidy", HOURLY, function="print"), "function of job 'tidy' is 'print' (str); name a function"),
+        (lambda: Job(5, HOURLY, function=print), "job name is 5 (int); write a text"),
+        (lambda: Nightcrew(settings=Settings(), jobs=["tidy"]), "registered as a job is 'tidy' (str); write Job("),
+        (lambda: every(5.0), "is 5.0 (float); write a text such as '10 minutes', or timedelta(minutes=10)"),
+        (lambda: RECIPES["cleanup-pkce"](name="states", older_than=5), "job 'states': older_than is 5 (int)"),
+    ],
+)
+def test_a_job_of_the_wrong_parts_is_refused(made, sentence):
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        made()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"deadline": 5.0}, "deadline of a run of job 'tidy' is 5.0 (float); write a timedelta, such as timedelta(sec"),
+        ({"deadline": "50s"}, "deadline of a run of job 'tidy' is '50s' (str); write a timedelta"),
+        ({"deadline": timedelta(seconds=-1)}, "deadline of a run of job 'tidy' is negative"),
+        (
+            {"slot": "2026-01-31T12:00Z"},
+            "slot of a run of job 'tidy' is '2026-01-31T12:00Z' (str); write an aware date",
+        ),
+    ],
+)
+def test_a_run_is_asked_for_with_values_that_mean_something(given, sentence):
+    crew = Nightcrew("sqlite:///never.db", settings=Settings())
+    crew.job(every="1 hour", name="tidy")(print)
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        crew.run("tidy", **given)
+    with pytest.raises(UsageError, match="until of a pause of job 'tidy' is '2h'"):
+        crew.pause("tidy", by="me", reason="x", until="2h")
+
+
+def test_a_run_that_names_no_trigger_is_manual(tmp_path):
+    crew = Nightcrew(f"sqlite:///{tmp_path}/app.db", settings=Settings())
+    crew.job(every="1 hour", name="tidy")(lambda run: 3)
+    assert crew.run("tidy", now=True).trigger == "manual"
+    crew.close()
 
 
 def test_changes_reach_the_job_and_its_policy():
