@@ -172,7 +172,8 @@ Cursor: TypeAlias = Mapping[str, Any]
 class Taken:
     """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at.
 
-    `kept` are rows that were to go and are still there, because a trigger keeps them.
+    `kept` are rows that were to go and are still there, because a trigger keeps them. `clean` says that as many rows
+    left as the stretch was known to hold, so that nobody need look for others there.
     """
 
     rows: int
@@ -180,6 +181,7 @@ class Taken:
     cursor: Cursor
     exhausted: bool
     kept: int = 0
+    clean: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def _absence(name: str, table: Table, catalog: Catalog) -> Absence:
 def _slow(policy: Policy, table: Table) -> Iterator[str]:
     if not table.leads(policy.column):
         yield (
-            f"no index begins with {table.name}.{policy.column}, so every batch reads all of {table.name}:"
+            f"no index begins with {table.name}.{policy.column}, so a sweep reads all of {table.name}:"
             f" {create_index(table.name, (policy.column,))}"
         )
     places = len(policy.per)

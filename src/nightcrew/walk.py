@@ -15,7 +15,7 @@ from nightcrew.watch import Watch
 # One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
 # with them, are locked one by one, and a writer who waits for them should not yet call it slow.
 SIZES = {
-    Form.RANGE: Size(10_000, 100_000, 0.1),
+    Form.RANGE: Size(10_000, 200_000, 0.1),
     Form.CONTENDED: Size(1_000, 5_000, 0.05),
     Form.LOCKED: Size(500, 2_000, 0.05),
 }
@@ -48,7 +48,7 @@ class Walk:
     """One run's way through a selection; `total` is what was taken in all.
 
     Of what stayed on the latest way, `kept` were kept by a trigger, and `held` hung together with rows that somebody
-    else held; `undeletable` rows are passed by for good.
+    else held; `undeletable` rows are passed by for good. From `unsure` on there may be rows left that could go.
     """
 
     def __init__(self, claim: Claim, selection: Selection, broom: Broom, metronome: Metronome) -> None:
@@ -57,6 +57,7 @@ class Walk:
         self.kept = 0
         self.undeletable: list[Undeletable] = []
         self.held: list[Key] = []
+        self.unsure: Cursor | None = {} if claim.cursor else None  # others have been there before
         self._claim = claim
         self._broom = broom
         self._cursor = claim.cursor
@@ -84,6 +85,8 @@ class Walk:
             else:
                 self._metronome.took(size, seconds)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
+            if not taken.clean:
+                self._doubt()
             self._cursor = taken.cursor
             self.kept += taken.kept
             if taken.rows:
@@ -95,7 +98,7 @@ class Walk:
 
     def again(self, first: Cursor) -> str | None:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
-        self.kept, self._cursor = 0, first
+        self.kept, self._cursor, self.unsure = 0, first, first
         self.selection = self._by_key()
         return self.on()
 
@@ -111,6 +114,7 @@ class Walk:
 
     def _cope(self, error: DatabaseError, size: int) -> None:
         """Make the next try a better one, or raise the error."""
+        self._doubt()
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
         if not by_row and not (error.transient and self._retries <= _RETRIES):
@@ -121,6 +125,10 @@ class Walk:
             self._narrow_down(size)
         else:
             self._metronome.smaller(size // 4)
+
+    def _doubt(self) -> None:
+        """Let the final look begin here, or where it was to begin before."""
+        self.unsure = self._cursor if self.unsure is None else self.unsure
 
     def _by_key(self) -> Selection:
         by_range = self.selection.form is Form.RANGE and self.selection.table.primary_key

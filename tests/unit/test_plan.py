@@ -309,7 +309,7 @@ def test_a_missing_time_index_is_warned_of_with_the_line_to_paste(yard):
     yard.run('CREATE TABLE "order" (id INTEGER PRIMARY KEY, "At Time" DATETIME NOT NULL)')
     yard.run("CREATE TABLE logs (id INTEGER PRIMARY KEY, at DATETIME NOT NULL)")
     (warning,) = warnings(yard, Policy("logs", "at"))
-    assert warning.endswith("so every batch reads all of logs: CREATE INDEX logs_at_idx ON logs (at);")
+    assert warning.endswith("so a sweep reads all of logs: CREATE INDEX logs_at_idx ON logs (at);")
 
 
 def test_a_reserved_name_is_quoted_in_the_line_to_paste(yard):

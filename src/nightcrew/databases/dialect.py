@@ -64,6 +64,19 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Heap:
+    """A table whose rows lie in one file of so many `pages`, at their `place`; `at` makes the place a page begins at.
+
+    `per_page` are the rows a page holds on the average, dead ones left out.
+    """
+
+    pages: int
+    per_page: float
+    place: sa.ColumnElement[Any]
+    at: Callable[[int], sa.ColumnElement[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """How a figure of a server's strain is judged: from which value on it brakes, and from which it stops.
 
@@ -193,6 +206,9 @@ class Dialect(Protocol):
 
     def key(self, source: Named, table: Table) -> Address | None:
         """Return how rows are found by their primary key, however they change, or None without one."""
+
+    def heap(self, connection: sa.Connection, source: Named, table: Table) -> Heap | None:
+        """Return how the table is walked page by page, or None where it cannot be, or is too small to gain by it."""
 
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Ask the planner which index of the table it would read `statement` by."""

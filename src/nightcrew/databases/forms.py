@@ -17,7 +17,7 @@ from nightcrew.database import Form, Path
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.target import Clause, Keys, Target
-from nightcrew.databases.windows import Window
+from nightcrew.databases.windows import Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
 
 _CHUNK = 1_000  # values that one statement is told
@@ -27,7 +27,8 @@ _CHUNK = 1_000  # values that one statement is told
 class Haul:
     """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on.
 
-    `kept` rows were locked and judged, and a trigger would not let them go.
+    `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
+    as it was found to hold.
     """
 
     removed: int
@@ -35,15 +36,17 @@ class Haul:
     last: str | None = None
     hanging: Mapping[str, int] = field(default_factory=dict)
     kept: int = 0
+    clean: bool = False
 
 
 def empty(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     """Remove at most `limit` rows of a window, in the selection's form."""
     if target.selection.form is Form.LOCKED:
         return _locked(connection, target, window, limit)
-    if target.selection.form is Form.RANGE and target.walked and not window.tied:
-        return Haul(_run(connection, target.removal(*window.bounds(target))), through=True)
-    if target.address is None:
+    if target.selection.form is Form.RANGE and window.measured:
+        removed = _run(connection, target.removal(*window.bounds(target)))
+        return Haul(removed, through=True, clean=window.clean(removed, limit))
+    if target.address is None and isinstance(window, Stretch):
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low)
     return _contended(connection, target, window, limit)
@@ -175,7 +178,7 @@ def count_hanging(
 def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
     """Select rows and lock them, past those that somebody holds, so that no sweep waits for the application."""
     lock = sa.select(*columns).where(*window.bounds(target), *target.expired).limit(limit)
-    if target.walked:
+    if target.walked and isinstance(window, Stretch):
         lock = lock.order_by(target.reading.column)
     return lock.with_for_update(skip_locked=True)
 

@@ -294,6 +294,9 @@ class MySQL:
             written, value = (sa.collate(sa.cast(part, _LETTERS), "utf8mb4_bin") for part in (written, value))
         return written.is_distinct_from(value)
 
+    def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
+        """Have none: rows are kept in the order of their key, and a page has no address."""
+
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Read the key that the plan names for the table."""
         rows = connection.execute(Explain("EXPLAIN", statement)).mappings()

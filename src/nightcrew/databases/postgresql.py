@@ -12,9 +12,9 @@ from sqlalchemy.dialects import postgresql
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
-from nightcrew.databases import postgresql_strain
+from nightcrew.databases import postgresql_heap, postgresql_strain
 from nightcrew.databases.below import below
-from nightcrew.databases.dialect import Address, Index, Named, Relation
+from nightcrew.databases.dialect import Address, Heap, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
@@ -290,6 +290,12 @@ class PostgreSQL:
         """Compare in the kinds that the catalog names: a value passes the driver as text, so that none is rounded."""
         parts = [(source.c[name], table.columns[name].kind) for name in table.primary_key]
         return _by_value(parts) if parts else None
+
+    def heap(self, connection: sa.Connection, source: Named, table: Table) -> Heap | None:
+        """Measure the table's file."""
+        schema, _, name = table.name.rpartition(".")
+        relation = self.relation(connection, schema or None, name)
+        return postgresql_heap.heap(connection, source, relation.schema, relation.name) if relation else None
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]

@@ -19,7 +19,7 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.forms import count_hanging, empty, next_one
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
-from nightcrew.databases.windows import after, beyond, following, within
+from nightcrew.databases.windows import after, beyond, following, start, within
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.gauge import Source
 from nightcrew.throttle import Pace
@@ -103,10 +103,10 @@ class Rows:
         if haul.through:
             going_on = after(connection, target, window)
         elif haul.removed == 0:  # a trigger keeps them all, or they were all refreshed: pass them by
-            going_on = beyond(connection, target, haul.last)
+            going_on = beyond(connection, target, window, haul.last)
         else:
             going_on = within(window, target, haul.last)
-        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, haul.kept)
+        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, haul.kept, haul.clean)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
@@ -119,7 +119,7 @@ class Rows:
             look = sa.select(sa.func.count(), reading.mark(sa.func.min(reading.column))).select_from(target.table)
             rows, first = connection.execute(look.where(*window.bounds(target), *target.expired)).one()
             going_on = after(connection, target, window)
-        found = ({"from": first} if target.walked else {}) if rows else None
+        found = start(target, window, first) if rows else None
         return Left(rows, found, going_on or cursor, exhausted=going_on is None)
 
     def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:

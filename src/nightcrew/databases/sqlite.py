@@ -226,6 +226,9 @@ class SQLite:
         """Compare letter by letter, whatever the column's collation takes for the same."""
         return sa.collate(written, "BINARY").is_distinct_from(value)
 
+    def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
+        """Have none: rows are kept in the order of their key, and a page has no address."""
+
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Read the index that the query plan's words name for the table."""
         rows = connection.execute(Explain("EXPLAIN QUERY PLAN", statement)).mappings()

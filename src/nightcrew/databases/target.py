@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
 from nightcrew.databases.catalog import source
-from nightcrew.databases.dialect import Address, Dialect, Removal
+from nightcrew.databases.dialect import Address, Dialect, Heap, Removal
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
@@ -38,6 +38,7 @@ class Target:
     said: tuple[Clause, ...]
     kept: Kept | None = None
     unsettled: Clause | None = None
+    heap: Heap | None = None
 
     @property
     def expired(self) -> tuple[Clause, ...]:
@@ -148,7 +149,20 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (said if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
-    return Target(selection, dialect, table, reading, address, tuple(own), tuple(absent), tuple(said), kept, unsettled)
+    heap = _heap(connection, dialect, table, selection, reading)
+    where = tuple(own), tuple(absent), tuple(said)
+    return Target(selection, dialect, table, reading, address, *where, kept, unsettled, heap)
+
+
+def _heap(
+    connection: sa.Connection, dialect: Dialect, table: sa.TableClause, selection: Selection, reading: Reading
+) -> Heap | None:
+    """Walk the table's file where the planner would rather read all of it than the index of the time."""
+    heap = dialect.heap(connection, table, selection.table)
+    if heap is None:
+        return None
+    whole_rows = sa.select(heap.place).where(reading.before)  # which no index holds
+    return heap if dialect.index_used(connection, whole_rows, selection.table) is None else None
 
 
 def _demand_primary_keys(selection: Selection) -> None:

@@ -1,23 +1,34 @@
-"""A cursor → the next window of a sweep: a stretch of the time column's index that holds so many rows."""
+"""A cursor → the next window of a sweep: a stretch of the time column's index, or pages of the table's own file."""
 
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from nightcrew.database import Cursor
+from nightcrew.databases.dialect import Heap
 from nightcrew.databases.target import Clause, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Stretch:
     """From `low`, inclusive, to `high`, exclusive; no `high` means to the cut, no `low` the whole table.
 
-    A `tied` window is the one value `low`, shared by more rows than a window may hold.
+    A `tied` stretch is the one value `low`, shared by more rows than a window may hold.
     """
 
     low: str | None
     high: str | None = None
     tied: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether it holds no more rows than a batch may take, whatever they are."""
+        return self.low is not None and not self.tied
+
+    def clean(self, removed: int, limit: int) -> bool:
+        """Tell whether a plain removal left nothing: as many rows went as the stretch was found to hold."""
+        return self.high is not None and removed >= limit
 
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
@@ -29,13 +40,41 @@ class Window:
         return [column >= at(self.low)] + ([column < at(self.high)] if self.high is not None else [])
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """From page `first` of the table's file, inclusive, to page `end`, exclusive."""
+
+    first: int
+    end: int
+    measured = True
+
+    def clean(self, removed: int, limit: int) -> bool:
+        """A plain removal takes all that the pages hold, for no trigger keeps rows of a table walked by page."""
+        return True
+
+    def bounds(self, target: Target) -> list[Clause]:
+        """Return the window as a predicate."""
+        assert target.heap is not None  # noqa: S101 - or there would be no such window
+        place, at = target.heap.place, target.heap.at
+        return [place >= at(self.first), place < at(self.end)]
+
+
+Window: TypeAlias = Stretch | Pages
+
+
 def following(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
     """Return the window of at most `size` rows at the cursor, or None when nothing has expired from there on."""
-    if not target.walked or target.selection.only is not None:
-        return Window(None)
+    if target.selection.only is not None:
+        return Stretch(None)
+    if target.heap is not None and "from" not in cursor:
+        return _pages(target.heap, cursor, size)
+    return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
+
+
+def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Stretch | None:
     low = cursor.get("from")
     if low is not None and "to" in cursor:
-        return Window(low, cursor["to"])
+        return Stretch(low, cursor["to"])
     if low is None and (low := _first(connection, target)) is None:
         return None
     column, at = target.reading.column, target.reading.at
@@ -44,31 +83,54 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
     end_of_window = walk.offset(size).limit(1).subquery("walk").c.time
     end = connection.execute(sa.select(target.reading.mark(end_of_window), end_of_window > at(low))).one_or_none()
     if end is None:
-        return Window(low)
+        return Stretch(low)
     high, further = end
-    return Window(low, high) if further else Window(low, tied=True)
+    return Stretch(low, high) if further else Stretch(low, tied=True)
+
+
+def _pages(heap: Heap, cursor: Cursor, size: int) -> Pages | None:
+    first = cursor.get("page", 0)
+    return Pages(first, first + max(1, int(size / heap.per_page))) if first < heap.pages else None
 
 
 def after(connection: sa.Connection, target: Target, window: Window) -> Cursor | None:
     """Return where the walk goes on once a window was looked through, or None at the cut."""
+    if isinstance(window, Pages):
+        return _past(window, target)
     if not window.tied:
         return None if window.high is None else {"from": window.high}
-    return beyond(connection, target, window.low)
+    return beyond(connection, target, window, window.low)
 
 
 def within(window: Window, target: Target, mark: str | None) -> Cursor:
     """Return where the walk goes on in the same window, whose end need not be looked for again."""
+    if isinstance(window, Pages):
+        return {"page": window.first}
     if not target.walked:
         return {}
     return {"from": mark} if window.tied else {"from": mark, "to": window.high}
 
 
-def beyond(connection: sa.Connection, target: Target, mark: str | None) -> Cursor | None:
+def beyond(connection: sa.Connection, target: Target, window: Window, mark: str | None) -> Cursor | None:
     """Return where the walk goes on after all rows of one time, or None at the cut."""
+    if isinstance(window, Pages):
+        return _past(window, target)
     if mark is None or not target.walked:
         return None
     low = _first(connection, target, target.reading.column > target.reading.at(mark))
     return None if low is None else {"from": low}
+
+
+def start(target: Target, window: Window, first: Any) -> Cursor:
+    """Return a cursor from which a walk comes by every row of a window whose time is `first` or later."""
+    if isinstance(window, Pages):
+        return {"page": window.first}
+    return {"from": first} if target.walked else {}
+
+
+def _past(window: Pages, target: Target) -> Cursor | None:
+    assert target.heap is not None  # noqa: S101 - or there would be no such window
+    return {"page": window.end} if window.end < target.heap.pages else None
 
 
 def _first(connection: sa.Connection, target: Target, *where: Clause) -> str | None:

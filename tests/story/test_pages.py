@@ -1,0 +1,158 @@
+"""A large table in PostgreSQL whose rows lie in another order than their times is swept in the order of its file."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from tests.conftest import fresh
+
+from nightcrew import Nightcrew, Settings
+
+ROWS = 30_000
+JOBS = {
+    "range": {"column": "expires_at"},
+    "contended": {"column": "revoked_at"},
+    "locked": {"column": "revoked_at", "where": "id IN (SELECT t.id FROM tokens t)"},
+    "unindexed": {"column": "used_at"},
+}
+MAKE = f"""
+CREATE TABLE tokens (id int PRIMARY KEY, expires_at timestamptz NOT NULL, revoked_at timestamptz, used_at timestamptz,
+                     pad text);
+INSERT INTO tokens SELECT n, at, at, at, repeat('x', 100) FROM (
+    SELECT n, now() - (n - 3000) * interval '1 minute' AS at FROM generate_series(1, {ROWS}) AS n ORDER BY random()
+) AS shuffled;
+CREATE INDEX tokens_expire ON tokens (expires_at);
+CREATE INDEX tokens_revoked ON tokens (revoked_at);
+ANALYZE tokens
+"""
+REVIVE = "UPDATE tokens SET expires_at = now(), revoked_at = now(), used_at = now() WHERE id = {}"
+EXPIRED = ROWS - 3000 - 60  # an hour is let pass
+each_job = pytest.mark.parametrize("job", JOBS)
+
+
+@pytest.fixture
+def crew(tmp_path) -> Iterator[Nightcrew]:
+    """Thirty thousand tokens on some five hundred pages, one a minute, nine of ten of them expired."""
+    with fresh("postgresql", tmp_path) as url:
+        crew = Nightcrew(url, settings=Settings())
+        for name, policy in JOBS.items():
+            crew.expire(name, "tokens", older_than=timedelta(hours=1), every="1 day", pace="fast", **policy)
+        crew.migrate()
+        run(crew, MAKE)
+        yield crew
+        crew.close()
+
+
+def run(crew: Nightcrew, *statements: str) -> None:
+    with crew._station.link.transaction() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def other(crew: Nightcrew) -> Iterator[sa.Connection]:
+    """Open a connection of the application."""
+    with crew._station.link.engine.connect() as connection:
+        yield connection
+
+
+def left(crew: Nightcrew, where: str = "true") -> int:
+    with other(crew) as connection:
+        return connection.exec_driver_sql(f"SELECT count(*) FROM tokens WHERE {where}").scalar_one()
+
+
+@contextmanager
+def statements(crew: Nightcrew) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection, _cursor, statement, *_rest) -> None:
+        seen.append(statement)
+
+    sa.event.listen(crew._station.link.engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(crew._station.link.engine, "before_cursor_execute", note)
+
+
+def by_page(seen: list[str]) -> bool:
+    return any("AS tid)" in statement and "DELETE" in statement for statement in seen) or any(
+        ".ctid < CAST" in statement for statement in seen
+    )
+
+
+@each_job
+def test_what_has_expired_leaves_page_by_page_and_the_rest_stays(crew, job):
+    with statements(crew) as seen:
+        report = crew.run(job, trigger="cli", now=True)
+    assert by_page(seen)
+    assert abs(report.deleted - EXPIRED) <= 2  # the clock goes on
+    assert left(crew, "expires_at >= now() - interval '1 hour'") == left(crew)
+
+
+def test_few_expired_rows_of_a_large_table_are_found_by_their_index(crew):
+    run(crew, "UPDATE tokens SET expires_at = now() WHERE id < 29980", "ANALYZE tokens")
+    with statements(crew) as seen:
+        assert crew.run("range", trigger="cli", now=True).deleted == 21
+    assert not by_page(seen)
+
+
+def test_a_table_whose_trigger_may_keep_rows_is_not_walked_by_page(crew):
+    run(
+        crew,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER keep BEFORE DELETE ON tokens FOR EACH ROW WHEN (OLD.id = 20000) EXECUTE FUNCTION keep()",
+    )
+    with statements(crew) as seen:
+        report = crew.run("range", trigger="cli", now=True)
+    assert not by_page(seen)
+    assert report.remaining == 1
+    assert left(crew, "id = 20000") == 1
+
+
+@each_job
+def test_rows_that_somebody_holds_are_left_said_and_taken_the_next_time(crew, job):
+    with other(crew) as connection:
+        connection.exec_driver_sql("BEGIN; SELECT FROM tokens WHERE id BETWEEN 20000 AND 20009 FOR UPDATE")
+        report = crew.run(job, trigger="cli", now=True)
+        assert report.remaining == 10
+        assert left(crew, "expires_at < now() - interval '61 minutes'") == 10
+    assert crew.run(job, trigger="cli", now=True).deleted >= 10
+    assert left(crew, "id BETWEEN 20000 AND 20009") == 0
+
+
+@each_job
+def test_a_run_that_was_stopped_goes_on_at_its_page(crew, job):
+    report = crew.run(job, trigger="cli", now=True, deadline=timedelta(milliseconds=1))
+    assert str(report.outcome) == "partial"
+    some = left(crew)
+    assert 3000 < some < ROWS
+    crew.run(job, trigger="cli", now=True)
+    assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
+
+
+@each_job
+def test_what_comes_back_to_life_meanwhile_stays(crew, job):
+    revived: set[int] = set()
+    over = threading.Event()
+
+    def revive() -> None:
+        with other(crew) as connection:
+            for number in range(4000, ROWS, 37):
+                if over.is_set():
+                    break
+                if connection.exec_driver_sql(REVIVE.format(number)).rowcount:
+                    revived.add(number)
+                time.sleep(0.0005)
+
+    thread = threading.Thread(target=revive)
+    thread.start()
+    crew.run(job, trigger="cli", now=True)
+    over.set()
+    thread.join()
+    assert revived
+    with other(crew) as connection:
+        found = set(connection.exec_driver_sql("SELECT id FROM tokens WHERE id >= 3100").scalars())
+    assert found == revived
