@@ -15,7 +15,7 @@ from nightcrew.gauge import Hook, hooks
 from nightcrew.job import Job, Origin
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
-from nightcrew.schedule import cron, every, zone
+from nightcrew.schedule import Cron, cron, every, zone
 from nightcrew.throttle import pace
 
 
@@ -182,8 +182,8 @@ class _Reader:
             self._note(keys, whose + lack)
         if len(both := [key for key in values if key in {"schedule", "every"}]) > 1:
             self._note((*keys, both[-1]), f"{whose}schedule and every exclude each other; remove one")
-        if "timezone" in values and "schedule" not in values:
-            self._note((*keys, "timezone"), f"{whose}timezone goes with schedule; write that too, or remove it")
+        if "timezone" in values and "schedule" not in values and "recipe" not in values:
+            self._note((*keys, "timezone"), whose + _ZONE_OF_NOTHING)
         if len(self.problems) > before:
             return None
         try:
@@ -284,6 +284,18 @@ def _needed(recipe: Callable[..., Job]) -> list[str]:
     return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
 
 
+_ZONE_OF_NOTHING = "timezone goes with schedule; write that too, or remove it"
+
+
+def _in_zone(job: Job, given: Mapping[str, Any], zone: str) -> Job:
+    """Return a recipe's job with the times of day that it brings along read in the file's zone, as all others are."""
+    if isinstance(job.schedule, Cron):
+        return replace(job, schedule=cron(job.schedule.expression, given.get("timezone", zone)))
+    if "timezone" in given:
+        raise ConfigurationError(_ZONE_OF_NOTHING)
+    return job
+
+
 def _job(name: str, given: dict[str, Any], zone: str) -> Job:
     """Build a job of values that are right one by one."""
     parts = {key: given[key] for key in (*_POLICY, *_JOB) if key in given}
@@ -293,6 +305,6 @@ def _job(name: str, given: dict[str, Any], zone: str) -> Job:
         parts["schedule"] = given["every"]
     if "recipe" in given:
         recipe: Callable[..., Job] = given["recipe"]
-        return recipe(name=name, **parts)
+        return _in_zone(recipe(name=name, **parts), given, zone)
     policy = Policy(**{key: parts.pop(key) for key in _POLICY if key in parts})
     return Job(name, policy=policy, **parts)

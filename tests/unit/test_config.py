@@ -258,6 +258,25 @@ def test_a_value_from_the_environment_is_never_quoted_in_an_error(here: Path, li
     assert "set it as in" in said
 
 
+def test_a_recipe_is_due_in_the_zone_of_the_file_or_its_own(here: Path) -> None:
+    recipe = '[jobs.{}]\nrecipe = "{}"\n'
+    text = (
+        '[nightcrew]\ntimezone = "Europe/Paris"\n'
+        + recipe.format("prune", "prune-run-history")
+        + recipe.format("chats", "delete-stale-empty-chats")
+        + 'timezone = "Asia/Tokyo"\n'
+        + recipe.format("pkce", "cleanup-pkce")
+        + recipe.format("mine", "prune-run-history")
+        + 'schedule = "0 1 * * *"\n'
+    )
+    assert [job.schedule for job in read_text(here, text).jobs] == [
+        cron("23 4 * * *", "Europe/Paris"),
+        cron("0 */12 * * *", "Asia/Tokyo"),
+        every("10 minutes"),
+        cron("0 1 * * *", "Europe/Paris"),
+    ]
+
+
 # ── one mistake each ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 MISTAKES = {
@@ -293,7 +312,8 @@ MISTAKES = {
     "cron of four fields": (JOB.replace('every = "10 minutes"', 'schedule = "0 3 * *"'), 2, "4 fields", "write five"),
     "bad interval": (JOB.replace("10 minutes", "soon"), 2, "'soon'", "write it like"),
     "unknown zone": ('[nightcrew]\ntimezone = "Europa/Paris"\n' + JOB, 2, "no time zone", "mean 'Europe/Paris'?"),
-    "zone of a recipe": (PKCE + 'timezone = "UTC"', 3, "goes with", "write that"),
+    "zone of a recipe": (PKCE + 'timezone = "UTC"', 3, "job 'cleanup-pkce': timezone goes with", "write that"),
+    "zone of every": (PKCE + 'every = "1 day"\ntimezone = "UTC"', 4, "timezone goes with", "write that"),
     "unknown recipe": (JOB + 'recipe = "cleanup-pckes"', 5, "there is no recipe", "did you mean 'cleanup-pkce'?"),
     "recipe without its table": ('[jobs.a]\nrecipe = "delete-expired-rows"', 1, "table is missing", "write table"),
     "recipe that becomes nonsense": (PKCE + 'set = {a = 1}', 3, "set goes with action", "'clear'"),
