@@ -53,12 +53,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it."""
+    """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it.
+
+    Only of a run that failed are there `details`: its error's last line.
+    """
 
     outcome: Outcome
     message: str
     run: str | None = None
     slot: datetime | None = None
+    details: str | None = None
 
 
 class Claims:
@@ -145,10 +149,6 @@ class Claims:
     def _ask(self, job: Job, bidder: Bidder, wanted: Callable[[Standing, datetime], Bid | Taken]) -> Claim | Taken:
         for attempt in range(5):
             now, standings = self._books.standings([job.name])
-            if job.name not in standings:
-                raise DatabaseError(
-                    f"job {job.name!r} has lost its row in nightcrew_jobs: restart to register it again"
-                )
             standing = standings[job.name]
             if is_paused(standing, now):
                 return Taken(Outcome.PAUSED, _paused(job, standing), slot=standing.mark)
@@ -189,7 +189,8 @@ class Claims:
         if standing.owner is not None and standing.attempt >= ATTEMPTS:
             reason = f"attempts used up: {standing.attempt} processes were lost while running it"
             buried = self._books.bury(standing, reason)
-            return Taken(Outcome.FAILED, f"Run {standing.run} failed: {reason}.", standing.run) if buried else None
+            said = f"Run {standing.run} failed: {reason}."
+            return Taken(Outcome.FAILED, said, standing.run, details=reason) if buried else None
         return self._taken_over(job, standing, bidder)
 
     def _over(self, job: Job, slot: datetime) -> Taken:
@@ -203,7 +204,8 @@ class Claims:
         said = f": {row.reason}" if row.reason else ""
         by = f" by {row.trigger}" if row.state not in {State.MISSED, State.SKIPPED} else ""
         outcome = Outcome.FAILED if row.state is State.FAILED else Outcome.ALREADY_DONE
-        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot)
+        error = (row.error or "").strip().splitlines()[-1:]
+        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, *error)
 
     def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
         won = self._books.take_over(standing, bidder)

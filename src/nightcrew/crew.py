@@ -12,7 +12,7 @@ from nightcrew import plan as plans
 from nightcrew.claim import LEASE, Claim, Taken, is_paused
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
-from nightcrew.errors import ConfigurationError, UnknownJob, UsageError, did_you_mean, misfit
+from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, concerning
 from nightcrew.ledger import Audience, Entry, Listener
@@ -34,6 +34,7 @@ from nightcrew.web.asgi import App, Lifespan
 _INSTANT = (datetime, "write an aware datetime, such as datetime(2026, 1, 31, 12, tzinfo=UTC)")
 _SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
 _F = TypeVar("_F", bound=Callable[..., Any])
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +186,8 @@ class Nightcrew:
 
         Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set.
         """
-        self._station.ready(self._jobs)
         budget = Budget.of(self.clock, stop=stop or self._stopping)
-        claims = self._station.claims.due(self._jobs.values(), trigger, start=start)
+        claims = self._registered(lambda: self._station.claims.due(self._jobs.values(), trigger, start=start))
         return [partial(self._carry_out, claim, budget) for claim in claims]
 
     def tick(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Report]:
@@ -219,11 +219,14 @@ class Nightcrew:
             raise UsageError(f"deadline of a run of job {name!r} is negative ({deadline}); {_SPAN[1]}")
         if not job.enabled:
             return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
-        self._station.ready(self._jobs)
-        budget = Budget.of(self.clock, deadline, stop or self._stopping)
-        claims, report = self._station.claims, None
+        budget, report = Budget.of(self.clock, deadline, stop or self._stopping), None
+
+        def bid() -> Claim | Taken:
+            claims = self._station.claims
+            return claims.by_hand(job, trigger, caller) if now else claims.of_slot(job, trigger, caller, slot)
+
         while True:
-            claim = claims.by_hand(job, trigger, caller) if now else claims.of_slot(job, trigger, caller, slot)
+            claim = self._registered(bid)
             if isinstance(claim, Taken):
                 return report or self._answer(job, trigger, claim)
             report = self._carry_out(claim, budget)
@@ -239,8 +242,7 @@ class Nightcrew:
 
     def status(self) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot, in the order they were registered."""
-        self._station.ready(self._jobs, looking=True)
-        now, standings = self._station.books.standings(self._jobs)
+        now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
         latest = self._station.books.latest()
         found = []
         for name, job in self._jobs.items():
@@ -279,8 +281,8 @@ class Nightcrew:
             raise UsageError(f"until of a pause of job {name!r} {wrong}")
         if until is not None and until.tzinfo is None:
             raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
-        self._station.ready(self._jobs)
-        if until is not None and until <= self._station.link.now():
+        now, _ = self._registered(lambda: self._station.books.standings([name]))
+        if until is not None and until <= now:
             raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
         self._station.books.pause(job.name, by, reason, until)
         self.tell("paused", job=name, label=job.label, by=by, reason=reason)
@@ -288,9 +290,8 @@ class Nightcrew:
     def resume(self, name: str) -> None:
         """Let triggers run a job again; the slots of the pause end as skipped, with its reason."""
         job = self.job_named(name)
-        self._station.ready(self._jobs)
         for _ in range(5):
-            now, standings = self._station.books.standings([name])
+            now, standings = self._registered(lambda: self._station.books.standings([name]))
             if standings[name].paused_at is None or self._station.claims.end_pause(job, standings[name], now):
                 break
         self.tell("resumed", job=name, label=job.label)
@@ -357,6 +358,17 @@ class Nightcrew:
         self.stop()
         self._station.close()
 
+    def _registered(self, act: Callable[[], _R], *, looking: bool = False) -> _R:
+        """Do what needs the row of every job; one that somebody has deleted under us is made anew, and told of."""
+        self._station.ready(self._jobs, looking=looking)
+        try:
+            return act()
+        except RowLost as lost:
+            self.tell("row_lost", jobs=", ".join(lost.jobs))
+            self._station.forget(lost.jobs)
+            self._station.ready(self._jobs, looking=looking)
+            return act()
+
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:
         return carry_out(claim, self._station.claims, self._station.broom, budget)
 
@@ -371,4 +383,6 @@ class Nightcrew:
             run=taken.run,
             slot=taken.slot,
             next_slot=job.schedule.after(now) if job.enabled else None,
+            error=taken.message if taken.outcome is Outcome.FAILED else None,
+            details=taken.details,
         )

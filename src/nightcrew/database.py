@@ -332,7 +332,7 @@ class Books(Protocol):
         """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
 
     def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
-        """Read the database's clock and the standings in one statement."""
+        """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
 
     def claim(self, bids: Sequence[Bid], bidder: Bidder, early: float = 0.0) -> list[Won]:
         """Claim all slots that are still free, in one statement; `early` is the seconds a claim may come too soon."""

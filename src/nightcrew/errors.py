@@ -11,7 +11,8 @@ NightcrewError
 ├── UsageError              the caller: an argument that makes no sense (400, exit code 2)
 ├── SafetyStop              the operator: a safety rail refused the run (503, exit code 3)
 ├── DatabaseError           the operator: the database is away or said no (503, exit code 4)
-│   └── SchemaError         nightcrew's own tables are missing or of another version
+│   ├── SchemaError         nightcrew's own tables are missing or of another version
+│   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── OutputLost              the caller: stdout is full, so that an answer is lost (exit code 1)
 └── JobFailed               the job's author: their exception is the cause
@@ -100,6 +101,16 @@ class SchemaError(DatabaseError):
 
 class OutputLost(NightcrewError):
     """An answer could not be written; what was asked for has been done."""
+
+
+class RowLost(DatabaseError):
+    """Somebody has deleted the rows of these jobs in nightcrew's own table."""
+
+    def __init__(self, jobs: Iterable[str]) -> None:
+        self.jobs = tuple(sorted(jobs))
+        super().__init__(
+            f"nightcrew_jobs has lost the rows of {', '.join(self.jobs)}: call again to register them anew"
+        )
 
 
 class ClaimLost(NightcrewError):

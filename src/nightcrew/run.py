@@ -100,7 +100,7 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     if bad:
         named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
         trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)
-        return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace)
+        return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace, trace)
     outcome = Outcome.SUCCEEDED if swept.rows else Outcome.NOTHING_TO_DO
     return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, left)
 
@@ -127,8 +127,7 @@ def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None
     removed = _removed(claim, counts)
     kept = f"; {_rows(removed)} were removed before" if removed else ""
     message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
-    cause = error.__cause__
-    details = None if cause is None else type(cause).__name__
+    details = type(error.__cause__ or error).__name__
     return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details)
 
 

@@ -1,7 +1,7 @@
 """Station: one database, and what a crew keeps and does there; wired on first use, and anew in the child of a fork."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from weakref import ref
@@ -96,6 +96,12 @@ class Station:
                 for job in fresh.values():
                     self._reschedule(job)
                 self._registered.update(fresh)
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        """Let the next `ready` make the rows of these jobs anew."""
+        with self._lock:
+            self._seen.difference_update(jobs)
+            self._registered.difference_update(jobs)
 
     def close(self) -> None:
         """Close every connection."""

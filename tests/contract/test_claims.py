@@ -13,7 +13,8 @@ from nightcrew.database import Bid, Bidder
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
-from nightcrew.errors import DatabaseError, SchemaError, UsageError
+from nightcrew.errors import DatabaseError, NightcrewError, SchemaError, UsageError
+from nightcrew.ledger import Audience
 
 DAILY = cron("0 0 * * *")
 
@@ -148,7 +149,59 @@ def test_a_run_that_kills_every_holder_is_buried_as_failed(crew):
     assert crew.tick(trigger="ticker") == [], "a buried slot is not run again by itself"
     again = crew.run("daily", trigger="http")
     assert (again.outcome, again.outcome.success) == ("failed", False), "nor by a caller, who hears that it failed"
+    assert again.error == again.message
+    assert again.details.startswith("attempts used up")
     assert crew.calls == []
+
+
+def test_a_caller_who_buries_a_run_hears_what_failed(crew):
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
+    crew._station.claims.release(claim)
+    rewrite(crew, lease_until=ago(seconds=1), attempt=ATTEMPTS)
+    body = crew.run("daily", trigger="http").json()
+    assert body["error"] == f"Run {claim.run} failed: {body['details']}."
+    assert "attempts used up" in body["details"]
+
+
+@pytest.mark.parametrize("raised", [ValueError("no such bucket"), NightcrewError("no such bucket")])
+def test_a_failure_has_an_error_and_details_every_time_it_is_asked_about(crew, raised):
+    def fails():
+        raise raised
+
+    crew.add(Job("fails", DAILY, function=fails))
+    first, second = (crew.run("fails", trigger="http").json() for _ in range(2))
+    assert first["error"] == first["message"]
+    assert first["details"] == type(raised).__name__
+    assert second["error"] == second["message"]
+    assert second["details"]
+
+
+def test_a_row_that_somebody_deletes_under_a_crew_is_made_anew(crew):
+    heard = []
+    crew._audience = Audience([heard.append])
+
+    def deleted():
+        crew.tick(trigger="ticker")  # so that the crew has registered what it is about to lose
+        with crew._station.link.transaction() as connection:
+            connection.execute(sa.delete(job_table))
+        heard.clear()
+
+    verbs = {
+        "status": lambda: [each.job.name for each in crew.status()] == ["daily"],
+        "resume": lambda: crew.resume("daily") is None,
+        "pause": lambda: crew.pause("daily", by="me", reason="x") is None and crew.status()[0].paused,
+        "run": lambda: crew.run("daily", now=True).outcome == "succeeded",
+        "tick": lambda: crew.tick(trigger="ticker") == [],
+    }
+    for name, verb in verbs.items():
+        deleted()
+        assert verb(), name
+        assert [entry.facts for entry in heard if entry.kind == "row_lost"] == [{"jobs": "daily"}], name
+    deleted()
+    crew.tick(trigger="ticker")
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    assert [report.outcome for report in crew.tick(trigger="ticker")] == ["succeeded"]
 
 
 def test_a_failed_slot_runs_again_when_somebody_asks_for_it(database_url):

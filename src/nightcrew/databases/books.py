@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
 from nightcrew.databases.connect import Instant, Link
 from nightcrew.databases.tables import entries, jobs, runs
-from nightcrew.errors import ClaimLost, DatabaseError
+from nightcrew.errors import ClaimLost, DatabaseError, RowLost
 from nightcrew.outcome import State
 
 
@@ -67,13 +67,17 @@ class Ledgers:
         return True
 
     def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
-        """Read the database's clock and the standings in one statement."""
-        wanted = sa.true() if names is None else jobs.c.name.in_(list(names))
+        """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
+        asked = None if names is None else list(names)
+        wanted = sa.true() if asked is None else jobs.c.name.in_(asked)
         one = sa.select(self._link.clock_reading()).subquery("clock")
         statement = sa.select(one.c.now, jobs).select_from(one.outerjoin(jobs, wanted))
         with self._link.transaction(writes=False) as connection:
             rows = connection.execute(statement).all()
-        return rows[0].now, {row.name: _standing(row) for row in rows if row.name is not None}
+        found = {row.name: _standing(row) for row in rows if row.name is not None}
+        if lost := set(asked or ()) - found.keys():
+            raise RowLost(lost)
+        return rows[0].now, found
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""

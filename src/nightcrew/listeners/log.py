@@ -85,6 +85,12 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
         logging.WARNING,
         _says("[nightcrew] in-process scheduler still in a batch after {seconds:g} s; its lease will run out"),
     ),
+    "row_lost": (
+        logging.WARNING,
+        _says(
+            "[nightcrew] somebody deleted the rows of {jobs} in nightcrew_jobs; they are registered anew, from now on"
+        ),
+    ),
     "tick_failed": (logging.ERROR, _says("[nightcrew] nothing can be claimed: {error}")),
     "tick_recovered": (logging.INFO, _says("[nightcrew] claims work again after {failures} failed looks")),
     "run_lost": (logging.ERROR, _says("[nightcrew] a run broke off, and its lease will run out: {error}")),
