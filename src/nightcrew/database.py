@@ -219,8 +219,8 @@ class Database(Protocol):
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
 
-    def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:
-        """Return the key of a row that a batch of one would take at the cursor, or None where it would take none."""
+    def nearest(self, selection: Selection, cursor: Cursor, most: int = 1) -> list[Key]:
+        """Return the keys of the rows that a batch of at most so many would take at the cursor."""
 
     def gauges(self, pace: Pace) -> Iterable[Source]:
         """Return what the database can say of the strain it is under, judged as a sweep of this pace should."""

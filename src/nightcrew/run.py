@@ -97,6 +97,8 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     deed = selection.action.done.capitalize()
     done = f"{deed} {_rows(swept.rows)} of {table}{with_them}" if swept.rows else f"No row of {table} could go"
     held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
+    if swept.kept:
+        held += f" ({', '.join((*swept.kept[:3], *['…'] * (left > 3)))})"
     if bad:
         named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
         trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)

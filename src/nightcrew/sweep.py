@@ -19,7 +19,8 @@ _STRETCH = 50_000  # rows of one look at what was left
 class Swept:
     """What the batches took in all, and why they stopped before the end, if they did.
 
-    `left` are rows that should have gone and could not yet, `undeletable` those that the database will not let go.
+    `left` are rows that should have gone and could not yet, `kept` names some of them that a trigger keeps without a
+    word, and `undeletable` are those that the database will not let go.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class Swept:
     stopped: str | None = None
     left: int = 0
     undeletable: tuple[Undeletable, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> Swept:
@@ -42,6 +44,7 @@ def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> S
 
 def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
     stopped, left = walk.on(), 0
+    first: Cursor = {}
     for pause in (*_PAUSES, None):
         if stopped is not None:
             break
@@ -53,8 +56,9 @@ def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
     if walk.held and stopped is None:
         budget.rest(_PAUSES[-1])
         walk.once_more()
+    kept = walk.name_kept(first) if left and stopped is None else ()
     rows = walk.total[walk.selection.table.name]
-    return Swept(rows, dict(walk.total), stopped, left + len(walk.held), tuple(walk.undeletable))
+    return Swept(rows, dict(walk.total), stopped, left + len(walk.held), tuple(walk.undeletable), kept)
 
 
 def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:

@@ -1,6 +1,7 @@
 """Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nightcrew.claim import Claim
@@ -21,6 +22,8 @@ SIZES = {
 }
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
+MOST_NAMED = 20  # of the rows that a trigger keeps without a word
+_KEPT = "the database says no error, and still has the row: look for a trigger that keeps it"
 MOST_PASSED_BY = 100  # rows a run finds one by one; when there are more, it is no row's fault
 
 
@@ -108,6 +111,15 @@ class Walk:
         for key in held:
             self._alone(key)
 
+    def name_kept(self, first: Cursor) -> tuple[str, ...]:
+        """Name some of the rows that are still there, from the first on, though nobody holds them."""
+        if not self.kept or not self.selection.table.primary_key:
+            return ()
+        keys = tuple(self._words(key) for key in self._broom.database.nearest(self.selection, first, MOST_NAMED))
+        if keys:
+            self._account("kept", {"keys": keys, "reason": _KEPT})
+        return keys
+
     def _size(self, rows: int) -> int:
         most = min(rows, SIZES[self.selection.form].most)
         return max(1, min(most, self._suspects // _NARROWING)) if self._suspects else most
@@ -140,8 +152,9 @@ class Walk:
         if size > 1:
             self._suspects = size
             return
-        key = self._broom.database.nearest(self.selection, self._cursor)
-        if key is not None and not self._alone(key):
+        for key in self._broom.database.nearest(self.selection, self._cursor):
+            if self._alone(key):
+                continue
             self.selection = replace(self.selection, spared=(*self.selection.spared, key))
             self._suspects = 0
             self._metronome.smaller(_NARROWING)  # bad rows often come together
@@ -167,14 +180,17 @@ class Walk:
             raise error
 
     def _name(self, key: Key, error: DatabaseError) -> None:
-        table = self.selection.table
-        words = ", ".join(f"{name} {value!r}" for name, value in zip(table.primary_key, key, strict=True))
-        row = Undeletable(words, str(error))
-        facts = {"table": table.name, "key": row.key, "reason": row.reason}
-        entry = Entry("undeletable", self._claim.job.name, self._claim.run, facts)
+        row = Undeletable(self._words(key), str(error))
+        self._account("undeletable", {"key": row.key, "reason": row.reason})
+        self.undeletable.append(row)
+
+    def _words(self, key: Key) -> str:
+        return ", ".join(f"{name} {value!r}" for name, value in zip(self.selection.table.primary_key, key, strict=True))
+
+    def _account(self, kind: str, facts: Mapping[str, object]) -> None:
+        entry = Entry(kind, self._claim.job.name, self._claim.run, {"table": self.selection.table.name, **facts})
         self._broom.ledger.write(entry)
         self._broom.ledger.tell(entry)
-        self.undeletable.append(row)
 
     def _batch(self, selection: Selection, limit: int) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""

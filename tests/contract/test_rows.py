@@ -648,32 +648,94 @@ def test_a_cursor_beyond_the_cut_ends_the_sweep_and_takes_nothing_young(chats, f
     assert len(chats.ids("chats")) == 24
 
 
+def keep(yard, when):
+    """Let a trigger keep rows without a word."""
+    if yard.kind == "postgresql":
+        yard.run(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            f"CREATE TRIGGER keep BEFORE DELETE ON chats FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION keep()",
+        )
+    elif yard.kind == "sqlite":
+        yard.run(f"CREATE TRIGGER keep BEFORE DELETE ON chats WHEN {when} BEGIN SELECT RAISE(IGNORE); END")
+    else:
+        pytest.skip("a MySQL trigger cannot keep a row without an error")
+
+
 @forms
 @pytest.mark.parametrize("limit", [1, 2])
 def test_rows_that_a_trigger_will_not_let_go_do_not_hold_the_sweep(chats, form, limit):
-    if chats.kind == "postgresql":
-        chats.run(
-            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "CREATE TRIGGER keep BEFORE DELETE ON chats FOR EACH ROW WHEN (OLD.id > 15) EXECUTE FUNCTION keep()",
-        )
-    elif chats.kind == "sqlite":
-        chats.run("CREATE TRIGGER keep BEFORE DELETE ON chats WHEN OLD.id > 15 BEGIN SELECT RAISE(IGNORE); END")
-    else:
-        pytest.skip("a MySQL trigger cannot keep a row without an error")
+    keep(chats, "OLD.id > 15")
     assert chats.sweep(POLICIES[form], limit) == {"chats": 3}
+
+
+@forms
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("key", ["id", "title, kept", "code"])
+def test_rows_of_one_time_that_a_trigger_keeps_hide_no_other(yard, form, index, key):
+    """Whatever their number, and wherever among the others they stand."""
+    yard.run(
+        CHATS.replace("PRIMARY KEY", "NOT NULL").replace("title {text}", "title {text}, code NUMERIC(9, 3)")[:-1]
+        + f", PRIMARY KEY ({key}))",
+        *INDEXES[: 2 * index],
+    )
+    ages = [timedelta(days=2)] * 40 + [timedelta(days=1)] * 9 + [timedelta(hours=13)]
+    rows = [{"id": n, "at": age, "seen_at": age, "title": f"t{n % 5}"} for n, age in enumerate(ages)]
+    yard.fill("chats", *[row | {"kept": row["id"] // 5, "code": 1 - row["id"] / 8} for row in rows])
+    keep(yard, "OLD.id % 10 < 7")
+    expected = [n for n in range(50) if n % 10 < 7]
+    for limit in (4, 100):
+        batches = list(yard.batches(yard.select(POLICIES[form]), limit))
+        assert yard.ids("chats") == expected
+        assert len(batches) < 60
+    if form is not Form.RANGE:
+        assert sum(taken.kept for taken in batches) == len(expected)
+    assert yard.rows.left(yard.select(POLICIES[form]), {}, 100).rows == len(expected)
+
+
+KEYS = {
+    "sqlite": {"BLOB": lambda n: bytes([n, 255 - n]), "REAL": lambda n: n / 7},
+    "postgresql": {
+        "uuid": lambda n: f"{n:032x}",
+        "real": lambda n: n / 7,
+        "numeric": lambda n: f"{n}.00000000000000000001",
+        "timestamptz": lambda n: f"2024-01-01 00:00:00.{n:06}",
+    },
+    "mysql": {
+        "BINARY(2)": lambda n: bytes([n, 255 - n]),
+        "DECIMAL(40, 20)": lambda n: f"{n}.00000000000000000001",
+        "DATETIME(6)": lambda n: f"2024-01-01 00:00:00.{n:06}",
+        "VARCHAR(9)": lambda n: f"'%s:a{n}",
+    },
+}
+
+
+@forms
+@pytest.mark.parametrize("number", range(4))
+def test_rows_can_be_gone_through_by_keys_of_any_kind(yard, form, number):
+    if number >= len(KEYS[yard.kind]):
+        pytest.skip("no more kinds")
+    kind, value = list(KEYS[yard.kind].items())[number]
+    yard.run(
+        CHATS.replace("id {number} PRIMARY KEY", f"id {{number}}, code {kind} NOT NULL PRIMARY KEY"),
+        *INDEXES,
+    )
+    rows = [{"id": n, "code": value(n), "at": HALF_A_DAY * 2, "seen_at": HALF_A_DAY * 2} for n in range(24)]
+    yard.fill("chats", *rows)
+    selection = yard.select(POLICIES[form])
+    with yard.rows.transaction() as connection:
+        first = yard.rows.take(connection, selection, {}, 1)
+    cursor = json.loads(json.dumps({"from": first.cursor["from"], "past": []}))
+    for left in (20, 17, 14, 11, 8, 5, 2, 0):
+        with yard.rows.transaction() as connection:
+            taken = yard.rows.take(connection, selection, cursor, 3)
+        cursor = json.loads(json.dumps(taken.cursor))
+        assert len(yard.ids("chats")) == left
+    assert taken.exhausted
 
 
 def test_children_are_not_lost_with_a_parent_that_a_trigger_keeps(chats):
     messages(chats, "NO ACTION")
-    if chats.kind == "mysql":
-        pytest.skip("a MySQL trigger cannot keep a row without an error")
-    if chats.kind == "postgresql":
-        chats.run(
-            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-            "CREATE TRIGGER keep BEFORE DELETE ON chats FOR EACH ROW WHEN (OLD.id = 20) EXECUTE FUNCTION keep()",
-        )
-    else:
-        chats.run("CREATE TRIGGER keep BEFORE DELETE ON chats WHEN OLD.id = 20 BEGIN SELECT RAISE(IGNORE); END")
+    keep(chats, "OLD.id = 20")
     with pytest.raises(DatabaseError, match="kept 1 rows whose dependent rows"):
         chats.sweep(replace(POLICIES[Form.RANGE], erase=True), limit=100)
     assert len(chats.ids("messages")) == 48
@@ -773,12 +835,12 @@ def test_what_a_sweep_left_is_found_in_stretches_and_with_the_first_of_it(chats,
 @pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
 def test_a_spared_row_is_passed_by_and_the_nearest_is_the_next_one(chats, form):
     selection = chats.select(POLICIES[form])
-    assert chats.rows.nearest(selection, {}) == (23,)
+    assert chats.rows.nearest(selection, {}) == [(23,)]
     spared = replace(selection, spared=((23,), (21,)))
-    assert chats.rows.nearest(spared, {}) == (22,)
+    assert chats.rows.nearest(spared, {}, 3) == [(22,), (20,), (19,)]
     assert chats.sweep(spared, limit=4) == {"chats": 9}
     assert chats.ids("chats") == [*range(13), 21, 23]
-    assert chats.rows.nearest(spared, {}) is None
+    assert chats.rows.nearest(spared, {}) == []
 
 
 def test_a_key_of_two_columns_can_be_spared(yard):

@@ -53,7 +53,8 @@ class Address:
     `columns` are selected, and `among` finds the rows again by the values that came back. Where the database has
     it, `inside` finds them by a select of their `place` within the same statement, so that nothing travels. Where
     the planner might find them by way of other rows, which somebody may have locked, `steer` keeps it from that; the
-    statement may then look into no other table, for it would lock what it reads there.
+    statement may then look into no other table, for it would lock what it reads there. A key has an `order`, too, and
+    `after` a row come those that are further on in it.
     """
 
     columns: tuple[sa.ColumnElement[Any], ...]
@@ -61,6 +62,8 @@ class Address:
     place: sa.ColumnElement[Any] | None = None
     inside: Callable[[sa.Select[Any]], sa.ColumnElement[bool]] | None = None
     steer: Callable[[Removal], Removal] | None = None
+    order: tuple[sa.ColumnElement[Any], ...] = ()
+    after: Callable[[Sequence[Any]], sa.ColumnElement[bool]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ class Haul:
     """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on.
 
     `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
-    as it was found to hold.
+    as it was found to hold. The rows are `alike` when one time is all that the walk knows of them; `past` is the last
+    key, where they were taken by key.
     """
 
     removed: int
@@ -37,6 +38,22 @@ class Haul:
     hanging: Mapping[str, int] = field(default_factory=dict)
     kept: int = 0
     clean: bool = False
+    alike: bool = False
+    past: Sequence[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Rows as they were locked: the `places` they are found at, and what a Haul says of them whatever came of it."""
+
+    places: Keys
+    through: bool
+    last: str | None = None
+    alike: bool = False
+    past: Sequence[Any] | None = None
+
+    def haul(self, removed: int, hanging: Mapping[str, int] | None = None, kept: int = 0) -> Haul:
+        return Haul(removed, self.through, self.last, hanging or {}, kept, alike=self.alike, past=self.past)
 
 
 def empty(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -54,13 +71,27 @@ def empty(connection: sa.Connection, target: Target, window: Window, limit: int)
 
 def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     address = target.found
-    if address.inside is not None:
+    if address.inside is not None and not _by_key(window):
         return _in_one_statement(connection, target, window, limit)
-    rows = connection.execute(_lock(target, window, limit, *address.columns, _mark(target))).all()
+    held = _hold(connection, target, window, limit)
+    removed = _remove(connection, target, held.places) if held.places else 0
+    return held.haul(removed, kept=len(held.places) - removed)
+
+
+def _hold(connection: sa.Connection, target: Target, window: Window, limit: int) -> _Held:
+    """Lock the next rows of a window."""
+    places = target.found.columns
+    keys = target.key.columns if target.key and _by_key(window) else ()
+    rows = connection.execute(_lock(target, window, limit, *places, *keys, _mark(target))).all()
     if not rows:
-        return Haul(0, through=True)
-    removed = _remove(connection, target, [row[:-1] for row in rows])
-    return Haul(removed, len(rows) < limit, rows[-1][-1], kept=len(rows) - removed)
+        return _Held((), through=True)
+    return _Held(
+        [row[: len(places)] for row in rows],
+        through=len(rows) < limit,
+        last=rows[-1][-1],
+        alike=_alike(target, window, same=rows[0][-1] == rows[-1][-1]),
+        past=tuple(rows[-1][len(places) : -1]) if keys else None,
+    )
 
 
 def _in_one_statement(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -76,27 +107,27 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
         sa.select(sa.func.count()).select_from(held).scalar_subquery(),
         sa.select(sa.func.count()).select_from(gone).scalar_subquery(),
         sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
+        sa.select(sa.func.min(held.c.time) == sa.func.max(held.c.time)).scalar_subquery(),
         sa.select(sa.func.count()).select_from(gone).where(gone.c.unsettled).scalar_subquery(),
     )
-    seen, removed, last, still = connection.execute(answer).one()
+    seen, removed, last, alike, still = connection.execute(answer).one()
     _demand_settled(target, still)
-    return Haul(removed, seen < limit, last, kept=seen - removed)
+    return Haul(removed, seen < limit, last, kept=seen - removed, alike=_alike(target, window, same=alike))
 
 
 def _locked(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     """Lock, look again, drain what hangs on the confirmed rows, remove them."""
     address = target.found
-    rows = connection.execute(_lock(target, window, limit, *address.columns, _mark(target))).all()
-    if not rows:
-        return Haul(0, through=True)
-    through, last = len(rows) < limit, rows[-1][-1]
-    among = address.among([row[:-1] for row in rows])
+    held = _hold(connection, target, window, limit)
+    if not held.places:
+        return held.haul(0)
+    among = address.among(held.places)
     again = sa.select(*address.columns).where(among, *target.expired)
     if target.kept:
         again = again.where(target.kept.secure(connection, among))
     keys = connection.execute(again).all()
     if not keys:
-        return Haul(0, through, last)
+        return held.haul(0)
     hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
     _hold_between(connection, target, address.among(keys))
     for path in target.selection.drains:
@@ -109,7 +140,7 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             transient=True,  # or a row that unless_exists names came in meanwhile, without a foreign key to hold it off
             of_row=True,
         )
-    return Haul(removed, through, last, hanging, len(keys) - removed)
+    return held.haul(removed, hanging, len(keys) - removed)
 
 
 def _hold_between(connection: sa.Connection, target: Target, held: Clause) -> None:
@@ -178,14 +209,25 @@ def count_hanging(
 def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
     """Select rows and lock them, past those that somebody holds, so that no sweep waits for the application."""
     lock = sa.select(*columns).where(*window.bounds(target), *target.expired).limit(limit)
-    if target.walked and isinstance(window, Stretch):
+    if target.key and _by_key(window):
+        lock = lock.order_by(*target.key.order)
+    elif isinstance(window, Stretch) and target.walked:
         lock = lock.order_by(target.reading.column)
     return lock.with_for_update(skip_locked=True)
 
 
-def next_one(target: Target, window: Window) -> sa.Select[Any]:
-    """Select the key of the row that a batch of one takes."""
-    return _lock(target, window, 1, *(target.table.c[name] for name in target.selection.table.primary_key))
+def _alike(target: Target, window: Window, *, same: bool) -> bool:
+    """Tell whether the walk has nothing but one time to go on by: rows without an index are all the same to it."""
+    return isinstance(window, Stretch) and (same or not target.walked)
+
+
+def _by_key(window: Window) -> bool:
+    return isinstance(window, Stretch) and window.past is not None
+
+
+def next_keys(target: Target, window: Window, limit: int) -> sa.Select[Any]:
+    """Select the keys of the rows that a batch takes."""
+    return _lock(target, window, limit, *(target.table.c[name] for name in target.selection.table.primary_key))
 
 
 def _mark(target: Target) -> Clause:

@@ -16,6 +16,7 @@ from nightcrew.databases import postgresql_heap, postgresql_strain
 from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Heap, Index, Named, Relation
 from nightcrew.databases.explain import Explain
+from nightcrew.databases.keys import after
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
 
@@ -330,7 +331,12 @@ def _by_value(parts: Sequence[tuple[sa.ColumnElement[Any], str]]) -> Address:
         known = sa.func.unnest(*lists).table_valued(*(f"k{i}" for i in range(len(lists)))).render_derived()
         return sa.tuple_(*(part for part, _ in parts)).in_(sa.select(*known.c))
 
-    return Address(tuple(_as_text(part) for part, _ in parts), among)
+    def behind(row: Sequence[Any]) -> sa.ColumnElement[bool]:
+        values = [sa.cast(raw(value), _Kind(kind)) for value, (_, kind) in zip(row, parts, strict=True)]
+        return after(columns, values)
+
+    columns = tuple(part for part, _ in parts)
+    return Address(tuple(_as_text(column) for column in columns), among, order=columns, after=behind)
 
 
 def _array(kind: str) -> _Kind:

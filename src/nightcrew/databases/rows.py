@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from nightcrew.database import Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
 from nightcrew.databases.catalog import read
 from nightcrew.databases.connect import Link
-from nightcrew.databases.forms import count_hanging, empty, next_one
+from nightcrew.databases.forms import count_hanging, empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
-from nightcrew.databases.windows import after, beyond, following, start, within
+from nightcrew.databases.windows import after, beyond, by_key, following, start, within
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.gauge import Source
 from nightcrew.throttle import Pace
@@ -100,13 +100,20 @@ class Rows:
         counts = Counter({selection.table.name: haul.removed})
         counts.update(haul.hanging)
         going_on: Cursor | None
+        kept = haul.kept
         if haul.through:
             going_on = after(connection, target, window)
-        elif haul.removed == 0:  # a trigger keeps them all, or they were all refreshed: pass them by
+        elif haul.past is not None:
+            going_on = by_key(window, target, haul.last, haul.past)
+        elif haul.removed < limit and haul.alike and target.key is not None:
+            # Some of a batch of one time stay, because a trigger keeps them or they were refreshed: there may be so
+            # many that they hide the others. They are looked at again, and counted then.
+            going_on, kept = by_key(window, target, haul.last), 0
+        elif haul.removed == 0:
             going_on = beyond(connection, target, window, haul.last)
         else:
             going_on = within(window, target, haul.last)
-        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, haul.kept, haul.clean)
+        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, haul.clean)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
@@ -122,15 +129,14 @@ class Rows:
         found = start(target, window, first) if rows else None
         return Left(rows, found, going_on or cursor, exhausted=going_on is None)
 
-    def nearest(self, selection: Selection, cursor: Cursor) -> Key | None:
-        """Return the key of a row that a batch of one would take at the cursor, or None where it would take none."""
+    def nearest(self, selection: Selection, cursor: Cursor, most: int = 1) -> list[Key]:
+        """Return the keys of the rows that a batch of at most so many would take at the cursor."""
         with self._link.transaction(writes=False) as connection:
             target = self._target(connection, selection)
-            window = following(connection, target, cursor, _size(selection, 1))
+            window = following(connection, target, cursor, _size(selection, most))
             if window is None:
-                return None
-            row = connection.execute(next_one(target, window)).one_or_none()
-        return None if row is None else tuple(row)
+                return []
+            return [tuple(row) for row in connection.execute(next_keys(target, window, most))]
 
     def _target(self, connection: sa.Connection, selection: Selection) -> Target:
         """Aim once a run, for it samples the column; a run is known by its cut."""

@@ -33,6 +33,7 @@ class Target:
     table: sa.TableClause
     reading: Reading
     address: Address | None
+    key: Address | None
     own: tuple[Clause, ...]
     absent: tuple[Clause, ...]
     said: tuple[Clause, ...]
@@ -151,7 +152,7 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
             (said if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
     heap = _heap(connection, dialect, table, selection, reading)
     where = tuple(own), tuple(absent), tuple(said)
-    return Target(selection, dialect, table, reading, address, *where, kept, unsettled, heap)
+    return Target(selection, dialect, table, reading, address, key, *where, kept, unsettled, heap)
 
 
 def _heap(

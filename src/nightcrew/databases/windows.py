@@ -1,5 +1,6 @@
 """A cursor → the next window of a sweep: a stretch of the time column's index, or pages of the table's own file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -7,6 +8,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Cursor
 from nightcrew.databases.dialect import Heap
+from nightcrew.databases.keys import read, written
 from nightcrew.databases.target import Clause, Target
 
 
@@ -14,12 +16,14 @@ from nightcrew.databases.target import Clause, Target
 class Stretch:
     """From `low`, inclusive, to `high`, exclusive; no `high` means to the cut, no `low` the whole table.
 
-    A `tied` stretch is the one value `low`, shared by more rows than a window may hold.
+    A `tied` stretch is the one value `low`, shared by more rows than a window may hold. Where a batch's worth of its
+    rows stays, a stretch is gone through in the order of keys: `past` is the one that was looked at last.
     """
 
     low: str | None
     high: str | None = None
     tied: bool = False
+    past: Sequence[Any] | None = None
 
     @property
     def measured(self) -> bool:
@@ -33,10 +37,11 @@ class Stretch:
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
         column, at = target.reading.column, target.reading.at
+        further = [target.key.after(self.past)] if self.past and target.key and target.key.after else []
         if self.low is None:
-            return []
+            return further
         if self.tied:
-            return [column == at(self.low)]
+            return [column == at(self.low), *further]
         return [column >= at(self.low)] + ([column < at(self.high)] if self.high is not None else [])
 
 
@@ -66,6 +71,8 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
     """Return the window of at most `size` rows at the cursor, or None when nothing has expired from there on."""
     if target.selection.only is not None:
         return Stretch(None)
+    if "past" in cursor:
+        return Stretch(cursor.get("from"), tied="from" in cursor, past=read(cursor["past"]))
     if target.heap is not None and "from" not in cursor:
         return _pages(target.heap, cursor, size)
     return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
@@ -109,6 +116,13 @@ def within(window: Window, target: Target, mark: str | None) -> Cursor:
     if not target.walked:
         return {}
     return {"from": mark} if window.tied else {"from": mark, "to": window.high}
+
+
+def by_key(window: Window, target: Target, mark: str | None, past: Sequence[Any] = ()) -> Cursor:
+    """Return where the walk goes on among rows of one time (in the whole table, without an index), by their keys."""
+    keys = {"past": written(past)}
+    low = window.low if isinstance(window, Stretch) and window.tied else mark
+    return {"from": low, **keys} if target.walked else keys
 
 
 def beyond(connection: sa.Connection, target: Target, window: Window, mark: str | None) -> Cursor | None:
