@@ -18,6 +18,8 @@ _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch co
 class Closure:
     """The paths down from a table: `drains` are emptied by our statements, `cascades` by the database's own rule.
 
+    The rows at the ends of `loosened` paths stay, and refer to nothing (or to a default) afterwards.
+
     Raises PolicyError for a foreign key that stands in the way, or that leads round in a circle.
     """
 
@@ -27,6 +29,7 @@ class Closure:
         self._absent = {(absence.table, absence.columns) for absence in absences}
         self._catalog = catalog
         self._warnings: dict[str, None] = {}
+        self._loosened: list[Path] = []
         deletes = policy.action is Action.DELETE
         paths = list(self._down(self._root, ())) if deletes else []
         drained = _drained(paths)
@@ -35,6 +38,7 @@ class Closure:
             sorted((path for path in paths if path[-1].table in drained), key=lambda path: -depth[path[-1].table])
         )
         self.cascades = tuple(path for path in paths if path[-1].table not in drained)
+        self.loosened = tuple(self._loosened)
         if deletes:
             self._check_own_tree()
 
@@ -51,6 +55,7 @@ class Closure:
             if not key.indexed:
                 self._warn_unindexed(key)
             if key.on_delete in ("SET NULL", "SET DEFAULT"):
+                self._loosened.append((*path, key))
                 continue
             self._check_rule(key, path)
             if key.table == table:

@@ -132,7 +132,8 @@ class Selection:
 
     `cut` is exclusive, in UTC. A row that stays gets the values in `set`, and has been through it once it has those of
     the columns `marks`. `drains` are deleted by our own statements before their parents, deepest first;
-    `cascades` leave by the database's own rule and are only counted. `spared` rows were found to be undeletable and
+    `cascades` leave by the database's own rule and are only counted, as are the rows at the ends of `loosened` paths,
+    which stay and lose what they refer to. `spared` rows were found to be undeletable and
     are passed by; `only` narrows the selection to one row.
     """
 
@@ -149,19 +150,24 @@ class Selection:
     marks: tuple[str, ...] = ()
     drains: tuple[Path, ...] = ()
     cascades: tuple[Path, ...] = ()
+    loosened: tuple[Path, ...] = ()
     spared: tuple[Key, ...] = ()
     only: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a selection holds right now: rows, their oldest and newest time as text, rows per table, the index used."""
+    """What a selection holds right now: rows, their oldest and newest time as text, rows per table, the index used.
+
+    `loosened` are the rows that would stay and lose what they refer to, by the key they do it by.
+    """
 
     rows: int
     oldest: str | None
     newest: str | None
     counts: Mapping[str, int]
     index: str | None
+    loosened: Mapping[ForeignKey, int] = field(default_factory=dict)
 
 
 Cursor: TypeAlias = Mapping[str, Any]

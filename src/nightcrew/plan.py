@@ -11,7 +11,7 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from nightcrew import change
 from nightcrew.clock import instant
 from nightcrew.closure import Closure, create_index, ends
-from nightcrew.database import Absence, Catalog, Database, Form, Latest, Selection, Table
+from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
@@ -31,7 +31,10 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to one table: `how` is the action, or "cascade" (the database's own doing)."""
+    """What happens to one table: `how` is the action, or what the database does ("cascade", "set null", "set default").
+
+    Of the last two, rows are counted that stay: their columns, which `note` names, refer to nothing afterwards.
+    """
 
     table: str
     how: str
@@ -41,6 +44,11 @@ class Step:
     index: str | None = None
     form: str | None = None
     note: str | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the rows go."""
+        return self.how in (Action.DELETE, "cascade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,9 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     )
     drained = [Step(table, "delete", survey.counts[table], note=f"before {name}") for table in ends(selection.drains)]
     cascaded = [Step(table, "cascade", survey.counts[table], note=f"with {name}") for table in ends(selection.cascades)]
-    return Plan(job.name, moment, (*drained, first, *cascaded), warnings)
+    loosened = [_loosened(key, rows) for key, rows in survey.loosened.items()]
+    forgotten = _outliving(survey.loosened) if job.policy.erase else ()
+    return Plan(job.name, moment, (*drained, first, *cascaded, *loosened), (*warnings, *forgotten))
 
 
 def compile(policy: Policy, moment: datetime, database: Database) -> Selection:  # noqa: A001 - what it does
@@ -129,6 +139,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         marks=policy.marks if policy.action is Action.ANONYMIZE else (),
         drains=closure.drains,
         cascades=closure.cascades,
+        loosened=closure.loosened,
     )
     unwise = (*_slow(policy, table), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings)
@@ -210,6 +221,23 @@ def _slow(policy: Policy, table: Table) -> Iterator[str]:
             f"no index leads through {', '.join(group)} of {table.name}, so that for every row that is looked at its"
             f" group is searched for newer ones: {create_index(table.name, group)}"
         )
+
+
+def _loosened(key: ForeignKey, rows: int) -> Step:
+    note = f"{', '.join(key.columns)} of rows that refer to {key.parent}"
+    return Step(key.table, key.on_delete.lower(), rows, note=note)
+
+
+def _outliving(loosened: Mapping[ForeignKey, int]) -> Iterator[str]:
+    """Warn of rows that an erasure leaves behind, as the database's own rule says: they may still tell of a person."""
+    for key, rows in loosened.items():
+        if rows:
+            columns = ", ".join(key.columns)
+            yield (
+                f"{rows} rows of {key.table} outlive what they refer to by {columns} (ON DELETE {key.on_delete}): where"
+                " they hold personal data, give that foreign key ON DELETE CASCADE, by which they go too, or"
+                " anonymize them first by a job of their own"
+            )
 
 
 def _soft(absences: Iterable[Absence], table: Table, catalog: Catalog) -> Iterator[str]:

@@ -85,9 +85,9 @@ class Policy:
     of other tables that keep a row as long as one of their rows points at it. `keep_latest` rows stay of all that
     have the same values in the columns `per` (of the whole table without them), whatever their age: the newest, by
     `column` and then the primary key; a row with a NULL among `per` never leaves. `erase` also deletes the rows of
-    other tables that refer to a row and that the database would not remove by itself. The actions `clear` and
-    `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`; `clear` also sets
-    `column` to NULL, and `anonymize` passes by a row that has all those values.
+    other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it. The
+    actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
+    `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values.
 
     Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
     """

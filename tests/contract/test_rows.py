@@ -283,6 +283,38 @@ def test_a_set_null_child_stays(chats):
     assert len(chats.ids("messages")) == 48
 
 
+def test_rows_that_outlive_what_they_refer_to_are_counted_by_key(yard):
+    """Not those that leave by another way, or by themselves."""
+    yard.run(
+        "CREATE TABLE users (id {number} PRIMARY KEY, gone_at {time}, host_id {number},"
+        " FOREIGN KEY (host_id) REFERENCES users (id) ON DELETE SET NULL)",
+        "CREATE TABLE chats (id {number} PRIMARY KEY, user_id {number}, FOREIGN KEY (user_id) REFERENCES users (id))",
+        "CREATE TABLE messages (id {number} PRIMARY KEY, user_id {number}, chat_id {number}, seen_by {number},"
+        " FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,"
+        " FOREIGN KEY (seen_by) REFERENCES users (id) ON DELETE SET NULL,"
+        " FOREIGN KEY (chat_id) REFERENCES chats (id) ON DELETE SET NULL)",
+        "CREATE INDEX messages_user ON messages (user_id)",
+    )
+    yard.fill("users", *[{"id": n, "gone_at": timedelta(days=n)} for n in range(6)])
+    yard.run("UPDATE users SET host_id = 5 - id")
+    yard.fill("chats", *[{"id": n, "user_id": n % 6} for n in range(12)])
+    rows = [{"id": n, "user_id": n % 6, "chat_id": (n + 1) % 12, "seen_by": None if n % 3 else 5} for n in range(24)]
+    yard.fill("messages", *rows)
+    selection = yard.select(Policy("users", "gone_at", timedelta(days=3), erase=True))
+    survey = yard.rows.survey(selection)
+    gone = {4, 5}
+    stay = [row for row in rows if row["user_id"] not in gone]
+    counted = {(key.table, key.columns): rows for key, rows in survey.loosened.items()}
+    assert counted == {
+        ("users", ("host_id",)): sum(5 - n in gone for n in range(6) if n not in gone),
+        ("messages", ("seen_by",)): sum(row["seen_by"] in gone for row in stay),
+        ("messages", ("chat_id",)): sum(row["chat_id"] % 6 in gone for row in stay),
+    }
+    assert min(counted.values()) > 0
+    assert yard.sweep(selection) == survey.counts == {"users": 2, "chats": 4, "messages": 8}
+    assert yard.ids("messages", "chat_id").count(None) == counted["messages", ("chat_id",)]
+
+
 def test_a_tree_within_the_table_goes_with_its_root(yard):
     yard.run(
         "CREATE TABLE notes (id {number} PRIMARY KEY, at {time} NOT NULL, up {number},"

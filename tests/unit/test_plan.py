@@ -305,6 +305,24 @@ def test_a_plan_lists_what_would_happen_in_order_and_changes_nothing(yard):
     assert said["steps"][1]["form"] == "locked"
 
 
+@pytest.mark.parametrize("rule", ["SET NULL", "SET DEFAULT"])
+def test_rows_that_outlive_what_they_refer_to_have_a_step_and_an_erasure_warns_of_them(yard, rule):
+    child(yard, "messages", "chats", rule)
+    child(yard, "parts", "messages", rule)
+    yard.fill("chats", *[{"id": n, "at": n * DAY} for n in range(5)])
+    job = Job("clean", cron("0 0 * * *"), CHATS)
+    assert plan.draw_up(job, MOMENT, yard.rows).steps[1:] == (
+        Step("messages", rule.lower(), 0, note="up of rows that refer to chats"),
+    )
+    yard.fill("messages", *[{"id": n, "up": n % 5} for n in range(10)])
+    erasing = job.but(erase=True)
+    for one, warned in ((job, 0), (erasing, 1)):
+        drawn = plan.draw_up(one, MOMENT, yard.rows)
+        assert [(step.table, step.how, step.rows) for step in drawn.steps[1:]] == [("messages", rule.lower(), 6)]
+        assert len([line for line in drawn.warnings if "6 rows of messages outlive" in line]) == warned
+        assert drawn.rows == 3
+
+
 def test_a_missing_time_index_is_warned_of_with_the_line_to_paste(yard):
     yard.run('CREATE TABLE "order" (id INTEGER PRIMARY KEY, "At Time" DATETIME NOT NULL)')
     yard.run("CREATE TABLE logs (id INTEGER PRIMARY KEY, at DATETIME NOT NULL)")

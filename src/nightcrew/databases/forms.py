@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Form, Path
+from nightcrew.database import ForeignKey, Form, Path
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.target import Clause, Keys, Target
@@ -203,6 +203,22 @@ def count_hanging(
         table = source(name, [column for path in ways for column in path[-1].columns])
         where = sa.or_(*(target.hanging(path, table, *parents) for path in ways))
         counts[name] = connection.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one()
+    return counts
+
+
+def count_loosened(connection: sa.Connection, target: Target, *parents: Clause) -> Mapping[ForeignKey, int]:
+    """Count by foreign key the rows that stay when our `parents` leave, and lose what they refer to."""
+    selection = target.selection
+    counts = {}
+    for key in dict.fromkeys(path[-1] for path in selection.loosened):
+        leaving = [path for path in selection.drains + selection.cascades if path[-1].table == key.table]
+        own = selection.table.primary_key if key.table == selection.table.name else ()
+        end = source(key.table, [*own, *key.columns, *(name for path in leaving for name in path[-1].columns)])
+        ways = [target.hanging(path, end, *parents) for path in selection.loosened if path[-1] == key]
+        goes = [target.hanging(path, end, *parents) for path in leaving]
+        goes += [target.ours(end, *parents)] if own else []
+        count = sa.select(sa.func.count()).select_from(end).where(sa.or_(*ways), *(way.is_not(True) for way in goes))
+        counts[key] = connection.execute(count).scalar_one()
     return counts
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from nightcrew.database import Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
 from nightcrew.databases.catalog import read
 from nightcrew.databases.connect import Link
-from nightcrew.databases.forms import count_hanging, empty, next_keys
+from nightcrew.databases.forms import count_hanging, count_loosened, empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, by_key, following, start, within
@@ -64,6 +64,7 @@ class Rows:
             look = sa.select(sa.func.count(), *ends).select_from(target.table).where(*target.expired)
             rows, oldest, newest = connection.execute(look).one()
             hanging = count_hanging(connection, target, selection.drains + selection.cascades, *target.expired)
+            loosened = count_loosened(connection, target, *target.expired)
             walk = sa.select(column).where(*target.expired).order_by(column).limit(1000)
             index = self._link.dialect.index_used(connection, walk, selection.table)
         spell = target.reading.spell
@@ -73,6 +74,7 @@ class Rows:
             newest=None if newest is None else spell(newest),
             counts={selection.table.name: rows, **hanging},
             index=index,
+            loosened=loosened,
         )
 
     def gauges(self, pace: Pace) -> tuple[Source, ...]:

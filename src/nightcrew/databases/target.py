@@ -101,6 +101,12 @@ class Target:
         below: Clause = _row(end, path[-1].columns).in_(above.where(hanging, *joined))
         return below
 
+    def ours(self, again: sa.TableClause, *parents: Clause) -> Clause:
+        """Return the predicate for those rows of our table, seen a second time, that are among the `parents`."""
+        key = self.selection.table.primary_key
+        ours: Clause = _row(again, key).in_(sa.select(*(self.table.c[name] for name in key)).where(*parents))
+        return ours
+
     def drain(self, path: Path, keys: Keys) -> sa.Delete:
         """Compose the delete of what hangs on the rows with these keys at a path's end."""
         end = source(path[-1].table, path[-1].columns)

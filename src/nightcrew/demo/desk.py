@@ -89,7 +89,7 @@ class Desk:
             plan = self._crew.plan(name)
         except NightcrewError as error:
             return None, {}, str(error)
-        return plan.rows, {step.table: step.rows for step in plan.steps if step.form is None}, None
+        return plan.rows, {step.table: step.rows for step in plan.steps if step.form is None and step.leaves}, None
 
 
 def _when(schedule: Schedule) -> str:
