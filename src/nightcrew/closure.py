@@ -3,15 +3,12 @@
 A table that must be emptied before its parents draws in every table on the way down to it.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 from nightcrew.database import Absence, Catalog, ForeignKey, Path
 from nightcrew.errors import PolicyError
 from nightcrew.policy import Action, Policy
 
-_PLAIN_NAME = re.compile(r"^[a-z_][a-z0-9_]*$")
-_OFTEN_RESERVED = {"user", "order", "group", "table", "key", "index", "check", "end", "references", "session"}
 _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
 
 
@@ -113,7 +110,7 @@ class Closure:
     def _warn_unindexed(self, key: ForeignKey) -> None:
         self._warn(
             f"no index begins with {key.table}.{', '.join(key.columns)}, so every row that leaves {key.parent} reads"
-            f" all of {key.table}: {create_index(key.table, key.columns)}"
+            f" all of {key.table}: {self._catalog.create_index(key.table, key.columns)}"
         )
 
     def _warn(self, sentence: str) -> None:
@@ -134,17 +131,3 @@ def _drained(paths: Iterable[Path]) -> set[str]:
 def ends(paths: Iterable[Path]) -> list[str]:
     """Name the tables at the ends of paths, each once."""
     return list(dict.fromkeys(path[-1].table for path in paths))
-
-
-def create_index(table: str, columns: Iterable[str]) -> str:
-    """Write the statement that a person may paste."""
-    columns = list(columns)
-    name = re.sub(r"\W+", "_", "_".join((table.rpartition(".")[2], *columns)))[:56]
-    quoted = ".".join(_quoted(part) for part in table.split("."))
-    return f"CREATE INDEX {_quoted(f'{name}_idx')} ON {quoted} ({', '.join(_quoted(column) for column in columns)});"
-
-
-def _quoted(name: str) -> str:
-    if _PLAIN_NAME.match(name) and name not in _OFTEN_RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'

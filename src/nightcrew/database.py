@@ -4,7 +4,7 @@
 that a batch of deletes and the fence that guards it commit together.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,12 +73,14 @@ class Catalog:
     """What one reading of the live catalog found: the tables that were named, and the keys of all that hangs on them.
 
     `tables` are found by the names they were asked for, and by their own; `references` by the table they point at;
-    `refusals` say why a name that was asked for is no table whose rows could leave.
+    `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
+    that makes an index over columns of a table, for a person to paste.
     """
 
     tables: Mapping[str, Table]
     references: Mapping[str, tuple[ForeignKey, ...]]
     refusals: Mapping[str, str]
+    create_index: Callable[[str, Sequence[str]], str]
 
     def table(self, name: str) -> Table:
         """Return a table that was named; raises PolicyError naming the nearest right name."""

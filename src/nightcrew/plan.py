@@ -18,7 +18,7 @@ from typing import Any
 
 from nightcrew import change
 from nightcrew.clock import instant
-from nightcrew.closure import Closure, create_index, ends
+from nightcrew.closure import Closure, ends
 from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Selection, Table
 from nightcrew.errors import PolicyError, did_you_mean
 from nightcrew.job import Job
@@ -141,7 +141,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         cascades=closure.cascades,
         loosened=closure.loosened,
     )
-    unwise = (*_slow(policy, table), *change.doubts(policy, table), *_soft(absences, table, catalog))
+    unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings)
 
 
@@ -206,11 +206,11 @@ def _absence(name: str, table: Table, catalog: Catalog) -> Absence:
     return Absence(child.name, (column,), table.primary_key)
 
 
-def _slow(policy: Policy, table: Table) -> Iterator[str]:
+def _slow(policy: Policy, table: Table, catalog: Catalog) -> Iterator[str]:
     if not table.leads(policy.column):
         yield (
             f"no index begins with {table.name}.{policy.column}, so a sweep reads all of {table.name}:"
-            f" {create_index(table.name, (policy.column,))}"
+            f" {catalog.create_index(table.name, (policy.column,))}"
         )
     places = len(policy.per)
     if places and not any(
@@ -219,7 +219,7 @@ def _slow(policy: Policy, table: Table) -> Iterator[str]:
         group = (*policy.per, policy.column)
         yield (
             f"no index leads through {', '.join(group)} of {table.name}, so that for every row that is looked at its"
-            f" group is searched for newer ones: {create_index(table.name, group)}"
+            f" group is searched for newer ones: {catalog.create_index(table.name, group)}"
         )
 
 
@@ -254,7 +254,7 @@ def _soft(absences: Iterable[Absence], table: Table, catalog: Catalog) -> Iterat
         if not catalog.table(absence.table).leads(absence.columns[0]):
             yield (
                 f"no index begins with {column}, so every row of {table.name} that is looked at reads all of"
-                f" {absence.table}: {create_index(absence.table, absence.columns)}"
+                f" {absence.table}: {catalog.create_index(absence.table, absence.columns)}"
             )
 
 

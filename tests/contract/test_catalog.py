@@ -1,14 +1,16 @@
 """Tables as the live catalog knows them, on every database."""
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pytest
 import sqlalchemy as sa
 from tests.bench.web import web_job, web_of_tables
+from tests.conftest import DRIVERS, opened
 
-from nightcrew import Nightcrew, Settings, plan
+from nightcrew import Job, Nightcrew, Settings, cron, plan
 from nightcrew.database import ForeignKey
 from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.policy import Policy
@@ -276,3 +278,54 @@ def test_a_rowid_alias_is_an_index(sqlite_yard):
     sqlite_yard.run("CREATE TABLE t (at INTEGER PRIMARY KEY)", "CREATE TABLE u (k TEXT PRIMARY KEY) WITHOUT ROWID")
     assert sqlite_yard.table("t").leads("at")
     assert sqlite_yard.table("u").leads("k")
+
+
+ODD = ["order", "rows", "offset", "end", "User", "50%", "größe", "a-b"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_index_to_paste_is_taken_by_the_databases_own_clients(yard, database_url, name):
+    """Whatever the sessions of ours are set to: MySQL's clients take double quotes for a text."""
+    yard.run(f'CREATE TABLE "{name}" (id {{number}} PRIMARY KEY, "{name}" {{time}})')
+    line = pasted(yard, Policy(name, name))
+    with client(database_url).connect() as connection:
+        connection.execute(sa.text(line))
+    assert yard.rows.catalog([name]).table(name).leads(name)
+
+
+def test_the_index_to_paste_names_the_schema_where_the_table_has_one(postgresql_yard, mysql_yard, lend):
+    postgresql_yard.run('CREATE SCHEMA "app"', 'CREATE TABLE app."Logs" (id int PRIMARY KEY, at timestamptz)')
+    line = pasted(postgresql_yard, Policy("app.Logs", "at"))
+    assert line == 'CREATE INDEX "Logs_at_idx" ON app."Logs" (at);'
+    postgresql_yard.run(line)
+    with lend("mysql") as url, opened(url) as other:
+        other.run("CREATE TABLE logs (id {number} PRIMARY KEY, at {time})")
+        schema = sa.make_url(url).database
+        line = pasted(mysql_yard, Policy(f"{schema}.logs", "at"))
+        assert line == f"CREATE INDEX logs_at_idx ON {schema}.logs (at);"
+        mysql_yard.run(line)
+
+
+def test_the_index_to_paste_names_the_file_where_sqlite_wants_it(sqlite_yard, tmp_path):
+    line = sqlite_yard.rows.catalog([]).create_index("other.logs", ("at",))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
+        connection.execute("CREATE TABLE other.logs (at)")
+        connection.execute(line)
+
+
+def pasted(yard, policy: Policy) -> str:
+    """Return the statement in a plan's only warning."""
+    job = Job("clean", cron("0 0 * * *"), policy)
+    (warning,) = plan.draw_up(job, MOMENT, yard.rows).warnings
+    return "CREATE INDEX" + warning.partition("CREATE INDEX")[2]
+
+
+def client(url: str) -> sa.Engine:
+    """Return the database as anybody finds it, with none of our settings."""
+    plain = sa.make_url(url)
+    return sa.create_engine(
+        plain.set(drivername=DRIVERS.get(plain.get_backend_name(), plain.drivername)),
+        poolclass=sa.NullPool,
+        isolation_level="AUTOCOMMIT",
+    )

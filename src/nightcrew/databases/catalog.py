@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Catalog, ForeignKey, Table
 from nightcrew.databases.dialect import Dialect, Relation
+from nightcrew.databases.names import create_index
 from nightcrew.databases.tables import OURS
 from nightcrew.errors import PolicyError, did_you_mean
 
@@ -27,6 +28,7 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
         tables | {name: tables[relation.label] for name, relation in relations.items()},
         {parent: tuple(keys) for parent, keys in references.items()},
         refusals,
+        lambda table, columns: create_index(dialect, *split(table), columns),
     )
 
 

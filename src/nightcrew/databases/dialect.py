@@ -1,6 +1,6 @@
 """What differs from one database to the next, asked as capabilities; everything else is shared."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -169,6 +169,18 @@ class Dialect(Protocol):
     @property
     def shares_locks(self) -> bool:
         """Whether a row can be kept from changing without keeping others from referring to it."""
+
+    @property
+    def quote(self) -> str:
+        """The sign around a name in the database's own clients, whatever our sessions are set to."""
+
+    @property
+    def reserved(self) -> Container[str]:
+        """The words that are no names without it, in small letters."""
+
+    @property
+    def indexes_have_schemas(self) -> bool:
+        """Whether CREATE INDEX names the schema with the index, and not with the table."""
 
     @property
     def joins_by_pipes(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
@@ -18,6 +19,7 @@ from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.names import quoted
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import PolicyError, SafetyStop
 
@@ -134,6 +136,9 @@ class MySQL:
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
     deletes_by_value = True  # and MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
     shares_locks = False  # MySQL and MariaDB spell it differently
+    quote = "`"
+    reserved = RESERVED_WORDS_MYSQL | RESERVED_WORDS_MARIADB
+    indexes_have_schemas = False
     joins_by_pipes = False
     stamps_updates = True  # TIMESTAMP … ON UPDATE CURRENT_TIMESTAMP
 
@@ -211,7 +216,7 @@ class MySQL:
         if row.kind == "BASE TABLE" and row.transactions != "YES":
             raise PolicyError(
                 f"table {relation.label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a"
-                f" batch: ALTER TABLE {_quoted(row.schema)}.{_quoted(row.name)} ENGINE = InnoDB"
+                f" batch: ALTER TABLE {quoted(row.schema, self.quote)}.{quoted(row.name, self.quote)} ENGINE = InnoDB"
             )
         return relation
 
@@ -277,7 +282,7 @@ class MySQL:
         found = by_key([source.c[name] for name in table.primary_key])
         if found is None or not isinstance(source, sa.TableClause):
             return found
-        named = ".".join(_quoted(part) for part in (source.schema, source.name) if part)
+        named = ".".join(quoted(part, self.quote) for part in (source.schema, source.name) if part)
 
         def steer(statement: Removal) -> Removal:
             if isinstance(statement, sa.Delete):  # takes a hint only in the form that names what it deletes from
@@ -344,10 +349,6 @@ def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
 
 def _the(relation: Relation) -> dict[str, str]:
     return {"schema": relation.schema, "name": relation.name}
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
@@ -17,6 +18,7 @@ from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Heap, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import after
+from nightcrew.databases.names import quoted
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
 
@@ -155,6 +157,9 @@ class PostgreSQL:
     locks_keys_apart = False
     deletes_by_value = False
     shares_locks = True
+    quote = '"'
+    reserved = RESERVED_WORDS
+    indexes_have_schemas = False
     joins_by_pipes = True
     stamps_updates = False
 
@@ -170,7 +175,7 @@ class PostgreSQL:
             raise ConfigurationError(
                 "database URL has a schema= that names no schema: write one name, as in ?schema=public"
             )
-        self._begin = f"{_BEGIN}; SET LOCAL search_path = {_quoted(schema)}"
+        self._begin = f"{_BEGIN}; SET LOCAL search_path = {quoted(schema, self.quote)}"
         return url.difference_update_query(["schema"])
 
     def missing(self, url: sa.URL) -> Path | None:
@@ -241,7 +246,7 @@ class PostgreSQL:
 
     def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
         """Return the foreign keys that are met on the way down from the tables."""
-        tops = [f"{_quoted(relation.schema)}.{_quoted(relation.name)}" for relation in relations]
+        tops = [f"{quoted(relation.schema, self.quote)}.{quoted(relation.name, self.quote)}" for relation in relations]
         links = connection.execute(sa.text(_LINKS), {"tops": tops}).all()
         met = below(
             {link.parent for link in links if link.top}, ((link.parent, link.child, link.oid) for link in links)
@@ -341,10 +346,6 @@ def _by_value(parts: Sequence[tuple[sa.ColumnElement[Any], str]]) -> Address:
 
 def _array(kind: str) -> _Kind:
     return _Kind(f"{kind}[]")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _the(relation: Relation) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 from nightcrew.clock import Clock
 from nightcrew.database import Column, ForeignKey, Table
@@ -76,6 +77,9 @@ class SQLite:
     locks_keys_apart = False
     deletes_by_value = False
     shares_locks = False
+    quote = '"'
+    reserved = SQLiteIdentifierPreparer.reserved_words
+    indexes_have_schemas = True
     joins_by_pipes = True
     stamps_updates = False
 
