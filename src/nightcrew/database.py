@@ -105,7 +105,7 @@ class Form(StrEnum):
 
 
 Key: TypeAlias = tuple[Any, ...]
-"""The values of one row's primary key."""
+"""The values of one row's primary key, and whatever else it takes to find the row by them."""
 
 Path: TypeAlias = tuple[ForeignKey, ...]
 """Foreign keys from the swept table down to a table that hangs on it, one per step."""

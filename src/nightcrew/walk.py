@@ -185,7 +185,8 @@ class Walk:
         self.undeletable.append(row)
 
     def _words(self, key: Key) -> str:
-        return ", ".join(f"{name} {value!r}" for name, value in zip(self.selection.table.primary_key, key, strict=True))
+        # A key may have more to it than the columns tell.
+        return ", ".join(f"{name} {value}" for name, value in zip(self.selection.table.primary_key, key, strict=False))
 
     def _account(self, kind: str, facts: Mapping[str, object]) -> None:
         entry = Entry(kind, self._claim.job.name, self._claim.run, {"table": self.selection.table.name, **facts})

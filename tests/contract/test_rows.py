@@ -737,12 +737,14 @@ KEYS = {
         "DECIMAL(40, 20)": lambda n: f"{n}.00000000000000000001",
         "DATETIME(6)": lambda n: f"2024-01-01 00:00:00.{n:06}",
         "VARCHAR(9)": lambda n: f"'%s:a{n}",
+        "FLOAT": lambda n: n / 7,
+        "BIT(12)": lambda n: n * 16,
     },
 }
 
 
 @forms
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_rows_can_be_gone_through_by_keys_of_any_kind(yard, form, number):
     if number >= len(KEYS[yard.kind]):
         pytest.skip("no more kinds")
@@ -754,6 +756,9 @@ def test_rows_can_be_gone_through_by_keys_of_any_kind(yard, form, number):
     rows = [{"id": n, "code": value(n), "at": HALF_A_DAY * 2, "seen_at": HALF_A_DAY * 2} for n in range(24)]
     yard.fill("chats", *rows)
     selection = yard.select(POLICIES[form])
+    keys = yard.rows.nearest(selection, {}, 3)
+    assert yard.rows.nearest(replace(selection, spared=tuple(keys[:2])), {}) == keys[2:]
+    assert yard.rows.nearest(replace(selection, only=keys[1]), {}) == keys[1:2]
     with yard.rows.transaction() as connection:
         first = yard.rows.take(connection, selection, {}, 1)
     cursor = json.loads(json.dumps({"from": first.cursor["from"], "past": []}))
@@ -763,6 +768,32 @@ def test_rows_can_be_gone_through_by_keys_of_any_kind(yard, form, number):
         cursor = json.loads(json.dumps(taken.cursor))
         assert len(yard.ids("chats")) == left
     assert taken.exhausted
+
+
+@forms
+@pytest.mark.parametrize("key", ["PRIMARY KEY (code)", "PRIMARY KEY (code, kept)"])
+@pytest.mark.parametrize("rowid", ["rowid", "_rowid_"])
+def test_sqlites_keys_that_are_null_tell_no_rows_apart_and_all_leave(sqlite_yard, form, key, rowid):
+    columns = "" if rowid == "rowid" else "rowid TEXT, "
+    sqlite_yard.run(
+        CHATS.replace("id {number} PRIMARY KEY", f"id {{number}}, {columns}code TEXT")[:-1] + f", {key})", *INDEXES
+    )
+    rows = [{"id": n, "code": f"c{n}" if n % 3 else None, "at": age, "seen_at": age} for n, age in enumerate(HOURS)]
+    sqlite_yard.fill("chats", *rows)
+    selection = sqlite_yard.select(POLICIES[form])
+    keys = sqlite_yard.rows.nearest(selection, {}, 11)
+    assert {key[0] for key in keys} == {None, *(f"c{n}" for n in OLD if n % 3)}
+    spared = replace(selection, spared=(keys[2], keys[3]))
+    assert sqlite_yard.sweep(spared) == {"chats": 9}
+    assert sqlite_yard.ids("chats") == [*range(13), 20, 21]
+    assert sqlite_yard.sweep(selection) == {"chats": 2}
+
+
+@forms
+def test_a_sqlite_table_without_rowids_is_found_by_its_key(sqlite_yard, form):
+    sqlite_yard.run(CHATS.replace("id {number}", "id TEXT") + " WITHOUT ROWID", *INDEXES)
+    sqlite_yard.fill("chats", *[{"id": f"c{n}", "at": age, "seen_at": age} for n, age in enumerate(HOURS)])
+    assert sqlite_yard.sweep(POLICIES[form]) == {"chats": 11}
 
 
 def test_children_are_not_lost_with_a_parent_that_a_trigger_keeps(chats):
@@ -864,12 +895,17 @@ def test_what_a_sweep_left_is_found_in_stretches_and_with_the_first_of_it(chats,
     assert chats.rows.left(selection, {}, 100).rows == 0
 
 
+def numbers(keys):
+    """Read keys of one number, which may be written as texts."""
+    return [int(number) for (number,) in keys]
+
+
 @pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
 def test_a_spared_row_is_passed_by_and_the_nearest_is_the_next_one(chats, form):
     selection = chats.select(POLICIES[form])
-    assert chats.rows.nearest(selection, {}) == [(23,)]
+    assert numbers(chats.rows.nearest(selection, {})) == [23]
     spared = replace(selection, spared=((23,), (21,)))
-    assert chats.rows.nearest(spared, {}, 3) == [(22,), (20,), (19,)]
+    assert numbers(chats.rows.nearest(spared, {}, 3)) == [22, 20, 19]
     assert chats.sweep(spared, limit=4) == {"chats": 9}
     assert chats.ids("chats") == [*range(13), 21, 23]
     assert chats.rows.nearest(spared, {}) == []

@@ -243,7 +243,7 @@ def _by_key(window: Window) -> bool:
 
 def next_keys(target: Target, window: Window, limit: int) -> sa.Select[Any]:
     """Select the keys of the rows that a batch takes."""
-    return _lock(target, window, limit, *(target.table.c[name] for name in target.selection.table.primary_key))
+    return _lock(target, window, limit, *(target.key or target.found).columns)
 
 
 def _mark(target: Target) -> Clause:

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from nightcrew.databases.dialect import Address
 
 
-def by_key(columns: Sequence[sa.ColumnElement[Any]]) -> Address | None:
-    """Address rows by the values of `columns`; None without any."""
+def by_key(
+    columns: Sequence[sa.ColumnElement[Any]], selected: Sequence[sa.ColumnElement[Any]] | None = None
+) -> Address | None:
+    """Address rows by the values of `columns`, which come back exactly when `selected`; None without any."""
     if not columns:
         return None
 
@@ -19,7 +21,7 @@ def by_key(columns: Sequence[sa.ColumnElement[Any]]) -> Address | None:
             return columns[0].in_([row[0] for row in rows])
         return sa.tuple_(*columns).in_([tuple(row) for row in rows])
 
-    return Address(tuple(columns), among, order=tuple(columns), after=lambda row: after(columns, row))
+    return Address(tuple(selected or columns), among, order=tuple(columns), after=lambda row: after(columns, row))
 
 
 def after(columns: Sequence[sa.ColumnElement[Any]], values: Sequence[Any]) -> sa.ColumnElement[bool]:

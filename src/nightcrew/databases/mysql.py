@@ -279,7 +279,8 @@ class MySQL:
 
     def key(self, source: Named, table: Table) -> Address | None:
         """Compare with the values, by nothing else: of a small table the planner would rather read all, and wait."""
-        found = by_key([source.c[name] for name in table.primary_key])
+        columns = [source.c[name] for name in table.primary_key]
+        found = by_key(columns, [_exact(source.c[name], table.columns[name].kind) for name in table.primary_key])
         if found is None or not isinstance(source, sa.TableClause):
             return found
         named = ".".join(quoted(part, self.quote) for part in (source.schema, source.name) if part)
@@ -349,6 +350,13 @@ def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
 
 def _the(relation: Relation) -> dict[str, str]:
     return {"schema": relation.schema, "name": relation.name}
+
+
+def _exact(column: sa.ColumnElement[Any], kind: str) -> sa.ColumnElement[Any]:
+    """Select a value that finds itself again: a FLOAT is written with few digits, and BIT as bytes."""
+    plus = {"float": "0e0", "bit": "0"}.get(kind.partition("(")[0].partition(" ")[0].lower())
+    exact: sa.ColumnElement[Any] = column if plus is None else column.op("+")(sa.literal_column(plus))
+    return exact
 
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

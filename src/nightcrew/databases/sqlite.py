@@ -216,13 +216,21 @@ class SQLite:
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its key, or by its rowid where the table has none."""
-        taken = {name.lower() for name in table.columns}
-        free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
-        return self.key(source, table) or by_key([sa.column(free, _selectable=source)])
+        return self.key(source, table) or by_key([_rowid(source, table)])
 
     def key(self, source: Named, table: Table) -> Address | None:
-        """Compare with the values themselves."""
-        return by_key([source.c[name] for name in table.primary_key])
+        """Compare with the values themselves; a key that may be NULL in many rows stands for the rowid after it."""
+        columns = [source.c[name] for name in table.primary_key]
+        kinds = [table.columns[name].kind.upper() for name in table.primary_key]
+        if kinds == ["INTEGER"] or not any(table.columns[name].nullable for name in table.primary_key):
+            return by_key(columns)
+        rowid = _rowid(source, table)
+        return Address(
+            (*columns, rowid),
+            lambda rows: rowid.in_([row[-1] for row in rows]),
+            order=(rowid,),
+            after=lambda row: rowid > row[-1],
+        )
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
@@ -239,6 +247,13 @@ class SQLite:
         scan = re.compile(rf"(?:SEARCH|SCAN) {re.escape(table.name.rpartition('.')[2])} USING (.*?)(?: \(|$)")
         named = (match.group(1) for row in rows if (match := scan.match(row["detail"])))
         return next((re.sub(r"^(COVERING )?INDEX ", "", words) for words in named), None)
+
+
+def _rowid(source: Named, table: Table) -> sa.ColumnElement[Any]:
+    taken = {name.lower() for name in table.columns}
+    free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
+    rowid: sa.ColumnElement[Any] = sa.column(free, _selectable=source)
+    return rowid
 
 
 def _is_attached(connection: sa.Connection, schema: str | None) -> bool:

@@ -116,7 +116,8 @@ class Target:
         """Select the values by which the rows at a path's end refer to what hangs on the rows with these keys."""
         held, named = self.found.among(keys), path[-1].parent_columns
         if len(path) == 1:
-            return sa.select(*(self.table.c[name] for name in named)).where(held)
+            exact = self.found.columns if named == self.selection.table.primary_key else None
+            return sa.select(*(exact or (self.table.c[name] for name in named))).where(held)
         above = source(path[-2].table, (*named, *path[-2].columns))
         return sa.select(*(above.c[name] for name in named)).where(self.hanging(path[:-1], above, held)).distinct()
 
@@ -148,7 +149,7 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     address = key if drains else dialect.address(connection, table, selection.table)
     kept = keep(connection, dialect, table, selection)
     unsettled = _unsettled(dialect, table, selection)
-    own: list[Clause] = [reading.expired, *_singled_out(table, selection), *([] if unsettled is None else [unsettled])]
+    own: list[Clause] = [reading.expired, *_singled_out(key, selection), *([] if unsettled is None else [unsettled])]
     absent = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
     absent += [kept.enough()] if kept else []
     said: list[Clause] = []
@@ -198,9 +199,8 @@ def _given(value: Value) -> Clause:
     return _spelled(value.expression, "") if isinstance(value, Sql) else raw(value)
 
 
-def _singled_out(table: sa.TableClause, selection: Selection) -> list[Clause]:
+def _singled_out(key: Address | None, selection: Selection) -> list[Clause]:
     """Keep to the one row that is meant, or off those that were found to be undeletable."""
-    key = by_key([table.c[name] for name in selection.table.primary_key])
     if key is None:
         return []
     only = [key.among([selection.only])] if selection.only is not None else []
