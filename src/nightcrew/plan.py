@@ -117,7 +117,8 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         table = catalog.table(policy.table)
     _check_columns(policy, table)
     with about("unless_exists"):
-        absences = tuple(_absence(name, table, catalog) for name in policy.unless_exists)
+        found = (absence for name in policy.unless_exists for absence in _absences(name, table, catalog))
+        absences = tuple(dict.fromkeys(found))
     closure = Closure(policy, absences, catalog)
     form = _form(policy, table, catalog)
     if form is not Form.RANGE and not table.primary_key:
@@ -187,23 +188,23 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
     return Form.RANGE
 
 
-def _absence(name: str, table: Table, catalog: Catalog) -> Absence:
-    """Resolve “messages.chat_id”: by the foreign key it belongs to, else by the primary key it must mean."""
+def _absences(name: str, table: Table, catalog: Catalog) -> Iterable[Absence]:
+    """Resolve “messages.chat_id”: by the foreign keys it belongs to, else by the primary key it must mean."""
     child_name, _, column = name.rpartition(".")
     child = catalog.table(child_name)
     if column not in child.columns:
         raise PolicyError(
             f"unless_exists {name!r}: table {child.name!r} has no column {column!r}{_nearest(column, child.columns)}"
         )
-    for key in catalog.children(table.name):
-        if key.table == child.name and column in key.columns:
-            return Absence(child.name, key.columns, key.parent_columns)
+    keys = [key for key in catalog.children(table.name) if key.table == child.name and column in key.columns]
+    if keys:
+        return [Absence(child.name, key.columns, key.parent_columns) for key in keys]
     if len(table.primary_key) != 1:
         raise PolicyError(
             f"unless_exists {name!r}: it is no foreign key to table {table.name!r}, whose primary key has"
             f" {len(table.primary_key)} columns, so what it refers to is not known: declare the foreign key"
         )
-    return Absence(child.name, (column,), table.primary_key)
+    return [Absence(child.name, (column,), table.primary_key)]
 
 
 def _slow(policy: Policy, table: Table, catalog: Catalog) -> Iterator[str]:

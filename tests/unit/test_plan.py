@@ -151,6 +151,27 @@ def test_an_absence_follows_all_columns_of_its_key(yard):
         yard.select(replace(policy, unless_exists=("drafts.chat_id",)))
 
 
+def test_a_column_of_several_keys_stands_for_them_all_and_one_of_its_own_for_one(yard):
+    yard.run(
+        "CREATE TABLE rooms (a INTEGER, b INTEGER, at DATETIME, PRIMARY KEY (a, b))",
+        "CREATE TABLE visits (id INTEGER PRIMARY KEY, a INTEGER, here INTEGER, next INTEGER,"
+        " FOREIGN KEY (a, here) REFERENCES rooms ON DELETE CASCADE,"
+        " FOREIGN KEY (a, next) REFERENCES rooms ON DELETE CASCADE)",
+        "CREATE INDEX visits_here ON visits (a, here)",
+        "CREATE INDEX visits_next ON visits (a, next)",
+        *(f"INSERT INTO rooms VALUES ({n // 4}, {n % 4}, '2024-01-01 00:00:00')" for n in range(8)),
+        "INSERT INTO visits VALUES (1, 0, 1, 2), (2, 1, 1, NULL), (3, NULL, 3, 3)",
+    )
+    policy = Policy("rooms", "at", unless_exists=("visits.next",))
+    assert yard.select(policy).absences == (Absence("visits", ("a", "next"), ("a", "b")),)
+    assert [path[-1].columns for path in yard.select(policy).cascades] == [("a", "here")]
+    shared = yard.select(replace(policy, unless_exists=("visits.a", "visits.next")))
+    assert {absence.columns for absence in shared.absences} == {("a", "here"), ("a", "next")}
+    assert (len(shared.absences), shared.cascades) == (2, ())
+    assert yard.sweep(shared) == {"rooms": 5}
+    assert yard.ids("visits") == [1, 2, 3]
+
+
 def test_an_absence_without_a_key_or_an_index_is_warned_of(yard):
     soft, slow = warnings(yard, replace(CHATS, unless_exists=("drafts.chat_id",)))
     assert soft.startswith("drafts.chat_id is no foreign key to chats")
