@@ -15,6 +15,7 @@ from nightcrew.schedule import Schedule, written
 
 LEASE = 60.0  # seconds; renewed by every batch and every third of it, so a dead holder is replaced within a minute
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
+_LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
 _COUNTED = 1000  # lapsed slots beyond this are not counted one by one
 
@@ -75,6 +76,7 @@ class Claims:
         self._held: set[tuple[str, int]] = set()
         self._lock = Lock()
         self._beating: Thread | None = None
+        self._closing = Event()
         self.lease = lease
 
     def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
@@ -232,6 +234,15 @@ class Claims:
             raise
         return claim
 
+    def close(self) -> None:
+        """Renew nothing any more: the lease of what is still under way runs out, as if the process had ended."""
+        with self._lock:
+            self._held.clear()
+            beating = self._beating
+            self._closing.set()
+        if beating is not None:
+            beating.join(_LONGEST_BEAT)
+
     def _give_back(self, claim: Claim) -> None:
         """Leave to whoever comes next a run that was claimed and not begun; past that its lease runs out."""
         self.release(claim)
@@ -242,8 +253,9 @@ class Claims:
     def _beat(self) -> None:
         """Renew every held lease until none is left; a claim that was lost is noticed by its own next statement."""
         while True:
-            self._clock.wait(Event(), self.lease / 3)
+            self._clock.wait(self._closing, self.lease / 3)
             with self._lock:
+                self._closing.clear()
                 held = list(self._held)
                 if not held:
                     self._beating = None

@@ -104,7 +104,9 @@ class Station:
             self._registered.difference_update(jobs)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Let go of what this process holds, and close every connection."""
+        if "claims" in self.__dict__:
+            self.claims.close()
         if "link" in self.__dict__:
             self.link.close()
 

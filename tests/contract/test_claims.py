@@ -551,6 +551,23 @@ def test_a_claim_whose_heartbeat_cannot_start_is_given_back(crew, monkeypatch):
     assert any(thread.name == "nightcrew-heartbeat" for thread in threading.enumerate())
 
 
+def test_a_closed_crew_renews_nothing_and_keeps_no_connection(crew):
+    """Not even one that was in use as it closed, or what a heartbeat opens afterwards."""
+    link, opened = crew._station.link, set()
+    crew.close()
+    sa.event.listen(link.engine, "connect", lambda connection, record: opened.add(id(connection)))
+    sa.event.listen(link.engine, "close", lambda connection, record: opened.discard(id(connection)))
+    claim = crew._station.claims.of_slot(crew.jobs["daily"], "http", None) if crew.status() else None
+    heartbeat = crew._station.claims._beating
+    with link.transaction():
+        crew.close()
+        assert len(opened) == 1
+    assert opened == set()
+    assert not heartbeat.is_alive()
+    assert crew._station.books.run(claim.run).state == "running"
+    assert isinstance(crew._station.claims.of_slot(crew.jobs["daily"], "http", None), Taken)
+
+
 def test_a_tick_runs_everything_it_claimed_even_where_one_run_breaks_off_or_no_thread_can_start(crew, monkeypatch):
     for number in range(6):
         crew.add(Job(f"more-{number}", DAILY, function=lambda run: crew.calls.append(run) or 1))

@@ -152,8 +152,11 @@ class Link:
             ) from error
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection; one that is in use is closed as soon as it is not."""
+        pool = self.engine.pool
         self.engine.dispose()
+        sa.event.listen(pool, "checkin", lambda _connection, record: record.invalidate())
+        pool.dispose()  # what came back between the two
 
     def forget(self) -> None:
         """Leave every pooled connection to the parent process, whose they are after a fork."""
