@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from html import unescape
@@ -19,6 +20,13 @@ from nightcrew.settings import Settings
 
 SECRET = "a-secret-that-is-long-enough"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
+
+WAITING = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist"
+    " ON id = trx_mysql_thread_id WHERE db = database() AND trx_state = 'LOCK WAIT'",
+}
 
 
 class Browser:
@@ -87,6 +95,15 @@ class Place:
     def value(self, column: sa.Column, *where: sa.ColumnElement[bool]) -> object:
         with self.data.reading() as connection:
             return connection.scalar(sa.select(column).where(*where))
+
+    def wait_for_waiting(self, number: int) -> None:
+        """Wait until so many transactions wait for a lock that somebody holds."""
+        for _ in range(200):
+            with self.data.reading() as connection:
+                if connection.exec_driver_sql(WAITING[connection.dialect.name]).scalar_one() >= number:
+                    return
+            time.sleep(0.05)
+        raise AssertionError("nobody waits")
 
     def empty_chats(self) -> sa.ColumnElement[bool]:
         return ~sa.exists().where(messages.c.chat_id == chats.c.id)

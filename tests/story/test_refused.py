@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
@@ -249,14 +248,6 @@ def test_an_error_of_the_database_shows_nothing_that_was_written(database_url):
     assert "a-token-nobody-may-see" not in str(caught.value.with_traceback(None)).replace(str(caught.value.orig), "")
 
 
-WAITING = {
-    "postgresql": "SELECT count(*) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    "mysql": "SELECT count(*) FROM information_schema.innodb_trx JOIN information_schema.processlist"
-    " ON id = trx_mysql_thread_id WHERE db = database() AND trx_state = 'LOCK WAIT'",
-}
-
-
 def test_who_writes_into_what_is_deleted_in_that_moment_is_told_so(server_url):
     with served(server_url) as place, ThreadPoolExecutor(1) as background:
         ada = place.browser().sign_up()
@@ -266,10 +257,6 @@ def test_who_writes_into_what_is_deleted_in_that_moment_is_told_so(server_url):
         with place.data.writing() as connection:
             connection.execute(projects.delete().where(projects.c.id == project))
             asked = background.submit(ada.send, "/chats", status=409)
-            for _ in range(200):
-                with place.data.reading() as onlooker:
-                    if onlooker.exec_driver_sql(WAITING[place.data.engine.dialect.name]).scalar():
-                        break
-                time.sleep(0.05)
-        assert "deleted in this very moment" in asked.result(20)
+            place.wait_for_waiting(1)
+        assert "at the same moment, so nothing was written" in asked.result(20)
         assert place.count(chats, chats.c.project_id == project) == 0

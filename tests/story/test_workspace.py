@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -18,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
-from tests.story.tealight import Browser, Place
+from tests.story.tealight import Browser, Place, served
 
 from nightcrew.demo import leftovers, timemachine
 from nightcrew.demo.database import Data, prepare
@@ -394,6 +395,20 @@ def test_a_state_that_was_changed_or_expired_is_refused_and_removed(place, chang
         connection.execute(oauth_pkce_states.update().where(oauth_pkce_states.c.state == state).values(change))
     assert said in ada.send("/provider/authorize", decision="allow", status=400)
     assert kept(place, state) == 0
+
+
+def test_a_tool_that_is_asked_for_twice_at_once_is_there_once(server_url):
+    with served(server_url) as place, ThreadPoolExecutor(2) as clicks:
+        ada = place.browser().sign_up()
+        ada.open("/connections")
+        form = {"csrf": re.search(r'name="csrf" value="(\w+)"', ada.page)[1], "tool": "calendar"}
+        person = sa.select(users.c.id).where(users.c.email == "ada@example.com")
+        with place.data.writing() as connection:
+            connection.execute(person.with_for_update())
+            clicked = [clicks.submit(ada.client.post, "/connections", data=form) for _ in range(2)]
+            place.wait_for_waiting(2)
+        assert [click.result(20).url.path for click in clicked] == ["/provider/authorize"] * 2
+        assert place.count(mcp_servers, mcp_servers.c.user_id == person.scalar_subquery()) == 1
 
 
 def test_declining_removes_the_state_and_a_closed_tab_leaves_it_to_the_night(place):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, exists, select, update
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.database import Data
 from nightcrew.demo.provider import Provider, Tool, challenge_of
-from nightcrew.demo.schema import mcp_oauth_sessions, mcp_servers, oauth_pkce_states, oauth_tokens
+from nightcrew.demo.schema import mcp_oauth_sessions, mcp_servers, oauth_pkce_states, oauth_tokens, users
 
 STATE_LIFE = timedelta(minutes=10)
 SESSION_LIFE = timedelta(minutes=15)
@@ -43,6 +43,8 @@ def begin(data: Data, moment: datetime, person: Person, tool: Tool, redirect_uri
     """Keep a fresh state and its verifier, and return the provider's address to send the browser to."""
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(48)
     with data.writing() as connection:
+        # One at a time: two clicks at once would make the same tool twice.
+        connection.execute(select(users.c.id).where(users.c.id == person.id).with_for_update())
         server = _server(connection, moment, person, tool)
         row = state_row(state, verifier, server, person.id, redirect_uri, moment)
         connection.execute(oauth_pkce_states.insert().values(row))

@@ -71,8 +71,8 @@ class _ErrorPages:
         return response
 
     async def overtaken(self, request: Request, _error: Exception) -> Response:
-        """Answer who was writing into something that was deleted meanwhile: a key that points nowhere any more."""
-        text = "What this belongs to was deleted in this very moment, so nothing was written."
+        """Answer who wrote what no longer fits: another request was quicker, or what it belongs to is gone."""
+        text = "Something else happened to this at the same moment, so nothing was written: look again, and retry."
         return await run_in_threadpool(self._page, request, HTTPStatus.CONFLICT, "Overtaken", text)
 
     async def away(self, _request: Request, error: Exception) -> Response:
