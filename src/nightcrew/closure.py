@@ -30,7 +30,7 @@ class Closure:
         deletes = policy.action is Action.DELETE
         paths = list(self._down(self._root, ())) if deletes else []
         drained = _drained(paths)
-        depth = {name: max(len(path) for path in paths if path[-1].table == name) for name in ends(paths)}
+        depth = {path[-1].table: len(path) for path in sorted(paths, key=len)}  # the longest wins
         self.drains = tuple(
             sorted((path for path in paths if path[-1].table in drained), key=lambda path: -depth[path[-1].table])
         )

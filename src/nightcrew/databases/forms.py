@@ -13,8 +13,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import ForeignKey, Form, Path
+from nightcrew.database import Form, Path
 from nightcrew.databases.catalog import source
+from nightcrew.databases.counts import count_hanging
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import Stretch, Window
@@ -188,38 +189,6 @@ def _demand_settled(target: Target, still: int) -> None:
             " so that each run would set them again; that is rolled back: look for an expression that gives another"
             f" value each time, or is made of a column that is set ({', '.join(target.selection.marks)})"
         )
-
-
-def count_hanging(
-    connection: sa.Connection, target: Target, paths: Sequence[Path], *parents: Clause
-) -> Mapping[str, int]:
-    """Count the rows at the ends of paths, each row once however many paths lead to it."""
-    counts: dict[str, int] = {}
-    for name in dict.fromkeys(path[-1].table for path in sorted(paths, key=len)):
-        ways = [path for path in paths if path[-1].table == name]
-        if all(counts.get(path[-1].parent) == 0 for path in ways):
-            counts[name] = 0  # nothing hangs on nothing
-            continue
-        table = source(name, [column for path in ways for column in path[-1].columns])
-        where = sa.or_(*(target.hanging(path, table, *parents) for path in ways))
-        counts[name] = connection.execute(sa.select(sa.func.count()).select_from(table).where(where)).scalar_one()
-    return counts
-
-
-def count_loosened(connection: sa.Connection, target: Target, *parents: Clause) -> Mapping[ForeignKey, int]:
-    """Count by foreign key the rows that stay when our `parents` leave, and lose what they refer to."""
-    selection = target.selection
-    counts = {}
-    for key in dict.fromkeys(path[-1] for path in selection.loosened):
-        leaving = [path for path in selection.drains + selection.cascades if path[-1].table == key.table]
-        own = selection.table.primary_key if key.table == selection.table.name else ()
-        end = source(key.table, [*own, *key.columns, *(name for path in leaving for name in path[-1].columns)])
-        ways = [target.hanging(path, end, *parents) for path in selection.loosened if path[-1] == key]
-        goes = [target.hanging(path, end, *parents) for path in leaving]
-        goes += [target.ours(end, *parents)] if own else []
-        count = sa.select(sa.func.count()).select_from(end).where(sa.or_(*ways), *(way.is_not(True) for way in goes))
-        counts[key] = connection.execute(count).scalar_one()
-    return counts
 
 
 def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from nightcrew.database import Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
 from nightcrew.databases.catalog import read
 from nightcrew.databases.connect import Link
-from nightcrew.databases.forms import count_hanging, count_loosened, empty, next_keys
+from nightcrew.databases.counts import count_hanging, count_loosened
+from nightcrew.databases.forms import empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, by_key, following, start, within

@@ -84,14 +84,15 @@ class Target:
             given[self.reading.column] = self.reading.column
         return sa.update(self.table).where(*where).values(given)
 
-    def hanging(self, path: Path, end: sa.TableClause, *parents: Clause) -> Clause:
+    def hanging(self, path: Path, end: sa.TableClause, *parents: Clause, among: sa.FromClause | None = None) -> Clause:
         """Return the predicate for the rows of `end`, the table at a path's end, that hang on the `parents` of ours.
 
         The parents stay in a select of their own, where a developer's predicate means what it says.
         """
-        ours = sa.select(*(self.table.c[name] for name in path[0].parent_columns)).where(*parents)
+        ours = self.table if among is None else among
+        parent = sa.select(*(ours.c[name] for name in path[0].parent_columns)).where(*parents)
         tables = self._tables(path, end)
-        hanging: Clause = _row(tables[0], path[0].columns).in_(ours)
+        hanging: Clause = _row(tables[0], path[0].columns).in_(parent)
         if len(path) == 1:
             return hanging
         joined = [
@@ -101,10 +102,10 @@ class Target:
         below: Clause = _row(end, path[-1].columns).in_(above.where(hanging, *joined))
         return below
 
-    def ours(self, again: sa.TableClause, *parents: Clause) -> Clause:
-        """Return the predicate for those rows of our table, seen a second time, that are among the `parents`."""
+    def ours(self, again: sa.TableClause, among: sa.FromClause) -> Clause:
+        """Return the predicate for those rows of our table, seen a second time, that are `among` some of it."""
         key = self.selection.table.primary_key
-        ours: Clause = _row(again, key).in_(sa.select(*(self.table.c[name] for name in key)).where(*parents))
+        ours: Clause = _row(again, key).in_(sa.select(*(among.c[name] for name in key)))
         return ours
 
     def drain(self, path: Path, keys: Keys) -> sa.Delete:
