@@ -5,6 +5,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from hashlib import sha256
 from html import unescape
 from urllib.parse import urlencode, urlsplit
 
@@ -18,13 +19,14 @@ from nightcrew.demo.conversations import LONGEST_MESSAGE
 from nightcrew.demo.database import Data
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.schema import chats, deactivation_feedback, messages, metadata, projects, sessions
+from nightcrew.demo.visit import SESSION
 
 # ── what was typed ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def typed(page: str, name: str) -> str:
     """Return what a browser would show in a textarea."""
-    held = re.search(rf'<textarea[^>]* name="{name}"[^>]*>(.*?)</textarea>', page, re.DOTALL)[1]
+    held = re.search(rf'<textarea[^>]* (?:id|name)="{name}"[^>]*>(.*?)</textarea>', page, re.DOTALL)[1]
     return unescape(held).removeprefix("\n")
 
 
@@ -58,6 +60,27 @@ def test_a_farewell_that_is_refused_keeps_its_words_and_its_choice(place):
     assert len(typed(page, "reason")) == LONGEST_REASON + 1
     assert 'value="privacy" required checked' in page
     assert "at most 2000 characters; these are 2001" in page
+
+
+def test_who_writes_after_the_session_has_ended_gets_the_words_back(place):
+    ada = place.browser().sign_up("Ada", "ada.elsewhere@example.com")
+    chat = ada.new_chat()
+    mine = sessions.c.token_hash == sha256(ada.client.cookies[SESSION].encode()).hexdigest()
+    with place.data.writing() as connection:
+        connection.execute(sessions.delete().where(mine))
+    page = ada.send(f"{chat}/messages", text="A long & careful question", status=403)
+    assert typed(page, "typed") == "A long & careful question"
+    assert '<a href="/sign-in">Sign in</a>' in page
+    assert place.count(messages, messages.c.chat_id == chat[-16:]) == 0
+
+
+def test_words_in_a_form_of_an_earlier_start_come_back_and_those_of_another_site_do_not(place):
+    ada = place.browser().sign_up("Ada", "ada.restart@example.com")
+    for origin, kept in (("same-origin", 1), ("cross-site", 0)):
+        form = {"csrf": "of another start", "text": "A long & careful question"}
+        answer = ada.client.post(f"{ada.new_chat()}/messages", data=form, headers={"Sec-Fetch-Site": origin})
+        assert answer.status_code == 403
+        assert answer.text.count("A long &amp; careful question") == kept
 
 
 def test_a_project_without_a_name_or_with_a_long_one_is_told_which(place):

@@ -129,10 +129,21 @@ class Door:
         if way is None:
             return self._sorry(visit)
         if way.method == "POST" and not hmac.compare_digest(form.get("csrf", "").encode(), _seal(visit)):
-            raise HTTPException(HTTPStatus.FORBIDDEN, _UNSEALED)
+            # What another site sends is not repeated here, as if it were this person's.
+            ours = request.headers.get("sec-fetch-site") == "same-origin"
+            facts = {"title": "Forbidden", "text": _UNSEALED, "onward": None, "typed": _typed(form) if ours else ""}
+            return visit.page("error.html", HTTPStatus.FORBIDDEN, **facts)
         if visit.person is None and not way.open:
-            return visit.go("/sign-in", "quiet", "Please sign in first.")
+            return self._ask_in(visit)
         return way.handler(visit)
+
+    def _ask_in(self, visit: Visit) -> Response:
+        """Send who is not signed in to the door, and give back what they wrote while they thought they were."""
+        typed = _typed(visit.form)
+        if not typed:
+            return visit.go("/sign-in", "quiet", "Please sign in first.")
+        facts = {"title": "You are signed out", "text": "Nothing was written.", "onward": ("/sign-in", "Sign in")}
+        return visit.page("error.html", HTTPStatus.FORBIDDEN, typed=typed, **facts)
 
     def _sorry(self, visit: Visit) -> Response:
         """Refuse a method, and point to the page that is meant: often somebody went back to, or kept, a form's way."""
@@ -148,6 +159,10 @@ class Door:
 
 
 _UNSEALED = "This form is older than the demo's last start, or not from a page of ours: open its page and try again."
+
+
+def _typed(form: Mapping[str, str]) -> str:
+    return next((form[name] for name in ("text", "reason", "name") if form.get(name, "").strip()), "")
 
 
 def _seal(visit: Visit) -> bytes:
