@@ -87,8 +87,10 @@ def test_a_schema_that_is_implied_is_left_out(shop):
 @pytest.mark.parametrize("every_table_hangs_on_it", [True, False])
 def test_every_one_of_two_hundred_tables_is_planned_for(yard, every_table_hangs_on_it):
     yard.run(*web_of_tables(200, star=every_table_hangs_on_it))
+    yard.fill("users", {"id": 1, "made_at": timedelta(days=9)}, {"id": 2, "made_at": timedelta(0)})
+    yard.run(*(f"INSERT INTO t{index} VALUES (1, 1)" for index in range(200)))
     drawn = plan.draw_up(web_job(), MOMENT, yard.rows)
-    assert len(drawn.steps) == 201
+    assert [step.rows for step in drawn.steps] == [1] * 201
 
 
 @pytest.mark.parametrize("every_table_hangs_on_it", [True, False])
@@ -245,6 +247,21 @@ def test_a_table_that_can_lock_no_row_and_take_nothing_back_is_refused(mysql_yar
         mysql_yard.table("order")
     mysql_yard.run(str(refused.value).partition(": ")[2])
     assert mysql_yard.table("order").primary_key == ("id",)
+
+
+def test_a_child_that_others_inherit_from_is_refused_unless_it_stays(postgresql_yard):
+    postgresql_yard.run(
+        "CREATE TABLE users (id int PRIMARY KEY, at timestamptz)",
+        "CREATE TABLE events (id int PRIMARY KEY, user_id int REFERENCES users ON DELETE CASCADE)",
+        "CREATE TABLE old_events () INHERITS (events)",
+    )
+    with pytest.raises(PolicyError, match="'events', which is a table that others inherit from and not a plain table"):
+        postgresql_yard.select(Policy("users", "at"))
+    postgresql_yard.run(
+        "ALTER TABLE events DROP CONSTRAINT events_user_id_fkey",
+        "ALTER TABLE events ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE SET NULL",
+    )
+    assert postgresql_yard.select(Policy("users", "at")).cascades == ()
 
 
 @pytest.mark.parametrize("made", ["CREATE MATERIALIZED VIEW {} AS SELECT 1 AS id", "CREATE VIEW {} AS SELECT 1 AS id"])
