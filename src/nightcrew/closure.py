@@ -50,7 +50,7 @@ class Closure:
             if not path and (key.table, key.columns) in self._absent:
                 continue  # a row that has any of these stays
             if not key.indexed:
-                self._warn_unindexed(key)
+                self._judge_unindexed(key)
             if key.on_delete in ("SET NULL", "SET DEFAULT"):
                 self._loosened.append((*path, key))
                 continue
@@ -107,11 +107,15 @@ class Closure:
             )
         self._warn(f"rows of {name} that refer by {column} to a row that leaves go with it, whatever their age")
 
-    def _warn_unindexed(self, key: ForeignKey) -> None:
-        self._warn(
+    def _judge_unindexed(self, key: ForeignKey) -> None:
+        """Warn of a key by which a table is read whole for each row that leaves; of a large table, refuse it."""
+        sentence = (
             f"no index begins with {key.table}.{', '.join(key.columns)}, so every row that leaves {key.parent} reads"
             f" all of {key.table}: {self._catalog.create_index(key.table, key.columns)}"
         )
+        if key.table in self._catalog.large and not self._policy.allow_unindexed:
+            raise PolicyError(f"{sentence} (or say allow_unindexed = true, and be slow)")
+        self._warn(sentence)
 
     def _warn(self, sentence: str) -> None:
         self._warnings[sentence] = None

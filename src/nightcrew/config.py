@@ -90,6 +90,7 @@ _POLICY = {
         '["messages.chat_id"]', lambda value: Policy("table", "column", unless_exists=tuple(value)).unless_exists, list
     ),
     "erase": _Key("true", kind=bool),
+    "allow_unindexed": _Key("true", kind=bool),
     "action": _Key('"clear"', action),
     "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
     "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),

@@ -56,6 +56,7 @@ class Terms(TypedDict, total=False):
     hold: str | None
     unless_exists: Iterable[str]
     erase: bool
+    allow_unindexed: bool
     action: str | Action
     set: Mapping[str, Value]
     keep_latest: int | None

@@ -4,7 +4,7 @@
 that a batch of deletes and the fence that guards it commit together.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,13 +74,15 @@ class Catalog:
 
     `tables` are found by the names they were asked for, and by their own; `references` by the table they point at;
     `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
-    that makes an index over columns of a table, for a person to paste.
+    that makes an index over columns of a table, for a person to paste. Tables that are `large` are too large to be read
+    whole for every row that leaves; it is asked only of those that a foreign key without an index would read so.
     """
 
     tables: Mapping[str, Table]
     references: Mapping[str, tuple[ForeignKey, ...]]
     refusals: Mapping[str, str]
     create_index: Callable[[str, Sequence[str]], str]
+    large: Container[str] = ()
 
     def table(self, name: str) -> Table:
         """Return a table that was named; raises PolicyError naming the nearest right name."""

@@ -85,7 +85,8 @@ class Policy:
     of other tables that keep a row as long as one of their rows points at it. `keep_latest` rows stay of all that
     have the same values in the columns `per` (of the whole table without them), whatever their age: the newest, by
     `column` and then the primary key; a row with a NULL among `per` never leaves. `erase` also deletes the rows of
-    other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it. The
+    other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it.
+    `allow_unindexed` lets a large table be read whole for every row that leaves, for want of an index. The
     actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
     `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values.
 
@@ -103,6 +104,7 @@ class Policy:
     set: Mapping[str, Value] = field(default_factory=dict)
     keep_latest: int | None = None
     per: tuple[str, ...] = ()
+    allow_unindexed: bool = False
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -218,6 +220,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "hold": ((str, _NONE), _SQL),
     "unless_exists": (tuple, "write a list of texts, such as ['messages.chat_id']"),
     "erase": (bool, "write True or False"),
+    "allow_unindexed": (bool, "write True or False"),
     "set": (Mapping, "write a mapping, such as {'email': None}"),
     "per": (tuple, "write a list of texts, such as ['user_id']"),
 }

@@ -7,6 +7,7 @@ import pytest
 
 from nightcrew import closure, plan
 from nightcrew.database import Absence, Form
+from nightcrew.databases import catalog
 from nightcrew.errors import PolicyError
 from nightcrew.job import Job
 from nightcrew.plan import Step
@@ -199,6 +200,26 @@ def test_a_cascade_without_an_index_is_drained_and_its_index_is_spelled_out(yard
         "no index begins with messages.up, so every row that leaves chats reads all of messages:"
         " CREATE INDEX messages_up_idx ON messages (up);"
     )
+
+
+@pytest.mark.parametrize("rule", ["CASCADE", "SET NULL", "NO ACTION"])
+def test_a_large_table_that_would_be_read_for_every_row_is_refused_unless_that_is_allowed(yard, rule, monkeypatch):
+    monkeypatch.setattr(catalog, "_LARGE", 3)
+    policy = replace(CHATS, erase=True)
+    child(yard, "messages", "chats", rule, index=False)
+    child(yard, "parts", "messages", index=False)
+    yard.fill("messages", *[{"id": n, "up": None} for n in range(3)])
+    assert "CREATE INDEX messages_up_idx" in warnings(yard, policy)[0]
+    yard.fill("messages", {"id": 3, "up": None})
+    with pytest.raises(PolicyError) as error:
+        yard.select(policy)
+    assert str(error.value) == (
+        "no index begins with messages.up, so every row that leaves chats reads all of messages:"
+        " CREATE INDEX messages_up_idx ON messages (up); (or say allow_unindexed = true, and be slow)"
+    )
+    assert "CREATE INDEX messages_up_idx" in warnings(yard, replace(policy, allow_unindexed=True))[0]
+    yard.run("CREATE INDEX messages_up_idx ON messages (up);")
+    yard.select(policy)
 
 
 def test_what_hangs_on_a_drained_table_is_drained_before_it_and_all_above_after(yard):

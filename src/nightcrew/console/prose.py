@@ -104,6 +104,7 @@ def _rule(policy: Policy) -> dict[str, Any]:
         "hold": policy.hold,
         "unlessExists": list(policy.unless_exists),
         "erase": policy.erase,
+        "allowUnindexed": policy.allow_unindexed,
         "action": str(policy.action),
         "set": given,
         "keepLatest": policy.keep_latest,

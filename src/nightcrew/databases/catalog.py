@@ -1,7 +1,8 @@
 """Names → a Catalog, from the live one; and a table's name → what SQLAlchemy composes statements with."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -10,6 +11,9 @@ from nightcrew.databases.dialect import Dialect, Relation
 from nightcrew.databases.names import create_index
 from nightcrew.databases.tables import OURS
 from nightcrew.errors import PolicyError, did_you_mean
+
+_LARGE = 10_000  # rows that are read in a millisecond or two
+_TOGETHER = 40  # tables that are looked at in one statement
 
 
 def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> Catalog:
@@ -24,12 +28,23 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
     references: dict[str, list[ForeignKey]] = defaultdict(list)
     for key in dialect.references(connection, list(dict.fromkeys(relations.values()))):
         references[key.parent].append(key)
+    slow = dict.fromkeys(key.table for keys in references.values() for key in keys if not key.indexed)
     return Catalog(
         tables | {name: tables[relation.label] for name, relation in relations.items()},
         {parent: tuple(keys) for parent, keys in references.items()},
         refusals,
         lambda table, columns: create_index(dialect, *split(table), columns),
+        frozenset(_large(connection, list(slow))),
     )
+
+
+def _large(connection: sa.Connection, names: Sequence[str]) -> Iterator[str]:
+    """Name the tables of more rows than the least that is large, of which no more are looked at."""
+    for start in range(0, len(names), _TOGETHER):
+        asked = names[start : start + _TOGETHER]
+        one: sa.Select[Any] = sa.select(sa.literal_column("1")).limit(1).offset(_LARGE)
+        answers = connection.execute(sa.select(*(sa.exists(one.select_from(source(name, ()))) for name in asked))).one()
+        yield from (name for name, large in zip(asked, answers, strict=True) if large)
 
 
 def _relation(connection: sa.Connection, dialect: Dialect, name: str) -> Relation:
