@@ -101,9 +101,10 @@ class Claims:
         bids: list[Bid] = []
         for name, standing in standings.items():
             job = enabled[name]
+            if is_paused(standing, now):
+                continue
             if standing.paused_at is not None:
-                if not is_paused(standing, now):
-                    self.end_pause(job, standing, standing.paused_until or now)
+                self.end_pause(job, standing, standing.paused_until or now)
             elif standing.run is not None:
                 reopened = self._left_open(job, standing, now, bidder)
                 if isinstance(reopened, Claim):
@@ -147,6 +148,13 @@ class Claims:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
         mark = job.schedule.latest(until)
         return self._books.resume(standing, lapsed(job, standing, job.schedule.after(until)), mark)
+
+    def end_stop(self, job: Job, standing: Standing, until: datetime) -> None:
+        """Let the slots that a stop of all kept from running end as skipped, unless a pause of the job did, too."""
+        stopped = replace(standing, paused_at=standing.stopped_at, paused_reason=standing.stopped_reason)
+        if standing.paused_at is None:
+            skipped = lapsed(job, stopped, job.schedule.after(until))
+            self._books.resume(standing, skipped, job.schedule.latest(until))
 
     def _ask(self, job: Job, bidder: Bidder, wanted: Callable[[Standing, datetime], Bid | Taken]) -> Claim | Taken:
         for attempt in range(5):
@@ -325,8 +333,9 @@ def run_id(job: Job, slot: datetime) -> str:
 
 
 def is_paused(standing: Standing, now: datetime) -> bool:
-    """Tell whether a pause is in force."""
-    return standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
+    """Tell whether a pause is in force, of the job or of all."""
+    alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
+    return alone or standing.stopped_at is not None
 
 
 def _slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
@@ -353,6 +362,8 @@ def _stamp(slot: datetime) -> str:
 
 
 def _paused(job: Job, standing: Standing) -> str:
+    if standing.stopped_at is not None:
+        return f"Every job is stopped by {standing.stopped_by}: {standing.stopped_reason}"
     until = f" until {standing.paused_until:%Y-%m-%d %H:%M}Z" if standing.paused_until else ""
     return f"Job {job.name} is paused{until} by {standing.paused_by}: {standing.paused_reason}"
 

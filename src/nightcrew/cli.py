@@ -261,30 +261,55 @@ def serve(desk: Desk, host: str, port: int) -> int:
 
 
 @command("nightcrew pause cleanup-pkce --reason migrating --until 2h")
-@_JOB
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--all", "every", is_flag=True, help="Stop every job, each after the batch it is in.")
 @click.option("--reason", required=True, help="Why, for whoever finds the job paused.")
 @click.option("--until", type=Moment(spans=True), help="When it goes on by itself: a time, or for how long.")
-def pause(desk: Desk, name: str, reason: str, until: datetime | None) -> None:
-    """Keep every trigger from running a job."""
+def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, every: bool) -> None:
+    """Keep every trigger from running a job, and stop it if it runs."""
     from nightcrew.console import prose
 
     if not reason.strip():
         raise UsageError("--reason is empty; say why, for whoever finds the job paused")
+    job = _one_or_all(name, every=every)
+    if job is None:
+        if until is not None:
+            raise UsageError("--until goes with a JOB; a stop of all lasts until 'nightcrew resume --all'")
+        with desk.crew_at_work() as crew:
+            crew.stop_all(by=_caller(), reason=reason)
+        line = f"{desk.screen.glyph('paused')} every job is stopped until '{desk.line('resume --all')}': {reason}"
+        desk.screen.show({"stopped": True, "reason": reason}, [line])
+        return
     with desk.crew_at_work() as crew:
-        crew.pause(name, by=_caller(), reason=reason, until=until)
+        crew.pause(job, by=_caller(), reason=reason, until=until)
     body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
     ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
     desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
 
 
 @command("nightcrew resume cleanup-pkce")
-@_JOB
-def resume(desk: Desk, name: str) -> None:
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--all", "every", is_flag=True, help="End a stop of all; paused jobs stay paused.")
+def resume(desk: Desk, name: str | None, *, every: bool) -> None:
     """Let triggers run a paused job again."""
+    job = _one_or_all(name, every=every)
+    if job is None:
+        with desk.crew_at_work() as crew:
+            crew.resume_all()
+        line = f"{desk.screen.glyph('done')} jobs run again when they are due"
+        desk.screen.show({"stopped": False}, [line])
+        return
     with desk.crew_at_work() as crew:
-        crew.resume(name)
+        crew.resume(job)
     line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
     desk.screen.show({"job": name, "paused": False}, [line])
+
+
+def _one_or_all(name: str | None, *, every: bool) -> str | None:
+    """Return the job that is meant, or None for all."""
+    if (name is None) != every:
+        raise UsageError("name one JOB, or say --all for every job; not both and not neither")
+    return name
 
 
 def _told(desk: Desk, report: "Report") -> list[str]:

@@ -297,6 +297,21 @@ class Nightcrew:
                 break
         self.tell("resumed", job=name, label=job.label)
 
+    def stop_all(self, *, by: str, reason: str) -> None:
+        """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
+        self._station.ready(self._jobs, looking=True)
+        self._station.books.stop(by, reason)
+        self.tell("stopped", by=by, reason=reason)
+
+    def resume_all(self) -> None:
+        """End a stop of all; the slots that it kept from running end as skipped, with its reason."""
+        now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
+        for name, job in self._jobs.items():
+            if standings[name].stopped_at is not None:
+                self._station.claims.end_stop(job, standings[name], now)
+        self._station.books.release()
+        self.tell("released")
+
     def check_url(self) -> None:
         """Raise ConfigurationError where the database's URL is not set, or is none; the database is not asked."""
         _ = self._station.link

@@ -257,7 +257,8 @@ class Standing:
     """A job's row: everything a claim is decided on stands here, so that one compare-and-set decides it.
 
     `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
-    run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None.
+    run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None. `stopped_at`,
+    set for all jobs or none, says since when every sweep is stopped.
     """
 
     job: str
@@ -278,6 +279,9 @@ class Standing:
     paused_until: datetime | None
     fail_streak: int
     last_ok_at: datetime | None
+    stopped_at: datetime | None = None
+    stopped_by: str | None = None
+    stopped_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,10 +355,13 @@ class Books(Protocol):
         """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
 
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises ClaimLost for a superseded fence."""
+        """Count an attempt and renew the lease as work begins; raises ClaimLost or JobPaused, as `renew` does."""
 
     def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
-        """Renew a lease inside the transaction of the work it guards; raises ClaimLost for a superseded fence."""
+        """Renew a lease inside the transaction of the work it guards.
+
+        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
+        """
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held."""
@@ -376,6 +383,12 @@ class Books(Protocol):
 
     def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
         """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
+
+    def stop(self, by: str, reason: str) -> None:
+        """Keep every trigger from claiming any job's slots, and let what runs end after the batch it is in."""
+
+    def release(self) -> None:
+        """End such a stop."""
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""

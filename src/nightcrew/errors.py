@@ -14,6 +14,7 @@ NightcrewError
 │   ├── SchemaError         nightcrew's own tables are missing or of another version
 │   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
+├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
 ├── OutputLost              the caller: stdout is full, so that an answer is lost (exit code 1)
 └── JobFailed               the job's author: their exception is the cause
 
@@ -115,6 +116,10 @@ class RowLost(DatabaseError):
 
 class ClaimLost(NightcrewError):
     """Another crew holds a newer fence for this job: stop at once, undo nothing."""
+
+
+class JobPaused(NightcrewError):
+    """Somebody has paused the job or stopped all sweeps; its text says who and why."""
 
 
 class JobFailed(NightcrewError):

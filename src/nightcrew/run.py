@@ -9,7 +9,7 @@ from nightcrew.call import Call, call
 from nightcrew.claim import Claim, Claims
 from nightcrew.clock import Budget
 from nightcrew.database import RunRow, Selection
-from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, NightcrewError, SafetyStop
+from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report, one_line
@@ -57,8 +57,8 @@ def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
     """Do the work, and turn whatever stops it into an outcome with a reason."""
     try:
         return _do(claim, broom, budget)
-    except ClaimLost:
-        return _lost(claim)
+    except (ClaimLost, JobPaused) as why:
+        return _paused(claim, broom, why) if isinstance(why, JobPaused) else _lost(claim)
     except JobFailed as error:
         return _failed(claim, broom, error, "".join(traceback.format_exception(error.__cause__)))
     except SafetyStop as error:
@@ -122,6 +122,13 @@ def _partial(claim: Claim, counts: Mapping[str, int], reason: str, remaining: in
     left = "" if remaining is None else f", {remaining} left"
     message = f"Job {claim.job.name}: {_rows(rows)} so far{left} ({reason}); the next call of any trigger goes on."
     return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining)
+
+
+def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
+    _, counts = broom.books.progress(claim.run)
+    rows = _removed(claim, counts)
+    message = one_line(f"Job {claim.job.name}: {_rows(rows)} so far ({pause}); it goes on once it is resumed.")
+    return Done(State.PARTIAL, Outcome.PAUSED, message, rows, counts, None)
 
 
 def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None = None) -> Done:

@@ -493,15 +493,15 @@ def test_migrating_from_many_threads_at_once_ends_well(database_url):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert crews[0]._station.migrations.version() == 1
+    assert crews[0]._station.migrations.version() == 2
     for crew in crews:
         crew.close()
 
 
 def test_the_sql_of_a_migration_names_every_table(crew):
     sql = crew.migration()
-    for table in ("nightcrew_schema", "nightcrew_jobs", "nightcrew_runs", "nightcrew_entries"):
-        assert f"TABLE IF NOT EXISTS {table}" in sql or f"TABLE {table}" in sql
+    for table in ("schema", "jobs", "runs", "entries", "place", "policies", "plans"):
+        assert f"CREATE TABLE IF NOT EXISTS nightcrew_{table}" in sql or f"CREATE TABLE nightcrew_{table}" in sql
 
 
 def test_a_claim_and_a_refusal_are_told_apart_by_type(crew):

@@ -217,6 +217,16 @@ def test_a_paused_job_says_why_and_runs_again_when_resumed(shop: Shop) -> None:
     assert shop.json("run", "cleanup-pkce", "--now")["deletedCount"] == 2
 
 
+def test_a_stop_of_all_is_one_command_and_the_first_line_of_the_status(shop: Shop) -> None:
+    stopped = shop.nightcrew("pause", "--all", "--reason", "an incident").stdout
+    assert stopped == "○ every job is stopped until 'nightcrew resume --all': an incident\n"
+    assert re.match(r"! every job is stopped by \w+: an incident\n", shop.nightcrew("status").stdout)
+    assert shop.json("run", "cleanup-pkce", "--now")["outcome"] == "paused"
+    assert {job["stoppedReason"] for job in shop.json("status")["jobs"]} == {"an incident"}
+    assert shop.json("resume", "--all") == {"stopped": False}
+    assert shop.json("run", "cleanup-pkce", "--now")["deletedCount"] == 2
+
+
 def test_tick_runs_what_is_due_and_says_so_when_nothing_is(shop: Shop) -> None:
     assert shop.nightcrew("tick").stdout == "nothing is due\n"
     with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
@@ -376,6 +386,9 @@ LINES = {
     "slot to come": ("run yearly --slot 2999-01-01T02:00+02:00", "slot 2999-01-01T00:00:00.000Z of job 'yearly' lies"),
     "pause until the past": ("pause yearly --reason x --until 2020-01-01T00:00Z", "until 2020-01-01T00:00:00.000Z is"),
     "slot and now": ("run yearly --now --slot 2026-01-01T00:00Z", "not both"),
+    "pause of nothing": ("pause --reason x", "name one JOB, or say --all for every job"),
+    "resume of one and all": ("resume yearly --all", "name one JOB, or say --all for every job"),
+    "stop until some time": ("pause --all --reason x --until 2h", "--until goes with a JOB"),
     "pause without reason": ("pause yearly", "Missing option '--reason'"),
     "pause with an empty reason": ("pause yearly --reason=", "--reason is empty; say why"),
     "pause until some time": ("pause yearly --reason x --until noon", "'noon' is no time; write it in UTC"),

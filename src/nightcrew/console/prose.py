@@ -186,6 +186,9 @@ def attention(found: Sequence[JobStatus]) -> list[str]:
 
 def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
     """Say in one line whether all is well."""
+    if found and found[0].standing.stopped_at is not None:
+        stop = found[0].standing
+        return f"{screen.paint('!', 'yellow')} every job is stopped by {stop.stopped_by}: {stop.stopped_reason}"
     if bad := attention(found):
         needs = "1 job needs" if len(bad) == 1 else f"{len(bad)} jobs need"
         return f"{screen.paint('✗', 'red')} {needs} attention: {', '.join(bad)}"
@@ -209,6 +212,9 @@ def status(each: JobStatus) -> dict[str, Any]:
         "pausedBy": standing.paused_by if each.paused else None,
         "pausedReason": standing.paused_reason if each.paused else None,
         "pausedUntil": iso(standing.paused_until) if each.paused else None,
+        "stoppedAt": iso(standing.stopped_at),
+        "stoppedBy": standing.stopped_by,
+        "stoppedReason": standing.stopped_reason,
         "failuresInARow": standing.fail_streak,
         "lastSucceededAt": iso(standing.last_ok_at),
         "nextSlot": iso(each.next_slot),
@@ -221,7 +227,9 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     last = each.last
     ended = f"{screen.mark(str(last.state))} {when(last.finished_at or last.moment, now)}" if last else "never"
     coming = when(each.next_slot, now) if each.next_slot else "disabled"
-    if each.paused:
+    if each.standing.stopped_at is not None:
+        coming = f"stopped: {each.standing.stopped_reason}"
+    elif each.paused:
         until = each.standing.paused_until
         coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
     removed = str(last.deleted) if last else "-"

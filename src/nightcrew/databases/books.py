@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
 from nightcrew.databases.connect import Instant, Link
-from nightcrew.databases.tables import entries, jobs, runs
-from nightcrew.errors import ClaimLost, DatabaseError, RowLost
+from nightcrew.databases.tables import entries, jobs, place, runs
+from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
 from nightcrew.outcome import State
 
 
@@ -71,7 +71,7 @@ class Ledgers:
         asked = None if names is None else list(names)
         wanted = sa.true() if asked is None else jobs.c.name.in_(asked)
         one = sa.select(self._link.clock_reading()).subquery("clock")
-        statement = sa.select(one.c.now, jobs).select_from(one.outerjoin(jobs, wanted))
+        statement = sa.select(one.c.now, jobs, *_stop()).select_from(one.outerjoin(jobs, wanted))
         with self._link.transaction(writes=False) as connection:
             rows = connection.execute(statement).all()
         found = {row.name: _standing(row) for row in rows if row.name is not None}
@@ -105,6 +105,19 @@ class Ledgers:
                 return False
             self._note(connection, skipped)
         return True
+
+    def stop(self, by: str, reason: str) -> None:
+        """Keep every trigger from claiming any job's slots, and let what runs end after the batch it is in."""
+        since = sa.func.coalesce(place.c.stopped_at, self._now)
+        stopped = {"stopped_at": since, "stopped_by": _storable(by, 100), "stopped_reason": _storable(reason, 500)}
+        with self._link.transaction() as connection:
+            if connection.execute(sa.update(place).values(stopped)).rowcount == 0:  # somebody has emptied the table
+                connection.execute(sa.insert(place).values({"id": 1, **stopped, "stopped_at": self._now}))
+
+    def release(self) -> None:
+        """End such a stop."""
+        with self._link.transaction() as connection:
+            connection.execute(sa.update(place).values(stopped_at=None, stopped_by=None, stopped_reason=None))
 
     def _note(self, connection: sa.Connection, rows: Sequence[RunRow]) -> None:
         """Record slots that will not run, unless a restored ledger knows them already."""
@@ -241,19 +254,41 @@ class Ledgers:
 
         A run that never began when its process died has cost nobody anything, and is no attempt.
         """
-        held = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
+        held = sa.update(jobs).where(*self._held(job, fence), self._running())
         begun = {"attempt": jobs.c.attempt + 1, "lease_until": self._later(lease)}
         attempt = sa.select(jobs.c.attempt).where(jobs.c.name == job).scalar_subquery()
         with self._link.transaction(repeatable=True) as connection:
             if connection.execute(held.values(begun)).rowcount == 0:
-                raise ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+                raise self._why_not(connection, job, fence)
             connection.execute(sa.update(runs).where(runs.c.id == run).values(attempt=attempt))
 
     def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
-        """Renew a lease inside the transaction of the work it guards; raises ClaimLost for a superseded fence."""
-        held = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
+        """Renew a lease inside the transaction of the work it guards.
+
+        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
+        """
+        held = sa.update(jobs).where(*self._held(job, fence), self._running())
         if connection.execute(held.values(lease_until=self._later(lease))).rowcount == 0:
-            raise ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+            raise self._why_not(connection, job, fence)
+
+    @staticmethod
+    def _held(job: str, fence: int) -> tuple[sa.ColumnElement[bool], ...]:
+        return jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None)
+
+    def _running(self) -> sa.ColumnElement[bool]:
+        """Return the predicate that neither a pause of the job nor a stop of all is in force."""
+        stopped = sa.exists().where(place.c.stopped_at.is_not(None))
+        return sa.and_(sa.or_(jobs.c.paused_at.is_(None), jobs.c.paused_until <= self._now), ~stopped)
+
+    def _why_not(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused:
+        """Say why a lease could not be renewed."""
+        look = sa.select(jobs.c.paused_by, jobs.c.paused_reason, *_stop()).where(*self._held(job, fence))
+        row = connection.execute(look).first()
+        if row is None:
+            return ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+        if row.stopped_at is not None:
+            return JobPaused(f"every job is stopped by {row.stopped_by}: {row.stopped_reason}")
+        return JobPaused(f"paused by {row.paused_by}: {row.paused_reason}")
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held.
@@ -370,6 +405,12 @@ class Ledgers:
     def _later(self, seconds: float) -> sa.ColumnElement[datetime]:
         later = self._link.dialect.later.format(micros=_micros(seconds))
         return sa.type_coerce(sa.literal_column(later), Instant())
+
+
+def _stop() -> list[sa.Label[Any]]:
+    """Return who has stopped everything, since when and why, as columns of any select."""
+    words = place.c.stopped_at, place.c.stopped_by, place.c.stopped_reason
+    return [sa.select(word).limit(1).scalar_subquery().label(word.name) for word in words]
 
 
 def _micros(seconds: float) -> int:

@@ -63,7 +63,7 @@ class Migrations:
             connection.execute(CreateTable(schema, if_not_exists=True))
             for statement in statements():
                 # Not every database takes a step back as a whole: one that broke off half-way is gone on with.
-                if not (isinstance(statement, CreateIndex) and _has_index(connection, statement.element)):
+                if not _is_done(connection, statement):
                     connection.execute(statement)
             connection.execute(sa.insert(schema).values(version=version, applied_at=self._clock.now()))
         return f"version {version}: {brings}"
@@ -74,11 +74,20 @@ class Migrations:
         steps = [str(CreateTable(schema).compile(dialect=dialect))]
         for version, brings, statements in MIGRATIONS:
             steps.append(f"\n-- version {version}: {brings}")
-            steps.extend(str(statement.compile(dialect=dialect)) for statement in statements())
+            steps.extend(_written(statement, dialect) for statement in statements())
             steps.append(f"INSERT INTO {schema.name} (version, applied_at) VALUES ({version}, CURRENT_TIMESTAMP)")
         return "\n".join(step.strip() + (";" if not step.lstrip().startswith("--") else "") for step in steps) + "\n"
 
 
-def _has_index(connection: sa.Connection, index: sa.Index) -> bool:
-    table = index.table
+def _is_done(connection: sa.Connection, statement: Statement) -> bool:
+    if isinstance(statement, sa.Insert):
+        return connection.execute(sa.select(sa.literal(1)).select_from(statement.table).limit(1)).first() is not None
+    if not isinstance(statement, CreateIndex):
+        return False
+    index, table = statement.element, statement.element.table
     return table is not None and sa.inspect(connection).has_index(table.name, str(index.name))
+
+
+def _written(statement: Statement, dialect: sa.Dialect) -> str:
+    values = {"literal_binds": True} if isinstance(statement, sa.Insert) else {}
+    return str(statement.compile(dialect=dialect, compile_kwargs=values))

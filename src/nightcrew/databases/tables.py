@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nightcrew.databases.connect import Instant
 
-Statement: TypeAlias = CreateTable | CreateIndex
+Statement: TypeAlias = CreateTable | CreateIndex | sa.Insert
 
 OURS = "nightcrew_"
 """How the name of every table of nightcrew's own begins."""
@@ -86,17 +86,63 @@ entries = sa.Table(
     **_OPTIONS,
 )
 
+place = sa.Table(
+    "nightcrew_place",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("marks", sa.JSON),
+    sa.Column("clock_at", Instant),
+    sa.Column("stopped_at", Instant),
+    sa.Column("stopped_by", sa.String(100)),
+    sa.Column("stopped_reason", sa.String(500)),
+    **_OPTIONS,
+)
 
-def _first_tables() -> list[Statement]:
+policies = sa.Table(
+    "nightcrew_policies",
+    _METADATA,
+    sa.Column("job", sa.String(100), primary_key=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("terms", sa.JSON, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    **_OPTIONS,
+)
+
+plans = sa.Table(
+    "nightcrew_plans",
+    _METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(100), nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("moment", Instant, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("acked_at", Instant),
+    sa.Column("acked_by", sa.String(100)),
+    sa.Column("run", sa.String(150)),
+    sa.Index("nightcrew_plans_job_moment", "job", "moment"),
+    **_OPTIONS,
+)
+
+
+def _made(*tables: sa.Table) -> list[Statement]:
     made: list[Statement] = []
-    for table in (jobs, runs, entries):
+    for table in tables:
         made.append(CreateTable(table, if_not_exists=True))
         made.extend(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
     return made
 
 
+def _first_tables() -> list[Statement]:
+    return _made(jobs, runs, entries)
+
+
+def _of_consent() -> list[Statement]:
+    return [*_made(place, policies, plans), sa.insert(place).values(id=1)]
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
+    (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

@@ -58,6 +58,13 @@ def _outcome(entry: Entry) -> str:
     )
 
 
+def _paused(entry: Entry) -> str:
+    """Tell of a pause that begins, or of a run that met one."""
+    if "message" in entry.facts:
+        return _outcome(entry)
+    return "[{label}] paused by {by}: {reason}".format_map(entry.facts)
+
+
 def _says(sentence: str) -> Callable[[Entry], str]:
     """Return the words of a fact whose figures fill a sentence."""
 
@@ -76,7 +83,9 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "in_progress_elsewhere": (logging.WARNING, _outcome),
     "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
     "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
-    "paused": (logging.INFO, _says("[{label}] paused by {by}: {reason}")),
+    "paused": (logging.INFO, _paused),
+    "stopped": (logging.WARNING, _says("[nightcrew] every job is stopped by {by}: {reason}")),
+    "released": (logging.INFO, _says("[nightcrew] jobs run again when they are due")),
     "resumed": (logging.INFO, _says("[{label}] resumed")),
     "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),
     "ticker_off": (logging.INFO, _says("[nightcrew] in-process scheduler off: {reason}")),

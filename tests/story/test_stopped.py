@@ -1,0 +1,132 @@
+"""The kill switch: one command stops every sweep after the batch it is in, and nothing is lost when it ends."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from nightcrew import Nightcrew, Settings
+from nightcrew.databases.tables import jobs as job_table
+from nightcrew.databases.tables import place
+
+ROWS = 4_000
+
+
+@pytest.fixture
+def crew(yard):
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})", "CREATE INDEX n ON notes (created_at)")
+    yard.fill("notes", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(ROWS)))
+    crew = hired(yard)
+    yield crew
+    crew.close()
+
+
+def hired(yard, **options):
+    url = yard.link.engine.url.render_as_string(hide_password=False)
+    crew = Nightcrew(url, settings=Settings(), **options)
+    terms = {"where": "id >= 0", "pace": "gentle", "every": "1 hour"}
+    crew.expire("sweep", "notes", column="created_at", **terms)
+    crew.migrate()
+    return crew
+
+
+@pytest.mark.parametrize("switch", ["all", "one"])
+def test_a_sweep_ends_within_a_batch_and_goes_on_where_it_was_when_the_switch_is_released(yard, crew, switch):
+    batches = []
+
+    def hear(entry):
+        if entry.kind == "batch":
+            batches.append(entry)
+            if len(batches) == 2:
+                stop(crew, switch)
+
+    running = hired(yard, listeners=[hear])
+    report = running.run("sweep", trigger="cli", now=True)
+    assert (report.outcome, report.outcome.success, len(batches)) == ("paused", False, 2)
+    assert "by ops: load" in report.message
+    left = len(yard.ids("notes"))
+    assert 0 < left == ROWS - report.deleted
+    assert running.run("sweep", trigger="http").outcome == "paused"
+    assert running.tick(trigger="ticker") == []
+    assert len(yard.ids("notes")) == left
+    go_on(crew, switch)
+    reports = running.tick(trigger="ticker")
+    assert [(one.run, one.outcome) for one in reports] == [(report.run, "succeeded")]
+    assert (yard.ids("notes"), reports[0].deleted) == ([], ROWS)
+    running.close()
+
+
+def stop(crew, switch):
+    crew.stop_all(by="ops", reason="load") if switch == "all" else crew.pause("sweep", by="ops", reason="load")
+
+
+def go_on(crew, switch):
+    crew.resume_all() if switch == "all" else crew.resume("sweep")
+
+
+def test_the_switch_holds_for_jobs_that_are_registered_later_and_for_functions(yard, crew):
+    crew.stop_all(by="ops", reason="incident")
+    crew.add(crew.job(every="1 minute", name="call")(lambda run: 1) and crew.jobs["call"].but(name="late"))
+    for name in ("late", "call", "sweep"):
+        report = crew.run(name, trigger="cli", now=True)
+        assert (report.outcome, report.message) == ("paused", "Every job is stopped by ops: incident")
+    assert len(yard.ids("notes")) == ROWS
+
+
+def test_a_pause_of_one_job_outlives_the_stop_of_all(crew):
+    crew.pause("sweep", by="alice", reason="a migration")
+    crew.stop_all(by="ops", reason="incident")
+    crew.resume_all()
+    assert crew.run("sweep", trigger="cli", now=True).message == "Job sweep is paused by alice: a migration"
+
+
+def test_the_slots_of_a_stop_end_as_skipped_with_its_reason(yard, crew):
+    crew.stop_all(by="ops", reason="incident")
+    now = datetime.now(UTC)
+    with yard.link.transaction() as connection:
+        connection.execute(sa.update(place).values(stopped_at=now - timedelta(hours=5)))
+        connection.execute(sa.update(job_table).values(epoch_at=now - timedelta(hours=9)))
+    crew.resume_all()
+    assert crew.tick(trigger="ticker") == []
+    skipped = [row for row in crew.runs("sweep") if row.state == "skipped"]
+    assert [row.reason.partition(": ")[2] for row in skipped] == ["paused: incident"]
+
+
+def test_a_run_that_was_claimed_in_the_moment_of_the_stop_begins_nothing(yard, crew):
+    """Between the look at the switch and the claim is a moment: the first batch looks again."""
+    (work,) = claimed(yard, crew)
+    crew.stop_all(by="ops", reason="incident")
+    assert work().outcome == "paused"
+    assert len(yard.ids("notes")) == ROWS
+
+
+def claimed(yard, crew):
+    crew.status()
+    with yard.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=datetime.now(UTC) - timedelta(hours=9)))
+    return crew.due(trigger="ticker")
+
+
+def test_stopping_waits_for_no_batch_and_works_with_an_emptied_table(yard, crew):
+    crew.status()
+    with yard.link.transaction() as connection:
+        connection.execute(sa.delete(place))
+    if not yard.link.dialect.migrates_itself:
+        with yard.link.transaction() as connection:
+            crew._station.books.renew(connection, "sweep", 0, 60) if held(crew) else None
+            begun = time.monotonic()
+            thread = threading.Thread(target=lambda: crew.stop_all(by="ops", reason="incident"))
+            thread.start()
+            thread.join(5)
+            assert time.monotonic() - begun < 0.5
+    else:
+        crew.stop_all(by="ops", reason="incident")
+    assert crew.run("sweep", trigger="cli", now=True).outcome == "paused"
+
+
+def held(crew):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(owner="somebody"))
+    return True
