@@ -2,9 +2,15 @@
 
 import sys
 
-from tests.bench import claims, http_401, plan, sweep
+from tests.bench import claims, forms, http_401, plan, sweep
 
-MEASURES = {"claims": claims.measure, "http": http_401.measure, "plan": plan.measure, "sweep": sweep.measure}
+MEASURES = {
+    "claims": claims.measure,
+    "forms": forms.measure,
+    "http": http_401.measure,
+    "plan": plan.measure,
+    "sweep": sweep.measure,
+}
 
 
 def main() -> None:

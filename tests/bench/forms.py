@@ -1,0 +1,217 @@
+"""What each form of a sweep costs, and what people write by hand, beside one bare DELETE of the same rows."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from tests.bench.server import fresh_database
+
+from nightcrew import Nightcrew, Settings
+
+ROWS = int(os.environ.get("NIGHTCREW_BENCH_ROWS", "300000"))
+ROUNDS = 3
+CHILDREN = 10  # of each parent, in the ways that take children along
+DATABASES = ("postgresql", "mysql", "sqlite")
+_SLOW = 10  # times as long as one bare DELETE
+
+_TYPES = {
+    "postgresql": {"time": "timestamptz", "old": "now() - interval '2 hours' - n * interval '1 second'"},
+    "mysql": {"time": "datetime", "old": "utc_timestamp() - interval 2 hour - interval n second"},
+    "sqlite": {"time": "datetime", "old": "datetime('now', '-2 hours', '-' || n || ' seconds')"},
+}
+_NUMBERS = {
+    "postgresql": "generate_series(1, {0}) AS numbers (n)",
+    "mysql": "(SELECT seq AS n FROM seq_1_to_{0}) AS numbers",
+    "sqlite": (
+        "(WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {0})"
+        " SELECT n FROM counted) AS numbers"
+    ),
+}
+_MAKE = (
+    (
+        "CREATE TABLE sessions (id bigint PRIMARY KEY, user_id bigint NOT NULL, ends_at {time} NOT NULL,"
+        " left_at {time}, data varchar(200))"
+    ),
+    "CREATE INDEX sessions_end ON sessions (ends_at)",
+    "CREATE INDEX sessions_left ON sessions (left_at)",
+    "CREATE TABLE chats (id bigint PRIMARY KEY, at {time} NOT NULL, data varchar(200))",
+    "CREATE INDEX chats_at ON chats (at)",
+    (
+        "CREATE TABLE messages (id bigint PRIMARY KEY, chat_id bigint NOT NULL, data varchar(200),"
+        " FOREIGN KEY (chat_id) REFERENCES chats (id) ON DELETE CASCADE)"
+    ),
+    "CREATE INDEX messages_chat ON messages (chat_id)",
+)
+_EMPTY = ("DELETE FROM messages", "DELETE FROM chats", "DELETE FROM sessions")
+_SESSIONS = "INSERT INTO sessions SELECT n, n % 1000, {old}, {old}, '{pad}' FROM {numbers}"
+_CHATS = "INSERT INTO chats SELECT n, {old}, '{pad}' FROM {parents}"
+_MESSAGES = "INSERT INTO messages SELECT n, 1 + (n - 1) / 10, '{pad}' FROM {numbers}"
+_OLD = {
+    "postgresql": "now() - interval '1 hour'",
+    "mysql": "utc_timestamp() - interval 1 hour",
+    "sqlite": "datetime('now', '-1 hour')",
+}
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Row(_Base):
+    __tablename__ = "sessions"
+    id: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True)
+    user_id: Mapped[int] = mapped_column(sa.BigInteger)
+    ends_at: Mapped[datetime]
+    left_at: Mapped[datetime]
+    data: Mapped[str]
+
+
+class Ground:
+    """One database with the tables, and the ways to empty them."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind
+        self.crew = Nightcrew(url, settings=Settings())
+        old = {"older_than": timedelta(hours=1), "every": "1 hour", "pace": "fast"}
+        self.crew.expire("range", "sessions", column="ends_at", **old)
+        self.crew.expire("contended", "sessions", column="left_at", **old)
+        self.crew.expire("cascade", "chats", column="at", **old)
+        self.crew.migrate()
+        self.engine = sa.create_engine(self.crew._station.link.engine.url)
+        self.run(*(statement.format(**_TYPES[kind]) for statement in _MAKE))
+
+    def close(self) -> None:
+        self.crew.close()
+        self.engine.dispose()
+
+    def run(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement.replace("%", "%%") if self.kind != "sqlite" else statement)
+
+    def refill(self, children: bool) -> None:
+        numbers, parents = (_NUMBERS[self.kind].format(number) for number in (ROWS, ROWS // CHILDREN))
+        words = {**_TYPES[self.kind], "numbers": numbers, "parents": parents, "pad": "x" * 100}
+        whole = "DIV" if self.kind == "mysql" else "/"
+        fill = (_CHATS, _MESSAGES.replace("/", whole)) if children else (_SESSIONS,)
+        self.run(*_EMPTY, *(statement.format(**words) for statement in fill))
+        if self.kind == "postgresql":
+            alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with alone.connect() as connection:
+                connection.exec_driver_sql("VACUUM ANALYZE sessions, chats, messages")
+                connection.exec_driver_sql("CHECKPOINT")
+
+    def left(self, table: str) -> int:
+        with self.engine.connect() as connection:
+            return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one())
+
+    # ── the ways ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def bare(self) -> None:
+        self.run(f"DELETE FROM sessions WHERE ends_at < {_OLD[self.kind]}")
+
+    def bare_cascade(self) -> None:
+        self.run(f"DELETE FROM chats WHERE at < {_OLD[self.kind]}")
+
+    def swept(self, job: str) -> None:
+        report = self.crew.run(job, now=True)
+        assert report.outcome.success, report
+
+    def in_limit(self) -> None:
+        """Delete by hand, as most people do: `id IN (SELECT … LIMIT n)`."""
+        inner = f"SELECT id FROM sessions WHERE ends_at < {_OLD[self.kind]} LIMIT 1000"
+        inner = f"SELECT id FROM ({inner}) AS some" if self.kind == "mysql" else inner
+        with self.engine.connect() as connection:
+            while connection.exec_driver_sql(f"DELETE FROM sessions WHERE id IN ({inner})").rowcount:
+                connection.commit()
+            connection.commit()
+
+    def django(self) -> None:
+        """Delete as Django's queryset does where children or signals need the rows: read the keys, then in hundreds."""
+        with Session(self.engine) as session:
+            keys = session.scalars(sa.select(_Row.id).where(_Row.ends_at < sa.text(_OLD[self.kind]))).all()
+            for start in range(0, len(keys), 100):
+                session.execute(sa.delete(_Row).where(_Row.id.in_(keys[start : start + 100])))
+            session.commit()
+
+    def orm(self) -> None:
+        """Delete object by object, as a loop over SQLAlchemy's session does."""
+        with Session(self.engine) as session:
+            for row in session.scalars(sa.select(_Row).where(_Row.ends_at < sa.text(_OLD[self.kind]))):
+                session.delete(row)
+            session.commit()
+
+    def pt_archiver(self) -> None:
+        url = self.engine.url
+        source = f"h={url.host},P={url.port or 3306},u={url.username},D={url.database},t=sessions,i=sessions_end"
+        password = f",p={url.password}" if url.password else ""
+        command = ["pt-archiver", "--source", source + password, "--where", f"ends_at < {_OLD['mysql']}", "--purge"]
+        subprocess.run([*command, "--limit", "1000", "--commit-each", "--no-check-charset"], check=True)
+
+
+def measure() -> dict[str, Any]:
+    """Return, by database, each way's share of the rate of one bare DELETE of the same rows."""
+    found = {}
+    for kind in DATABASES:
+        with _ground(kind) as ground:
+            lean: dict[str, Callable[[], None]] = {
+                "bare": ground.bare,
+                "form range": lambda ground=ground: ground.swept("range"),
+                "form contended": lambda ground=ground: ground.swept("contended"),
+                "id IN (… LIMIT)": ground.in_limit,
+                "Django's shape": ground.django,
+                "SQLAlchemy's ORM": ground.orm,
+            }
+            if kind == "mysql" and shutil.which("pt-archiver"):
+                lean["pt-archiver"] = ground.pt_archiver
+            hung: dict[str, Callable[[], None]] = {
+                "bare cascade": ground.bare_cascade,
+                "form locked": lambda ground=ground: ground.swept("cascade"),
+            }
+            found[kind] = _compare(ground, lean, "sessions") | _compare(ground, hung, "chats")
+    return found
+
+
+@contextmanager
+def _ground(kind: str) -> Iterator[Ground]:
+    with tempfile.TemporaryDirectory() as folder:
+        if kind == "sqlite":
+            ground = Ground(kind, f"sqlite:///{Path(folder)}/bench.db")
+            yield ground
+            ground.close()
+            return
+        with fresh_database(kind) as url:
+            ground = Ground(kind, url)
+            yield ground
+            ground.close()
+
+
+def _compare(ground: Ground, ways: dict[str, Callable[[], None]], table: str) -> dict[str, float]:
+    """Time every way in turn, several times over; the first way is what the others are held against."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    first = next(iter(ways))
+    for _ in range(ROUNDS):
+        for way, go in ways.items():
+            if seconds[way] and seconds[way][0] > _SLOW * seconds[first][0]:
+                continue  # once was enough to see
+            ground.refill(children=table == "chats")
+            begun = time.perf_counter()
+            go()
+            seconds[way].append(time.perf_counter() - begun)
+            assert ground.left(table) == 0, way
+    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    rows = f"{ROWS:,} rows" if table == "sessions" else f"{ROWS // CHILDREN:,} rows with {CHILDREN} children each"
+    print(f"{ground.kind}, {rows}:")
+    for way, median in medians.items():
+        print(f"  {way:18} {median:7.2f} s   {medians[first] / median:6.3f} of the rate of {first}")
+    return {way: medians[first] / median for way, median in medians.items()}
