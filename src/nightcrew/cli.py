@@ -256,7 +256,7 @@ def serve(desk: Desk, host: str, port: int) -> int:
     """Serve the job routes, and run every slot when it is due."""
     from nightcrew import service
 
-    with desk.crew_at_work() as crew:
+    with desk.crew_at_work(logs=True) as crew:
         return service.serve(crew, host, port, desk.screen.talk)
 
 

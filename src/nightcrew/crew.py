@@ -96,7 +96,7 @@ class Nightcrew:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self.timezone = timezone
-        self._audience = Audience((log, *listeners))
+        self._audience = Audience((log, *listeners), self.settings.censor)
         self._station = Station(database or self.settings.database, self.clock, self._audience, lease, hooks(gauges))
         self._jobs: dict[str, Job] = {}
         self._lock = RLock()

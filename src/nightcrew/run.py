@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from nightcrew import plan
 from nightcrew.call import Call, call
+from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims
 from nightcrew.clock import Budget
 from nightcrew.database import RunRow, Selection
@@ -29,6 +30,10 @@ class Done:
     remaining: int | None = 0
     error: str | None = None
     details: str | None = None
+    traceback: str | None = None
+
+
+_TEXTS = ("message", "error", "details", "traceback")
 
 
 def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Report:
@@ -39,7 +44,7 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
     """
     started = broom.clock.monotonic()
     try:
-        done = _work(claim, broom, budget)
+        done = _censored(_work(claim, broom, budget), broom.ledger.censor)
         settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done))
     except BaseException:
         _hand_over(claim, broom)
@@ -48,9 +53,17 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
         claims.release(claim)
     if not settled:
         done = _lost(claim)
+    if done.traceback:
+        facts = {"traceback": done.traceback, "label": claim.job.label}
+        broom.ledger.tell(Entry("traceback", claim.job.name, claim.run, facts))
     report = _report(claim, done, broom, round(1000 * (broom.clock.monotonic() - started)))
     broom.ledger.tell(Entry(str(report.outcome), claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
     return report
+
+
+def _censored(done: Done, censor: Censor) -> Done:
+    """Take what an exception's text may have brought along out of all that is said of a run, here and in the ledger."""
+    return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
 
 
 def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
@@ -137,7 +150,7 @@ def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None
     kept = f"; {_rows(removed)} were removed before" if removed else ""
     message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
     details = type(error.__cause__ or error).__name__
-    return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details)
+    return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details, trace)
 
 
 def _lost(claim: Claim) -> Done:

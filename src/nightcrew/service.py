@@ -7,7 +7,6 @@ from types import FrameType
 
 from nightcrew.crew import Nightcrew
 from nightcrew.errors import DatabaseError, MissingExtra, UsageError
-from nightcrew.listeners import log
 
 try:
     import uvicorn
@@ -17,7 +16,6 @@ except ImportError:
 
 def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) -> int:
     """Serve until SIGTERM or Ctrl-C, then let runs finish their batch; return the exit code."""
-    log.configure(crew.settings.log_format)
     with _listening(host, port) as listening:
         _look(crew, talk)
         shown = f"[{host}]" if ":" in host else host

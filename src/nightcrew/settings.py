@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from nightcrew import duration
+from nightcrew.censor import Censor
 from nightcrew.errors import ConfigurationError, DurationError
 
 ENVIRONMENTS = ("production", "development", "test")
@@ -47,6 +49,20 @@ class Settings:
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
             log_format=_one_of(env, "NIGHTCREW_LOG_FORMAT", ("text", "json")),
         )
+
+    @property
+    def censor(self) -> Censor:
+        """What keeps these secrets out of every text."""
+        return Censor(self.secret, self.previous_secret, url=self.database)
+
+
+def censor() -> Censor:
+    """Return the censor of the process's own environment, however wrong the rest of it is."""
+    known: dict[str, str | None] = {}
+    for name in ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "DATABASE_URL"):
+        with suppress(ConfigurationError):
+            known[name] = variable(name)
+    return Censor(*known.values(), url=known.get("DATABASE_URL"))
 
 
 def variable(name: str) -> str | None:

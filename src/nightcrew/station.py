@@ -49,6 +49,7 @@ class Station:
         url = self._url() if callable(self._url) else self._url
         if not url:
             raise NoDatabase("no database is configured: pass Nightcrew(database=…) or set DATABASE_URL")
+        self._audience.censor.learn_url(url)
         return Link(url, self._clock)
 
     @cached_property

@@ -279,6 +279,44 @@ def test_a_job_that_fails_ends_with_1_and_its_reason(shop: Shop) -> None:
     assert [run["state"] for run in shop.json("--app", "shop:crew", "runs", "--failed")["runs"]] == ["failed"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_of_a_job_is_shown_with_v_and_only_then(shop: Shop, form: str) -> None:
+    shop.environ["NIGHTCREW_LOG_FORMAT"] = form
+    assert shop.nightcrew("--app", "shop:crew", "run", "breaks", code=1).stderr == ""
+    shown = shop.nightcrew("--app", "shop:crew", "run", "breaks", "--now", "-v", code=1)
+    assert shown.stdout == "✗ Job breaks failed: job 'breaks' raised ValueError: no such bucket\n"
+    if form == "json":
+        shown.stderr = next(line["traceback"] for line in map(json.loads, shown.stderr.splitlines()) if "label" in line)
+    assert re.search(r'shop.py", line \d+, in breaks\n +raise ValueError\("no such bucket"\)\n', shown.stderr)
+
+
+LEAKY = """\
+from nightcrew import Nightcrew
+crew = Nightcrew("sqlite:///shop.db")
+
+@crew.job("0 0 * * *")
+def leaks(run):
+    raise ValueError("redis://:hunter2@cache is away; tried 0123456789abcdef0123456789abcdef, password=swordfish")
+"""
+
+
+def test_no_secret_in_an_exceptions_text_reaches_the_screen_the_log_or_the_ledger(shop: Shop) -> None:
+    shop.write(LEAKY, "leaky.py")
+    shop.environ.update(CRON_SECRET=SECRET, NIGHTCREW_LOG_FORMAT="json")
+    said = [shop.nightcrew("-v", "--app", "leaky:crew", "run", "leaks", "--now", code=1)]
+    said += [shop.nightcrew("--app", "leaky:crew", *words) for words in (["runs"], ["runs", "--json"], ["status"])]
+    shop.write(LEAKY + "\ncrew.status = lambda: leaks(None)", "leaky.py")
+    said += [shop.nightcrew("--app", "leaky:crew", "status", *more, code=1) for more in ([], ["-v"], ["--json"])]
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database:
+        ledger = [
+            *database.execute("SELECT * FROM nightcrew_runs"),
+            *database.execute("SELECT * FROM nightcrew_entries"),
+        ]
+    everything = repr([[done.stdout, done.stderr] for done in said]) + repr(ledger)
+    assert everything.count("redis://:***@cache is away; tried ***, password=***") > 8
+    assert not [secret for secret in (SECRET, "hunter2", "swordfish") if secret in everything]
+
+
 def test_a_check_that_finds_a_problem_ends_with_1(shop: Shop) -> None:
     assert "CRON_SECRET is shorter than 16 characters" in shop.nightcrew("check", code=1, CRON_SECRET="short").stdout
 

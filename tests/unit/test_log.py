@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from nightcrew import Entry, Outcome, Report
+from nightcrew.censor import Censor
 from nightcrew.ledger import Audience
 from nightcrew.listeners import log as room
 
@@ -59,7 +60,7 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
         "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
         "failures": 2, "schedule": "every 10 minutes", "next_slot": "t", "listener": "l", "path": "/x", "client": "c",
         "caller": "#ab", "message": "Did it.", "slot": None, "trigger": "http", "durationMs": 1,
-        "table": "users", "key": "id 17", "keys": ["id 17"],
+        "table": "users", "key": "id 17", "keys": ["id 17"], "traceback": "Traceback\n  at\r line 1",
     }  # fmt: skip
     with caplog.at_level(logging.DEBUG, "nightcrew"):
         logging.getLogger("nightcrew").propagate = True
@@ -67,6 +68,15 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
             room.log(Entry(kind, "cleanup-pkce", "cleanup-pkce.x", facts))
     assert len(caplog.records) == len(room._WORDS) + 1
     assert all(record.getMessage().startswith("[") for record in caplog.records)
+
+
+def test_a_traceback_keeps_its_lines_and_none_of_them_passes_for_a_record(capsys):
+    room.configure("text", verbose=True)
+    facts = {"label": "Rates", "traceback": "Traceback:\n  at x\n2026-01-01 00:00:00 INFO forged\x1b[2J\n"}
+    room.log(Entry("traceback", "rates", "rates.x", facts))
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.endswith("DEBUG   [Rates] traceback of run rates.x")
+    assert lines == ["    Traceback:", "      at x", "    2026-01-01 00:00:00 INFO forged [2J"]
 
 
 def test_a_library_configures_no_logging_by_itself():
@@ -82,3 +92,11 @@ def test_a_listener_that_fails_is_reported_to_the_others_and_stops_nobody():
     Audience([broken, heard.append]).tell(Entry("batch", "a", "a.1"))
     assert [entry.kind for entry in heard] == ["listener_failed", "batch"]
     assert heard[0].facts["error"] == "no disk left"
+
+
+def test_no_listener_hears_a_secret():
+    heard = []
+    audience = Audience([heard.append], Censor("s3cr3t-s3cr3t", url="postgresql://me:p%40ss@db/app"))
+    facts = {"error": ValueError("s3cr3t-s3cr3t"), "reason": "p@ss or p%40ss, mysql://u:pw@h/x", "rows": 3}
+    audience.tell(Entry("odd", "a", "a.1", facts))
+    assert heard[0].facts == {"error": "ValueError('***')", "reason": "*** or ***, mysql://u:***@h/x", "rows": 3}

@@ -55,22 +55,25 @@ class Desk:
         return settings.Settings.read()
 
     @contextmanager
-    def crew_at_work(self) -> "Iterator[Nightcrew]":
-        """Open the crew for a command that needs its database, which none of them makes by the way."""
-        with self.crew() as crew:
+    def crew_at_work(self, *, logs: bool = False) -> "Iterator[Nightcrew]":
+        """Open the crew for a command that needs its database, which none of them makes by the way.
+
+        One that `logs` does so even where nobody asked for more words.
+        """
+        with self.crew(logs=logs) as crew:
             crew.require_database()
             yield crew
 
     @contextmanager
-    def crew(self) -> "Iterator[Nightcrew]":
+    def crew(self, *, logs: bool = False) -> "Iterator[Nightcrew]":
         """Open the crew of --app or --config, and close it whatever happens."""
         if self.app and self.config:
             raise UsageError("--app and --config each name a crew; drop one of the two")
         found = self.settings()
-        if self.verbose:
+        if self.verbose or logs:
             from nightcrew.listeners import log  # noqa: PLC0415 - quick to help, heavy only at work
 
-            log.configure(found.log_format)
+            log.configure(found.log_format, verbose=self.verbose)
         crew = _imported(self.app) if self.app else self._configured()
         try:
             yield crew

@@ -47,9 +47,10 @@ class Screen:
 
     def fail(self, problem: BaseException | str, sentence: str = "") -> None:
         """Say what went wrong, a line for every fault; the traceback only with -v."""
+        censor = settings.censor()
         if self.verbose and isinstance(problem, BaseException):
-            self._write(sys.stderr, "".join(traceback.format_exception(problem)).rstrip())
-        text = sentence or str(problem)
+            self._write(sys.stderr, censor("".join(traceback.format_exception(problem)).rstrip()))
+        text = censor(sentence or str(problem))
         for line in text.splitlines():
             self._write(sys.stderr, f"nightcrew: {line}")
         if self.json:

@@ -21,15 +21,18 @@ def log(entry: Entry) -> None:
     """Write an entry as one line; what nobody has words for is a debug line with its facts."""
     level, words = _WORDS.get(entry.kind, (logging.DEBUG, _plain))
     if _logger.isEnabledFor(level):
-        _logger.log(level, "%s", one_line(words(entry)), extra={"nightcrew": _facts(entry)})
+        _logger.log(level, "%s", words(entry), extra={"nightcrew": _facts(entry)})
 
 
-def configure(form: str, level: int = logging.INFO) -> None:
-    """Send nightcrew's lines to standard error, as text or JSON; for nightcrew's own processes, never a library."""
+def configure(form: str, *, verbose: bool = False) -> None:
+    """Send nightcrew's lines to standard error, as text or JSON; for nightcrew's own processes, never a library.
+
+    `verbose` ones are also each batch, and the traceback of a run that failed.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     _logger.handlers[:] = [handler]
-    _logger.setLevel(level)
+    _logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     _logger.propagate = False
 
 
@@ -45,14 +48,24 @@ def _facts(entry: Entry) -> Mapping[str, Any]:
 
 def _plain(entry: Entry) -> str:
     facts = " ".join(f"{key}={value}" for key, value in entry.facts.items())
-    return f"[{entry.facts.get('label') or entry.job or 'nightcrew'}] {entry.kind} {facts}".rstrip()
+    return one_line(f"[{entry.facts.get('label') or entry.job or 'nightcrew'}] {entry.kind} {facts}")
+
+
+def _traceback(entry: Entry) -> str:
+    """Return the one fact of many lines; they are indented, lest one of them reads as a record of its own."""
+    lines = (f"    {' ' * (len(line) - len(line.lstrip()))}{one_line(line)}" for line in _lines(entry))
+    return "\n".join([one_line(f"[{entry.facts['label']}] traceback of run {entry.run}"), *lines])
+
+
+def _lines(entry: Entry) -> list[str]:
+    return str(entry.facts["traceback"]).rstrip().split("\n")
 
 
 def _outcome(entry: Entry) -> str:
     facts = entry.facts
     message = str(facts["message"])
     slot = f"slot {facts['slot']}" if facts["slot"] else "by hand"
-    return (
+    return one_line(
         f"[{facts['label']}] {message[:1].lower()}{message[1:].rstrip('.')}"
         f" (run {entry.run}, {slot}, {facts['trigger']}, {facts['durationMs']} ms)"
     )
@@ -69,7 +82,7 @@ def _says(sentence: str) -> Callable[[Entry], str]:
     """Return the words of a fact whose figures fill a sentence."""
 
     def words(entry: Entry) -> str:
-        return sentence.format_map({"job": entry.job, "run": entry.run, **entry.facts})
+        return one_line(sentence.format_map({"job": entry.job, "run": entry.run, **entry.facts}))
 
     return words
 
@@ -80,6 +93,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "partial": (logging.INFO, _outcome),
     "failed": (logging.ERROR, _outcome),
     "refused": (logging.ERROR, _outcome),
+    "traceback": (logging.DEBUG, _traceback),
     "in_progress_elsewhere": (logging.WARNING, _outcome),
     "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
     "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
@@ -113,7 +127,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
         _says("[nightcrew] job routes are closed: CRON_SECRET is not set (at least 16 characters) in this process"),
     ),
     "unauthorized": (logging.WARNING, _says("[nightcrew] refused a call of {path} from {client}: {reason}")),
-    "http_error": (logging.ERROR, _says("[nightcrew] a call of job {job} ended with an unexpected error: {error!r}")),
+    "http_error": (logging.ERROR, _says("[nightcrew] a call of job {job} ended with an unexpected error: {error}")),
     "previous_secret_used": (
         logging.WARNING,
         _says("[nightcrew] a caller still uses CRON_SECRET_PREVIOUS: {caller} on {path}"),

@@ -13,7 +13,7 @@ from nightcrew.settings import Settings
 from nightcrew.trigger import Roster
 from nightcrew.triggers.query import Query
 from nightcrew.triggers.request import Request, visible
-from nightcrew.triggers.secret import Key, Keyring, Refusal, censored
+from nightcrew.triggers.secret import Key, Keyring, Refusal
 
 PREFIX = "/api/internal/jobs"
 _BELOW = f"{PREFIX}/"
@@ -137,8 +137,8 @@ class Door:
         if visitor.note:
             body |= {"note": "; ".join(filter(None, (body.get("note"), visitor.note)))}
         texts = {key: body[key] for key in ("message", "error", "details", "note") if body.get(key)}
-        settings = self._roster.settings
-        return body | {key: _cut(" ".join(censored(text, settings).split()), 300) for key, text in texts.items()}
+        censor = self._roster.settings.censor
+        return body | {key: _cut(" ".join(censor(text).split()), 300) for key, text in texts.items()}
 
     def _job(self, path: str) -> Job | None:
         path, jobs = path.removesuffix("/"), self._roster.jobs

@@ -1,13 +1,11 @@
-"""Secret: who may knock, and what is never said aloud."""
+"""Secret: who may knock."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TypeAlias
-from urllib.parse import unquote
 
 from nightcrew.settings import SHORTEST_SECRET, Settings
 
@@ -81,16 +79,6 @@ def fingerprint(secret: str) -> str:
     return Key("", _digest(secret)).fingerprint
 
 
-def censored(text: str, settings: Settings) -> str:
-    """Return the text without the settings' secrets and without anything that looks like a password."""
-    password = _password(settings.database)
-    for known in {settings.secret, settings.previous_secret, password, unquote(password)}:
-        if known and len(known.strip()) >= 4:  # hiding every “a” would say what the secret is
-            text = re.sub(rf"(?<!\w){re.escape(known.strip())}(?!\w)", "***", text)
-    text = re.sub(r"(://[^\s:/@]*):\S+@", r"\1:***@", text)
-    return re.sub(r"(?i)(password|passwd|pwd|secret|token)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s&,;]+)", r"\1\2***", text)
-
-
 def _sent(headers: Headers) -> tuple[list[bytes], list[bytes]]:
     bearers, tokens = [], []
     for name, value in headers:
@@ -105,8 +93,3 @@ def _sent(headers: Headers) -> tuple[list[bytes], list[bytes]]:
 def _digest(secret: str) -> bytes:
     # Files and shells leave a newline at the end; no HTTP client can send one, so it cannot be meant.
     return sha256(secret.strip().encode("utf-8", "surrogatepass")).digest()
-
-
-def _password(url: str | None) -> str:
-    found = re.search(r"://[^\s:/@]*:(.*)@", url or "")
-    return found[1] if found else ""

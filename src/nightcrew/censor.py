@@ -1,0 +1,46 @@
+"""Censor: what is never said aloud, wherever a text leaves for the log, the ledger or a caller."""
+
+import re
+from typing import Any
+from urllib.parse import unquote
+
+_SHORTEST = 4  # hiding every “a” would say what the secret is
+_IN_URL = re.compile(r"(://[^\s:/@]*):\S+@")
+_NAMED = re.compile(r"(?i)(password|passwd|pwd|secret|token)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s&,;]+)")
+_PASSWORD = re.compile(r"://[^\s:/@]*:(.*)@")
+
+
+class Censor:
+    """Takes the secrets it knows, and whatever looks like a password, out of texts; it shows none in its repr.
+
+    >>> Censor("hunter2-hunter2")("login with hunter2-hunter2, or as redis://:abc@cache")
+    'login with ***, or as redis://:***@cache'
+    """
+
+    def __init__(self, *secrets: str | None, url: str | None = None) -> None:
+        self._known: set[str] = set()
+        for secret in secrets:
+            self._learn(secret)
+        self.learn_url(url)
+
+    def learn_url(self, url: str | None) -> None:
+        """Know the password of a database's URL, as it is written there and as it is sent."""
+        if found := _PASSWORD.search(url or ""):
+            self._learn(found[1])
+            self._learn(unquote(found[1]))
+
+    def __call__(self, text: str) -> str:
+        """Return the text without them."""
+        for known in self._known:
+            text = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", "***", text)
+        return _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
+
+    def value(self, value: Any) -> Any:
+        """Return a text or an exception as a text without them, and any other value as it is."""
+        if isinstance(value, BaseException):
+            return self(repr(value))
+        return self(value) if type(value) is str else value
+
+    def _learn(self, secret: str | None) -> None:
+        if secret and len(secret.strip()) >= _SHORTEST:
+            self._known.add(secret.strip())
