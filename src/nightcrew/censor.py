@@ -36,7 +36,9 @@ class Censor:
         return _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
 
     def value(self, value: Any) -> Any:
-        """Return a text or an exception as a text without them, and any other value as it is."""
+        """Return a text or an exception as a text without them, alone or in a list, and any other value as it is."""
+        if isinstance(value, list | tuple):
+            return [self.value(each) for each in value]
         if isinstance(value, BaseException):
             return self(repr(value))
         return self(value) if type(value) is str else value

@@ -79,6 +79,12 @@ class Claims:
         self._closing = Event()
         self.lease = lease
 
+    @property
+    def held(self) -> list[str]:
+        """The jobs that this process holds a claim of, by name."""
+        with self._lock:
+            return sorted({job for job, _ in self._held})
+
     def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
 

@@ -348,6 +348,11 @@ class Nightcrew:
         """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""
         self._stopping.set()
 
+    @property
+    def at_work(self) -> list[str]:
+        """The jobs whose runs this process has in hand, whoever started them."""
+        return self._station.at_work
+
     @cached_property
     def asgi(self) -> App:
         """The job routes as a plain ASGI application; under a server of its own it also keeps the ticker."""

@@ -1,8 +1,10 @@
 """Service: the job routes and the ticker in one process, until a signal ends it."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable
+from threading import Event, Thread
 from types import FrameType
 
 from nightcrew.crew import Nightcrew
@@ -13,15 +15,25 @@ try:
 except ImportError:
     raise MissingExtra("serve needs uvicorn, which is not installed: pip install 'nightcrew[serve]'") from None
 
+PATIENCE = 25.0  # seconds from a signal to the end: whoever sent it often kills a process that takes 30
+_INTERRUPTED = 130
+
 
 def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) -> int:
-    """Serve until SIGTERM or Ctrl-C, then let runs finish their batch; return the exit code."""
+    """Serve until SIGTERM or Ctrl-C, then let runs finish their batch; return the exit code.
+
+    A job's function that will not return ends with the process: its lease runs out, and another crew goes on.
+    """
     with _listening(host, port) as listening:
         _look(crew, talk)
         shown = f"[{host}]" if ":" in host else host
         talk(f"serving {len(crew.jobs)} jobs on http://{shown}:{listening.getsockname()[1]}; Ctrl-C stops")
         config = uvicorn.Config(crew.asgi, lifespan="on", log_level="warning", server_header=False)
-        return _run(_Server(config, crew), listening)
+        server = _Server(config, crew)
+        code = _run(server, listening)
+        if crew.at_work:
+            server.cut_off()
+        return code
 
 
 class _Server(uvicorn.Server):
@@ -30,10 +42,25 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, crew: Nightcrew) -> None:
         super().__init__(config)
         self._crew = crew
+        self._asked_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._crew.hand_over()
+        if self._asked_at is None:
+            self._asked_at = self._crew.clock.monotonic()
+            Thread(target=self._end_in_time, name="nightcrew-end", daemon=True).start()
         super().handle_exit(sig, frame)
+
+    def _end_in_time(self) -> None:
+        """End the process where a thread keeps it, which Python would wait for however long that takes."""
+        self._crew.clock.wait(Event(), PATIENCE)
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """End the process now, and say whose run it takes along."""
+        seconds = self._crew.clock.monotonic() - (self._asked_at or 0.0)
+        self._crew.tell("cut_off", jobs=", ".join(self._crew.at_work) or "a call", seconds=seconds)
+        os._exit(_INTERRUPTED)
 
 
 def _look(crew: Nightcrew, talk: Callable[[str], None]) -> None:
@@ -63,4 +90,4 @@ def _run(server: uvicorn.Server, listening: socket.socket) -> int:
     server.run(sockets=[listening])
     if not server.started:
         return 1
-    return 130 if signal.SIGINT in heard else 0
+    return _INTERRUPTED if signal.SIGINT in heard else 0

@@ -62,7 +62,8 @@ def censor() -> Censor:
     for name in ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "DATABASE_URL"):
         with suppress(ConfigurationError):
             known[name] = variable(name)
-    return Censor(*known.values(), url=known.get("DATABASE_URL"))
+    url = known.pop("DATABASE_URL", None)
+    return Censor(*known.values(), url=url)
 
 
 def variable(name: str) -> str | None:

@@ -98,6 +98,11 @@ class Station:
                     self._reschedule(job)
                 self._registered.update(fresh)
 
+    @property
+    def at_work(self) -> list[str]:
+        """The jobs whose runs this process has in hand; nothing is wired for the question."""
+        return self.claims.held if "claims" in self.__dict__ else []
+
     def forget(self, jobs: Iterable[str]) -> None:
         """Let the next `ready` make the rows of these jobs anew."""
         with self._lock:

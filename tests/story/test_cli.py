@@ -9,11 +9,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -338,7 +339,7 @@ def test_a_check_tells_of_a_url_that_means_no_database(shop: Shop) -> None:
     assert "✗ problem  database URL begins with 'sqlit'" in said
 
 
-DEEDS = ["status", "runs", "plan yearly", "run yearly", "tick", "serve", "pause yearly --reason x", "resume yearly"]
+DEEDS = ["status", "runs", "plan yearly", "run yearly", "tick", "pause yearly --reason x", "resume yearly"]
 
 
 @pytest.mark.parametrize("line", DEEDS)
@@ -355,6 +356,7 @@ def test_a_database_file_that_is_not_there_is_named_and_not_made(
 def test_only_migrate_makes_a_database_file(shop: Shop) -> None:
     url = f"sqlite:///{shop.folder}/new.db"
     shop.nightcrew("migrate", "--sql", DATABASE_URL=url)
+    assert "does not exist: there is no file" in shop.refusal("serve", code=4, DATABASE_URL=url)
     assert not (shop.folder / "new.db").exists()
     shop.nightcrew("migrate", DATABASE_URL=url)
     assert "all quiet" in shop.nightcrew("status", DATABASE_URL=url).stdout
@@ -752,14 +754,18 @@ def test_the_second_signal_ends_the_run_where_it_stands(shop: Shop) -> None:
 # ── serve ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def served_at(running: subprocess.Popen[str]) -> str:
+    """The address that a server says it listens on."""
+    assert running.stderr
+    lines = iter(running.stderr.readline, "")
+    return next(found[0] for line in lines if (found := re.search(r"http://[\d.:]+", line)))
+
+
 @contextmanager
 def serving(shop: Shop, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     running = shop.begin("serve", "--port", "0", *args)
     try:
-        assert running.stderr
-        lines = iter(running.stderr.readline, "")
-        base = next(found[0] for line in lines if (found := re.search(r"http://[\d.:]+", line)))
-        yield running, base
+        yield running, served_at(running)
     finally:
         running.kill()
         running.communicate()
@@ -785,6 +791,46 @@ def test_serve_answers_on_the_routes_until_a_signal_ends_it(shop: Shop, number: 
         running.send_signal(number)
         running.communicate(timeout=20)
     assert running.returncode == code
+
+
+STUBBORN = """\
+from nightcrew import service
+from nightcrew.cli import main
+from nightcrew.triggers import ticker
+service.PATIENCE, ticker._PATIENCE = 2.0, 1.0
+main(["--app", "shop:crew", "serve", "--port", "0"])
+"""
+
+
+@pytest.mark.parametrize("by", ["http", "ticker"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_ends_in_time_although_a_job_does_not_and_names_it(shop: Shop, by: str, number: int) -> None:
+    shop.environ["CRON_SECRET"] = SECRET
+    if by == "ticker":
+        shop.write(APP.replace('"0 0 * * *")\ndef stubborn', '"0 0 * * *", on_start=True)\ndef stubborn'), "shop.py")
+    line, pipe = [sys.executable, "-c", STUBBORN], subprocess.PIPE
+    running = subprocess.Popen(line, cwd=shop.folder, env=shop.environ, text=True, stdout=pipe, stderr=pipe)
+
+    def ask(url: str) -> None:
+        with suppress(OSError):  # the process ends before it answers
+            call(url, SECRET)
+
+    try:
+        base = served_at(running)
+        if by == "http":
+            threading.Thread(target=ask, args=[f"{base}/api/internal/jobs/stubborn"]).start()
+        wait_until((shop.folder / "began").exists, running)
+        begun = time.monotonic()
+        running.send_signal(number)
+        _, said = running.communicate(timeout=20)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert time.monotonic() - begun < 10
+    (told,) = [line for line in said.splitlines() if "would not hand over" in line]
+    assert re.search(
+        r"\[nightcrew\] ended although stubborn would not hand over in [12] s; the lease will run out$", told
+    )
 
 
 def test_serve_waits_for_a_database_that_is_away(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -46,6 +47,7 @@ def test_json_lines_carry_the_facts(capsys):
     room.configure("json")
     room.log(ended(Outcome.SUCCEEDED, "Deleted 42 rows.", 42, datetime(2026, 1, 1, tzinfo=UTC)))
     line = json.loads(capsys.readouterr().err)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
     assert (line["event"], line["job"], line["deletedCount"], line["level"]) == (
         "succeeded",
         "cleanup-pkce",
@@ -97,6 +99,12 @@ def test_a_listener_that_fails_is_reported_to_the_others_and_stops_nobody():
 def test_no_listener_hears_a_secret():
     heard = []
     audience = Audience([heard.append], Censor("s3cr3t-s3cr3t", url="postgresql://me:p%40ss@db/app"))
-    facts = {"error": ValueError("s3cr3t-s3cr3t"), "reason": "p@ss or p%40ss, mysql://u:pw@h/x", "rows": 3}
+    facts = {
+        "error": ValueError("s3cr3t-s3cr3t"),
+        "reason": "p@ss or p%40ss, mysql://u:pw@h/x",
+        "rows": 3,
+        "keys": ["p@ss"],
+    }
     audience.tell(Entry("odd", "a", "a.1", facts))
-    assert heard[0].facts == {"error": "ValueError('***')", "reason": "*** or ***, mysql://u:***@h/x", "rows": 3}
+    assert heard[0].facts == {"error": "ValueError('***')", "reason": "*** or ***, mysql://u:***@h/x", "rows": 3,
+                              "keys": ["***"]}  # fmt: skip

@@ -8,8 +8,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from nightcrew.clock import instant
 from nightcrew.ledger import Entry
 from nightcrew.report import one_line
 
@@ -38,7 +40,8 @@ def configure(form: str, *, verbose: bool = False) -> None:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        at = instant(datetime.fromtimestamp(record.created, UTC))
+        line = {"time": at, "level": record.levelname.lower(), "message": record.getMessage()}
         return json.dumps(line | getattr(record, "nightcrew", {}), default=str)
 
 
@@ -113,6 +116,10 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
         _says(
             "[nightcrew] somebody deleted the rows of {jobs} in nightcrew_jobs; they are registered anew, from now on"
         ),
+    ),
+    "cut_off": (
+        logging.WARNING,
+        _says("[nightcrew] ended although {jobs} would not hand over in {seconds:.0f} s; the lease will run out"),
     ),
     "tick_failed": (logging.ERROR, _says("[nightcrew] nothing can be claimed: {error}")),
     "tick_recovered": (logging.INFO, _says("[nightcrew] claims work again after {failures} failed looks")),

@@ -10,7 +10,9 @@ from nightcrew.trigger import Roster
 from nightcrew.triggers.hands import Hands
 
 PERIOD = 1.0  # seconds between two looks: one small statement when nothing is due
-_PATIENCE = 30.0  # seconds to wait for the batches in hand; past that the leases hand the runs over by themselves
+# Seconds to wait for the batches in hand; past that the leases hand the runs over by themselves. An orchestrator often
+# kills a process 30 s after it was asked to end, and the application has an end of its own to make.
+_PATIENCE = 20.0
 _SLOWEST = 30.0  # seconds between two looks while the database is away
 
 
@@ -50,7 +52,7 @@ class Ticker:
         self._thread = thread
 
     def stop(self) -> None:
-        """Stop looking; runs in hand finish their batch and hand over. Returns when they have, or after 30 seconds."""
+        """Stop looking; runs in hand finish their batch and hand over. Returns when they have, or after 20 seconds."""
         if self._thread is None:
             return
         self._stop.set()
