@@ -456,6 +456,23 @@ def test_a_number_that_is_none_is_no_time(postgresql_yard):
         postgresql_yard.run("DROP TABLE t")
 
 
+@forms
+@pytest.mark.parametrize("digits", [0, 3, 6])
+@pytest.mark.parametrize("kind", ["DATETIME", "TIMESTAMP"])
+def test_a_cut_finer_than_mysqls_column_is_no_other_cut(mysql_yard, form, digits, kind):
+    """Not for the row of the cut's own second either, by which MariaDB lost sight of all others."""
+    times = f"{kind}({digits}) NULL" if kind == "TIMESTAMP" else f"{kind}({digits})"
+    mysql_yard.run(CHATS.replace("{time} NOT NULL", "{time}").replace("{time}", times), *INDEXES)
+    ages = [timedelta(hours=n) for n in range(1, 21)] + [timedelta(0), timedelta(seconds=-1)]
+    mysql_yard.fill("chats", *[{"id": n, "at": age, "seen_at": age} for n, age in enumerate(ages)])
+    selection = mysql_yard.select(replace(POLICIES[form], older_than=None), MOMENT + MICRO)
+    survey = mysql_yard.rows.survey(selection)
+    assert (survey.rows, survey.newest) == (21, "2024-06-15T12:00:00Z")
+    assert mysql_yard.rows.left(selection, {}, 100).rows == 21
+    assert mysql_yard.sweep(selection) == {"chats": 21}
+    assert mysql_yard.ids("chats") == [21]
+
+
 @pytest.mark.parametrize("kind", ["DATETIME", "DATETIME(3)", "TIMESTAMP NULL", "TIMESTAMP(6) NULL"])
 def test_mysqls_zero_date_means_never(mysql_yard, kind):
     with mysql_yard.link.transaction() as connection:
