@@ -43,13 +43,13 @@ def worlds(draw, kind: str):
 
 @st.composite
 def schemas(draw, kind: str):
-    """Draw up to five tables; references lead from a table to itself or to an earlier one."""
+    """Draw up to five tables; references lead from a table to itself or to an earlier one, some of them round."""
     keys = draw(st.lists(st.sampled_from([NUMBER, NUMBER, CODE, PAIR]), min_size=1, max_size=MOST_TABLES))
     references = []
     for number in range(draw(st.integers(0, MOST_REFERENCES))):
         child = draw(st.integers(0, len(keys) - 1))
-        parent = draw(st.integers(0, child))
-        rules = RULES[kind] if child != parent else [*RULES[kind][:3], "SET NULL", *RULES[kind][3:]]
+        parent = draw(st.one_of(*[st.integers(0, child)] * 4, st.integers(0, len(keys) - 1)))
+        rules = RULES[kind] if child > parent else ["CASCADE", *["SET NULL"] * 8, "NO ACTION"]  # or most are refused
         rule = draw(st.sampled_from(rules))
         references.append(Reference(f"f{number}", child, parent, rule, draw(st.sampled_from([True, True, False]))))
     for table in set(range(len(keys))) - {reference.parent for reference in references}:
@@ -74,7 +74,7 @@ def scenes(draw, schema: Schema):
     where, hold = draw(_saying(schema)), draw(_saying(schema))
     pointing = [key for key in schema.references if key.parent == schema.root]
     needed = draw(st.lists(st.sampled_from(pointing), unique=True, max_size=2)) if pointing else []
-    action = draw(st.sampled_from([Action.DELETE] * 4 + [Action.CLEAR]))
+    action = draw(st.sampled_from([Action.DELETE] * (4 if schema.nullable else 20) + [Action.CLEAR]))
     deletes = action is Action.DELETE
     policy = Policy(
         table=f"t{schema.root}",

@@ -107,6 +107,24 @@ class Promise:
         if any(key.parent == self.schema.root for key in own):
             yield "the table takes its own rows along"
 
+        if self._leads_round():
+            yield "foreign keys lead round in a circle"
+
+    def _leads_round(self) -> bool:
+        """Tell whether what goes along leads to a table that it came by."""
+        below: dict[int, set[int]] = defaultdict(set)
+        for key in self.reached:
+            if key.parent != key.child:
+                below[key.parent].add(key.child)
+        for start in self.schema.tables:
+            met, new = set(), below[start]
+            while new:
+                met |= new
+                new = {child for table in new for child in below[table]} - met
+            if start in met:
+                return True
+        return False
+
     # ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def picture(self, before: Picture, gone: Rows) -> Picture:
@@ -124,6 +142,21 @@ class Promise:
     def counts(self, gone: Collection[tuple[int, int]]) -> Counter[str]:
         """Count rows per table."""
         return Counter(f"t{table}" for table, _ in gone)
+
+    def loosened(self, gone: Rows, standing: Rows) -> Mapping[tuple[str, tuple[str, ...]], int]:
+        """Count the rows that stay when these go, and lose what they refer to, by the key they do it by."""
+        counts = {}
+        for key in self.schema.references:
+            if key in self.taken_along:
+                continue
+            stay = [
+                n
+                for table, parent in gone
+                if table == key.parent
+                for n in self._referring(key, parent, standing - gone)
+            ]
+            counts[f"t{key.child}", self.schema.columns(key)] = len(stay)
+        return {name: count for name, count in counts.items() if count}
 
     # ── a row ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -54,8 +54,9 @@ def test_what_survives_is_what_the_policy_promises(yard, campaign, figure):
 
     check()
     figure(f"survivors on {yard.kind}", str(tally))
-    assert sum(tally.refused.values()) < tally.played / 2, "most scenes were refused: the suite proves little"
-    assert tally.rows > tally.played / 2, "hardly a row left: the suite proves little"
+    most, least = (0.5, 0.5) if campaign else (0.75, 0.25)  # few schemas are drawn, and one decides about its scenes
+    assert sum(tally.refused.values()) < most * tally.played, "most scenes were refused: the suite proves little"
+    assert tally.rows > least * tally.played, "hardly a row left: the suite proves little"
 
 
 def play(yard, promise: Promise, tally: Tally) -> None:
@@ -95,6 +96,7 @@ def sweep_to_the_end(yard, promise: Promise, selection: Selection, before: Pictu
         expected = promise.leaving(promise.everything - gone)
         survey = yard.rows.survey(selection)
         assert_counts(promise, survey.counts, expected)
+        assert_loosened(promise, survey.loosened, promise.loosened(expected, promise.everything - gone))
         total = yard.sweep(selection, promise.scene.limit, MOST_BATCHES)
         after = photograph(yard, promise.schema)
         taken = difference(promise, picture, after)
@@ -119,6 +121,14 @@ def difference(promise: Promise, before: Picture, after: Picture) -> frozenset[t
         root = promise.schema.root
         return frozenset((root, n) for n, row in before[root].items() if row["timed"] and not after[root][n]["timed"])
     return frozenset((table, n) for table, rows in before.items() for n in rows if n not in after[table])
+
+
+def assert_loosened(promise: Promise, said, counts) -> None:
+    """Compare the rows that were said to outlive what they refer to; which trees go along is not known beforehand."""
+    if promise.scene.policy.action is Action.DELETE and not promise.uncounted:
+        assert {(key.table, key.columns): rows for key, rows in said.items() if rows} == counts
+    elif promise.scene.policy.action is Action.CLEAR:
+        assert not said
 
 
 def assert_counts(promise: Promise, said, rows) -> None:
