@@ -17,6 +17,8 @@ LEASE = 60.0  # seconds; renewed by every batch and every third of it, so a dead
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
+_TICK = timedelta(microseconds=1)
+_NOBODY = "nobody was there to run them"
 _COUNTED = 1000  # lapsed slots beyond this are not counted one by one
 
 
@@ -25,7 +27,8 @@ class Claim:
     """The right to run one slot (None: by hand) of a job, as long as no newer fence exists.
 
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
-    `resumed` says that somebody else began the run; `cursor` and `counts` are how far it had come.
+    `resumed` says that somebody else began the run; `cursor` and `counts` are how far it had come. Whoever asks for it
+    `at_once` is not held to the job's window.
     """
 
     job: Job
@@ -35,6 +38,7 @@ class Claim:
     cursor: Cursor = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     resumed: bool = False
+    at_once: bool = False
 
     @property
     def run(self) -> str:
@@ -64,6 +68,15 @@ class Taken:
     run: str | None = None
     slot: datetime | None = None
     details: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Who asks for a job, and what they want of it as it stands; `at_once` whatever its window says."""
+
+    bidder: Bidder
+    wanted: Callable[[Standing, datetime], Bid | Taken]
+    at_once: bool = False
 
 
 class Claims:
@@ -111,6 +124,8 @@ class Claims:
                 continue
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
+            elif job.window is not None and job.window.closes(now) is None:
+                continue
             elif standing.run is not None:
                 reopened = self._left_open(job, standing, now, bidder)
                 if isinstance(reopened, Claim):
@@ -125,7 +140,8 @@ class Claims:
     def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:
         """Claim the job's latest slot, or the one that `slot` falls into, whoever asks; lost races are asked again.
 
-        Raises UsageError for a naive `slot` and one that lies in the future.
+        Nothing is claimed outside of the job's window. Raises UsageError for a naive `slot` and one that lies in the
+        future.
         """
 
         def wanted(standing: Standing, now: datetime) -> Bid | Taken:
@@ -136,14 +152,16 @@ class Claims:
                 return Bid(job.name, target, run_id(job, target), standing.fence, lapsed(job, standing, target))
             return self._over(job, target)
 
-        return self._ask(job, self._bidder(trigger, caller), wanted)
+        return self._ask(job, _Wish(self._bidder(trigger, caller), wanted))
 
     def by_hand(self, job: Job, trigger: str, caller: str | None) -> Claim | Taken:
         """Claim a run that belongs to no slot and moves no mark."""
         run = f"{job.name}.manual-{self._clock.token()[:12]}"
-        return self._ask(
-            job, self._bidder(trigger, caller), lambda standing, _now: Bid(job.name, None, run, standing.fence)
+        wish = _Wish(
+            self._bidder(trigger, caller), lambda standing, _now: Bid(job.name, None, run, standing.fence), at_once=True
         )
+        answer = self._ask(job, wish)
+        return replace(answer, at_once=True) if isinstance(answer, Claim) else answer
 
     def release(self, claim: Claim) -> None:
         """Stop renewing a claim's lease."""
@@ -162,7 +180,7 @@ class Claims:
             skipped = lapsed(job, stopped, job.schedule.after(until))
             self._books.resume(standing, skipped, job.schedule.latest(until))
 
-    def _ask(self, job: Job, bidder: Bidder, wanted: Callable[[Standing, datetime], Bid | Taken]) -> Claim | Taken:
+    def _ask(self, job: Job, wish: "_Wish") -> Claim | Taken:
         for attempt in range(5):
             now, standings = self._books.standings([job.name])
             standing = standings[job.name]
@@ -171,32 +189,28 @@ class Claims:
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
                 continue
-            answer = self._answer(job, standing, now, bidder, wanted)
+            answer = self._answer(job, standing, now, wish)
             if answer is not None:
                 return self._hold(answer) if isinstance(answer, Claim) else answer
             self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))
         return _in_progress(job, standing)
 
-    def _answer(
-        self,
-        job: Job,
-        standing: Standing,
-        now: datetime,
-        bidder: Bidder,
-        wanted: Callable[[Standing, datetime], Bid | Taken],
-    ) -> Claim | Taken | None:
+    def _answer(self, job: Job, standing: Standing, now: datetime, wish: "_Wish") -> Claim | Taken | None:
         """Answer one look at a standing; None asks for another, because the row has changed under our hands."""
+        shut = None if wish.at_once else _shut(job, standing, now)
         if standing.run is not None:
             if standing.lease_until is not None and standing.lease_until >= now:
                 return _in_progress(job, standing)
-            return self._left_open(job, standing, now, bidder)
-        bid = wanted(standing, now)
+            return shut or self._left_open(job, standing, now, wish.bidder)
+        bid = wish.wanted(standing, now)
         if isinstance(bid, Taken):
             if standing.failed_run is not None and bid.run == standing.failed_run:
-                return self._taken_over(job, standing, bidder)  # “already done” would be a lie: it failed
+                return shut or self._taken_over(job, standing, wish.bidder)  # “already done” would be a lie: it failed
             return bid
-        won = self._books.claim([bid], bidder, _early(job, now).total_seconds())
-        return Claim(job, won[0], bid.slot, bidder) if won else None
+        if shut:
+            return shut
+        won = self._books.claim([bid], wish.bidder, _early(job, now).total_seconds())
+        return Claim(job, won[0], bid.slot, wish.bidder) if won else None
 
     def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
         """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
@@ -291,12 +305,25 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False)
 
 
 def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]:
-    """Return the rows for the slots between the last one claimed and `before`, which nobody ran: missed, or skipped."""
+    """Return the rows for the slots between the last one claimed and `before`, which nobody ran: missed, or skipped.
+
+    Of those that wait for the job's window only the latest is run; the others are skipped.
+    """
     since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
-    until = before - timedelta(microseconds=1)
+    until = before - _TICK
     paused_at = standing.paused_at or until
+    awake = min(paused_at, until)
+    shut, opened = (end - _TICK for end in job.window.shut(before)) if job.window else (awake, awake)
     rows = (
-        unrun(job, job.schedule, (since, min(paused_at, until)), State.MISSED, "nobody was there to run them"),
+        unrun(job, job.schedule, (since, min(shut, awake)), State.MISSED, _NOBODY),
+        unrun(
+            job,
+            job.schedule,
+            (max(since, shut), min(opened, awake)),
+            State.SKIPPED,
+            f"due outside of window {job.window}",
+        ),
+        unrun(job, job.schedule, (max(since, opened), awake), State.MISSED, _NOBODY),
         unrun(job, job.schedule, (max(since, paused_at), until), State.SKIPPED, f"paused: {standing.paused_reason}"),
     )
     return tuple(row for row in rows if row is not None)
@@ -338,6 +365,12 @@ def run_id(job: Job, slot: datetime) -> str:
     return f"{job.name}.{_stamp(slot)}"
 
 
+def waits(job: Job, standing: Standing, now: datetime) -> bool:
+    """Tell whether a job has something to do that its window keeps it from."""
+    shut = job.window is not None and job.window.closes(now) is None
+    return shut and (standing.run is not None or bid_for(job, standing, now) is not None)
+
+
 def is_paused(standing: Standing, now: datetime) -> bool:
     """Tell whether a pause is in force, of the job or of all."""
     alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
@@ -372,6 +405,20 @@ def _paused(job: Job, standing: Standing) -> str:
         return f"Every job is stopped by {standing.stopped_by}: {standing.stopped_reason}"
     until = f" until {standing.paused_until:%Y-%m-%d %H:%M}Z" if standing.paused_until else ""
     return f"Job {job.name} is paused{until} by {standing.paused_by}: {standing.paused_reason}"
+
+
+def _shut(job: Job, standing: Standing, now: datetime) -> Taken | None:
+    """Return what to answer outside of a job's window, which a caller's clock may reach a little early."""
+    if job.window is None or job.window.closes(now, _early(job, now)) is not None:
+        return None
+    opens = f"{job.window.opens(now):%Y-%m-%d %H:%M}Z"
+    return Taken(
+        Outcome.PAUSED,
+        f"Job {job.name} works only within {job.window}: what is due waits until {opens};"
+        f" 'nightcrew run {job.name} --now' does not",
+        standing.run,
+        standing.mark,
+    )
 
 
 def _in_progress(job: Job, standing: Standing) -> Taken:

@@ -229,7 +229,7 @@ def plan(desk: Desk, name: str) -> None:
 @command("nightcrew run cleanup-pkce --deadline 50s")
 @_JOB
 @click.option("--slot", type=Moment(), help="Run for this slot (default: the latest that is due).")
-@click.option("--now", "at_once", is_flag=True, help="Run at once, for no slot.")
+@click.option("--now", "at_once", is_flag=True, help="Run at once, for no slot, and whatever its window.")
 @click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
 def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | None, *, at_once: bool) -> int:
     """Run a job for its slot, unless somebody has already."""

@@ -12,6 +12,7 @@ from nightcrew.crew import Nightcrew
 from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
+from nightcrew.hours import Hours
 from nightcrew.job import Job, Origin
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
@@ -105,6 +106,7 @@ _JOB = {
     "enabled": _Key("false", kind=bool),
     "pace": _Key('"gentle"', pace),
     "throttle": _THROTTLE,
+    "window": _Key('"22:00-06:00"', lambda value: Hours(value).text),
 }
 _KEYS = {"recipe": _Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
 
@@ -183,7 +185,7 @@ class _Reader:
             self._note(keys, whose + lack)
         if len(both := [key for key in values if key in {"schedule", "every"}]) > 1:
             self._note((*keys, both[-1]), f"{whose}schedule and every exclude each other; remove one")
-        if "timezone" in values and "schedule" not in values and "recipe" not in values:
+        if "timezone" in values and not {"schedule", "recipe", "window"} & values.keys():
             self._note((*keys, "timezone"), whose + _ZONE_OF_NOTHING)
         if len(self.problems) > before:
             return None
@@ -285,14 +287,14 @@ def _needed(recipe: Callable[..., Job]) -> list[str]:
     return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is each.empty]
 
 
-_ZONE_OF_NOTHING = "timezone goes with schedule; write that too, or remove it"
+_ZONE_OF_NOTHING = "timezone goes with schedule or window; write that too, or remove it"
 
 
 def _in_zone(job: Job, given: Mapping[str, Any], zone: str) -> Job:
     """Return a recipe's job with the times of day that it brings along read in the file's zone, as all others are."""
     if isinstance(job.schedule, Cron):
         return replace(job, schedule=cron(job.schedule.expression, given.get("timezone", zone)))
-    if "timezone" in given:
+    if "timezone" in given and job.window is None:
         raise ConfigurationError(_ZONE_OF_NOTHING)
     return job
 
@@ -302,6 +304,8 @@ def _job(name: str, given: dict[str, Any], zone: str) -> Job:
     parts = {key: given[key] for key in (*_POLICY, *_JOB) if key in given}
     if "schedule" in given:
         parts["schedule"] = cron(given["schedule"], given.get("timezone", zone))
+    if "window" in given:
+        parts["window"] = Hours(given["window"], given.get("timezone", zone))
     if "every" in given:
         parts["schedule"] = given["every"]
     if "recipe" in given:

@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from nightcrew import plan as plans
-from nightcrew.claim import LEASE, Claim, Taken, is_paused
+from nightcrew.claim import LEASE, Claim, Taken, is_paused, waits
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit
 from nightcrew.gauge import hooks
+from nightcrew.hours import Hours, hours
 from nightcrew.job import Job, concerning
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
@@ -21,7 +22,7 @@ from nightcrew.outcome import Outcome, State
 from nightcrew.policy import Action, Policy, Value, column_name, table_name
 from nightcrew.report import Report
 from nightcrew.run import carry_out
-from nightcrew.schedule import Schedule, cron, every
+from nightcrew.schedule import Cron, Schedule, cron, every
 from nightcrew.settings import Settings
 from nightcrew.station import Station
 from nightcrew.throttle import Pace
@@ -39,13 +40,17 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as a person asks for it: its standing, its last run, and when it is due next (None: paused, disabled)."""
+    """A job as a person asks for it: its standing, its last run, and when it is due next (None: paused, disabled).
+
+    `opens` is when its window does, of a job that waits for it now.
+    """
 
     job: Job
     standing: Standing
     last: RunRow | None
     next_slot: datetime | None
     paused: bool
+    opens: datetime | None = None
 
 
 class Terms(TypedDict, total=False):
@@ -70,6 +75,7 @@ class Terms(TypedDict, total=False):
     runbook: str | None
     pace: str | Pace
     throttle: Iterable[object]
+    window: str | Hours | None
 
 
 class Nightcrew:
@@ -140,9 +146,11 @@ class Nightcrew:
         `table` and `column` are names, or a SQLAlchemy model, Table or column.
         """
         with concerning(name):
-            when = self._schedule(name, schedule, every, terms.pop("timezone", None))
+            timezone = terms.pop("timezone", None)
+            when = self._schedule(name, schedule, every, timezone)
+            window = self._window(terms.pop("window", None), when, timezone)
             rule = Policy(table_name(table), column_name(column))
-            return self.add(Job(name, when, policy=rule).but(**terms))
+            return self.add(Job(name, when, policy=rule, window=window).but(**terms))
 
     def job(
         self,
@@ -151,6 +159,7 @@ class Nightcrew:
         every: str | timedelta | None = None,
         timezone: str | None = None,
         name: str | None = None,
+        window: str | Hours | None = None,
         **of_job: Any,
     ) -> Callable[[_F], _F]:
         """Register the decorated function (def or async def) as a job; its name is the function's in kebab case."""
@@ -159,7 +168,8 @@ class Nightcrew:
             called = name or getattr(function, "__name__", "job").strip("_").replace("_", "-").lower()
             with concerning(called):
                 when = self._schedule(called, schedule, every, timezone)
-                self.add(Job(called, when, function=function).but(**of_job))
+                within = self._window(window, when, timezone)
+                self.add(Job(called, when, function=function, window=within).but(**of_job))
             return function
 
         return register
@@ -172,6 +182,9 @@ class Nightcrew:
         if period is not None:
             return every(period)
         return cron(schedule, timezone or self.timezone) if isinstance(schedule, str) else schedule  # type: ignore[return-value]
+
+    def _window(self, given: str | Hours | None, when: Schedule, timezone: str | None) -> Hours | None:
+        return hours(given, when.timezone if isinstance(when, Cron) else timezone or self.timezone)
 
     def job_named(self, name: str) -> Job:
         """Return a job; raises UnknownJob naming the nearest right name."""
@@ -249,7 +262,8 @@ class Nightcrew:
         for name, job in self._jobs.items():
             paused = is_paused(standings[name], now)
             next_slot = None if paused or not job.enabled else job.schedule.after(now)
-            found.append(JobStatus(job, standings[name], latest.get(name), next_slot, paused))
+            opens = job.window.opens(now) if job.window and next_slot and waits(job, standings[name], now) else None
+            found.append(JobStatus(job, standings[name], latest.get(name), next_slot, paused, opens))
         return found
 
     def runs(self, job: str | None = None, *, failed: bool = False, limit: int = 20) -> list[RunRow]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
 from nightcrew.gauge import Hook, hooks
+from nightcrew.hours import Hours, hours
 from nightcrew.policy import Policy
 from nightcrew.schedule import Cron, Every, Schedule
 from nightcrew.throttle import Pace, pace
@@ -49,7 +50,8 @@ class Job:
     HTTP route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if
     nobody has run it yet. `label` heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady",
     "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what may hold it back,
-    as docs/throttle.md says. `origin` is where it is written, if that is a file.
+    as docs/throttle.md says. `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is
+    read in the zone of the schedule. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -66,6 +68,7 @@ class Job:
     runbook: str | None = None
     pace: Pace = Pace.STEADY
     throttle: tuple[Hook, ...] = ()
+    window: Hours | None = None
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ class Job:
             raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
         object.__setattr__(self, "pace", pace(self.pace))
         object.__setattr__(self, "throttle", hooks(self.throttle))
+        object.__setattr__(self, "window", hours(self.window, self.schedule.timezone))
         if self.policy is None and (self.throttle or self.pace is not Pace.STEADY):
             raise ConfigurationError(
                 f"job {self.name!r} is a function: pace and throttle steer the batches of a policy"
@@ -150,6 +154,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "path": ((str, type(None)), "write a URL path such as '/api/cleanup'"),
     "on_start": _SWITCH,
     "enabled": _SWITCH,
+    "window": ((str, Hours, type(None)), "write a text such as '22:00-06:00'"),
     "owner": _TEXT,
     "runbook": _TEXT,
 }

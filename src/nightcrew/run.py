@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from nightcrew import plan
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
-from nightcrew.claim import Claim, Claims
+from nightcrew.claim import MOST_EARLY, Claim, Claims
 from nightcrew.clock import Budget
 from nightcrew.database import RunRow, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
@@ -89,12 +89,25 @@ def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
     # A deadline is looked at after the first batch, not before: however short, every call brings the run forward.
     if (reason := budget.stopping) is not None:
         return _partial(claim, claim.counts, reason, None)
+    if (within := _within(claim, broom, budget)) is None:
+        return _partial(claim, claim.counts, f"window {claim.job.window} is closed", None)
+    budget = within
     broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
     if claim.job.policy is None:
         return _called(claim, call(claim, budget))
     with claim.job.to_blame():
         selection = plan.compile(claim.job.policy, claim.moment, broom.database)
         return _swept(claim, selection, sweep(claim, selection, broom, budget), broom)
+
+
+def _within(claim: Claim, broom: Broom, budget: Budget) -> Budget | None:
+    """Let the budget end with the job's window, by the database's clock; None where it is over."""
+    window = claim.job.window
+    if window is None or claim.at_once:
+        return budget
+    now = broom.database.now()
+    closes = window.closes(now, MOST_EARLY)
+    return None if closes is None else budget.closing((closes - now).total_seconds(), f"window {window} has closed")
 
 
 def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Done:
@@ -133,7 +146,8 @@ def _called(claim: Claim, account: Call) -> Done:
 def _partial(claim: Claim, counts: Mapping[str, int], reason: str, remaining: int | None) -> Done:
     rows = _removed(claim, counts)
     left = "" if remaining is None else f", {remaining} left"
-    message = f"Job {claim.job.name}: {_rows(rows)} so far{left} ({reason}); the next call of any trigger goes on."
+    call = "call of any trigger within its window" if claim.job.window else "call of any trigger"
+    message = f"Job {claim.job.name}: {_rows(rows)} so far{left} ({reason}); the next {call} goes on."
     return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining)
 
 

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,28 @@ def test_a_stop_of_all_is_one_command_and_the_first_line_of_the_status(shop: Sho
     assert {job["stoppedReason"] for job in shop.json("status")["jobs"]} == {"an incident"}
     assert shop.json("resume", "--all") == {"stopped": False}
     assert shop.json("run", "cleanup-pkce", "--now")["deletedCount"] == 2
+
+
+def test_a_job_outside_of_its_window_says_until_when_and_runs_for_who_insists(shop: Shop) -> None:
+    now = datetime.now(UTC)
+    begin, end = now - timedelta(hours=3), now - timedelta(hours=1)
+    window = f"{begin:%H:%M}-{end:%H:%M}"
+    shop.write(CONFIG.replace('every  = "10 minutes"', f'every  = "10 minutes"\nwindow = "{window}"'))
+    assert f"works only within {window}" in shop.nightcrew("show", "cleanup-pkce").stdout
+
+    told = shop.nightcrew("run", "cleanup-pkce").stdout
+    assert f"works only within {window}: what is due waits until {begin + timedelta(days=1):%Y-%m-%d %H:%M}Z" in told
+    assert "nightcrew run cleanup-pkce --now" in told
+    assert (shop.nightcrew("tick").stdout, shop.rows("oauth_pkce_states")) == ("nothing is due\n", 4)
+
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00.000000'")
+    assert re.search(rf"cleanup-pkce .* in 2\d h.*, within {window}", shop.nightcrew("status").stdout)
+    standing = shop.json("status")["jobs"][0]
+    assert standing["window"] == window
+    assert standing["waitsUntil"].startswith(f"{begin + timedelta(days=1):%Y-%m-%dT%H:%M}:00")
+
+    assert "Deleted 2 rows" in shop.nightcrew("run", "cleanup-pkce", "--now").stdout
 
 
 def test_tick_runs_what_is_due_and_says_so_when_nothing_is(shop: Shop) -> None:

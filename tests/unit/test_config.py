@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nightcrew.config import Configuration, read
 from nightcrew.errors import ConfigurationError, NoDatabase
+from nightcrew.hours import Hours
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.recipes import RECIPES
@@ -277,6 +278,22 @@ def test_a_recipe_is_due_in_the_zone_of_the_file_or_its_own(here: Path) -> None:
     ]
 
 
+def test_a_window_is_read_in_the_zone_of_its_job_or_of_the_file(here: Path) -> None:
+    found = read_text(
+        here,
+        '[nightcrew]\ntimezone = "Europe/Paris"\n'
+        + JOB.replace("cleanup", "a") + 'window = "22:00-6:00"\n'
+        + JOB.replace("cleanup", "b") + 'window = "22:00-06:00"\ntimezone = "Asia/Tokyo"\n'
+        + PKCE + 'window = "22:00-06:00"\n',
+    )  # fmt: skip
+    zones = {job.name: job.window for job in found.jobs}
+    assert zones == {
+        "a": Hours("22:00-06:00", "Europe/Paris"),
+        "b": Hours("22:00-06:00", "Asia/Tokyo"),
+        "cleanup-pkce": Hours("22:00-06:00", "Europe/Paris"),
+    }
+
+
 # ── one mistake each ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 MISTAKES = {
@@ -309,6 +326,7 @@ MISTAKES = {
     "no schedule": (JOB.replace("every", "owner"), 1, "when it is due is missing", 'or every = "10 minutes"'),
     "two schedules": (JOB + 'schedule = "0 0 * * *"', 5, "schedule and every exclude each other", "remove one"),
     "zone of an interval": (JOB + 'timezone = "UTC"', 5, "timezone goes with schedule", "remove it"),
+    "window of hours": (JOB + 'window = "22-6"', 5, "window '22-6' is no time of day", "such as '22:00-06:00'"),
     "cron of four fields": (JOB.replace('every = "10 minutes"', 'schedule = "0 3 * *"'), 2, "4 fields", "write five"),
     "bad interval": (JOB.replace("10 minutes", "soon"), 2, "'soon'", "write it like"),
     "unknown zone": ('[nightcrew]\ntimezone = "Europa/Paris"\n' + JOB, 2, "no time zone", "mean 'Europe/Paris'?"),

@@ -85,6 +85,7 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "policy": _rule(job.policy) if job.policy else None,
         "pace": str(job.pace),
         "throttle": [str(hook) for hook in job.throttle],
+        "window": str(job.window) if job.window else None,
         "onStart": job.on_start,
         "enabled": job.enabled,
         "owner": job.owner,
@@ -130,6 +131,7 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "next": ", ".join(slots) or "never: it is disabled",
         "pace": str(job.pace) if job.policy else None,
         "throttle": ", ".join(map(str, job.throttle)),
+        "window": f"works only within {job.window}" if job.window else None,
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
@@ -218,6 +220,8 @@ def status(each: JobStatus) -> dict[str, Any]:
         "failuresInARow": standing.fail_streak,
         "lastSucceededAt": iso(standing.last_ok_at),
         "nextSlot": iso(each.next_slot),
+        "window": str(each.job.window) if each.job.window else None,
+        "waitsUntil": iso(each.opens),
         "lastRun": run(each.last) if each.last else None,
     }
 
@@ -227,6 +231,8 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     last = each.last
     ended = f"{screen.mark(str(last.state))} {when(last.finished_at or last.moment, now)}" if last else "never"
     coming = when(each.next_slot, now) if each.next_slot else "disabled"
+    if each.opens:
+        coming = f"{when(each.opens, now)}, within {each.job.window}"
     if each.standing.stopped_at is not None:
         coming = f"stopped: {each.standing.stopped_reason}"
     elif each.paused:
