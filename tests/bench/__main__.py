@@ -2,10 +2,12 @@
 
 import sys
 
-from tests.bench import claims, forms, http_401, plan, sweep
+from tests.bench import claims, endurance, foreground, forms, http_401, plan, sweep
 
 MEASURES = {
     "claims": claims.measure,
+    "endurance": endurance.measure,
+    "foreground": foreground.measure,
     "forms": forms.measure,
     "http": http_401.measure,
     "plan": plan.measure,
