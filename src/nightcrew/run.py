@@ -147,14 +147,15 @@ def _partial(claim: Claim, counts: Mapping[str, int], reason: str, remaining: in
     rows = _removed(claim, counts)
     left = "" if remaining is None else f", {remaining} left"
     call = "call of any trigger within its window" if claim.job.window else "call of any trigger"
-    message = f"Job {claim.job.name}: {_rows(rows)} so far{left} ({reason}); the next {call} goes on."
+    message = f"Job {claim.job.name} stopped early: {_rows(rows)} so far{left} ({reason}); the next {call} goes on."
     return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining)
 
 
 def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
     _, counts = broom.books.progress(claim.run)
     rows = _removed(claim, counts)
-    message = one_line(f"Job {claim.job.name}: {_rows(rows)} so far ({pause}); it goes on once it is resumed.")
+    stopped = f"Job {claim.job.name} stopped early: {_rows(rows)} so far"
+    message = one_line(f"{stopped} ({pause}); it goes on once it is resumed.")
     return Done(State.PARTIAL, Outcome.PAUSED, message, rows, counts, None)
 
 

@@ -29,6 +29,12 @@ CREATE INDEX tokens_expire ON tokens (expires_at);
 CREATE INDEX tokens_revoked ON tokens (revoked_at);
 ANALYZE tokens
 """
+REFILL = f"""
+INSERT INTO tokens SELECT n, at, at, at, repeat('x', 100) FROM (
+    SELECT n, now() - (n - 3000) * interval '1 minute' AS at FROM generate_series(1, {ROWS}) AS n
+     WHERE mod(n, 1000) <> 7
+) AS again
+"""
 REVIVE = "UPDATE tokens SET expires_at = now(), revoked_at = now(), used_at = now() WHERE id = {}"
 EXPIRED = ROWS - 3000 - 60  # an hour is let pass
 each_job = pytest.mark.parametrize("job", JOBS)
@@ -131,6 +137,36 @@ def test_a_run_that_was_stopped_goes_on_at_its_page(crew, job):
     assert 3000 < some < ROWS
     crew.run(job, trigger="cli", now=True)
     assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
+
+
+@pytest.mark.parametrize("job", ["range", "unindexed"])
+def test_what_is_moved_to_the_end_of_the_file_meanwhile_leaves_too(crew, job):
+    with other(crew) as connection:
+
+        def move(_connection, _cursor, statement, *_rest) -> None:
+            if "DELETE" in statement and not moved:
+                pages = connection.exec_driver_sql("SELECT pg_relation_size('tokens')").scalar_one()
+                moved.append(connection.exec_driver_sql("UPDATE tokens SET pad = repeat('y', 3000)").rowcount)
+                assert connection.exec_driver_sql("SELECT pg_relation_size('tokens')").scalar_one() > 20 * pages
+
+        moved: list[int] = []
+        run(crew, "ALTER TABLE tokens ALTER pad SET STORAGE PLAIN")
+        sa.event.listen(crew._station.link.engine, "before_cursor_execute", move)
+        report = crew.run(job, trigger="cli", now=True)
+    assert moved == [ROWS]
+    assert report.remaining == 0
+    assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
+
+
+def test_the_first_batch_is_small_although_the_table_was_almost_empty_when_it_was_last_analysed(crew):
+    run(crew, "ALTER TABLE tokens SET (autovacuum_enabled = off)", "DELETE FROM tokens WHERE mod(id, 1000) <> 7")
+    with other(crew) as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE tokens")
+    run(crew, REFILL)
+    assert crew.run("unindexed", trigger="cli", now=True).deleted > 20_000
+    with other(crew) as connection:
+        first = "SELECT CAST(facts AS json)->>'rows' FROM nightcrew_entries WHERE kind = 'batch' ORDER BY id LIMIT 1"
+        assert int(connection.exec_driver_sql(first).scalar_one()) < 5_000
 
 
 @each_job

@@ -130,3 +130,10 @@ def held(crew):
     with crew._station.link.transaction() as connection:
         connection.execute(sa.update(job_table).values(owner="somebody"))
     return True
+
+
+def test_a_job_that_is_called_like_a_secret_says_all_the_same_how_far_it_is(crew):
+    crew.expire("expire-reset-token", "notes", column="created_at", every="1 hour")
+    report = crew.run("expire-reset-token", trigger="cli", now=True, deadline=timedelta(milliseconds=1))
+    told = f"Job expire-reset-token stopped early: {report.deleted} rows so far, {ROWS - report.deleted} left"
+    assert report.message.startswith(told)

@@ -70,10 +70,11 @@ class Address:
 class Heap:
     """A table whose rows lie in one file of so many `pages`, at their `place`; `at` makes the place a page begins at.
 
-    `per_page` are the rows a page holds on the average, dead ones left out.
+    `pages_now` counts the pages anew where it is asked. `per_page` are the rows that a window reckons with on a page.
     """
 
     pages: int
+    pages_now: sa.ColumnElement[int]
     per_page: float
     place: sa.ColumnElement[Any]
     at: Callable[[int], sa.ColumnElement[Any]]

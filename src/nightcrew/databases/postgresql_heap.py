@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from nightcrew.databases.dialect import Heap, Named
 
 _FEWEST = 256  # pages: below two megabytes everything is in memory, and the two walks cost the same
-_GUESS = 100.0  # rows a page of a table that was never analysed
+# Rows to reckon with on a page at least: what was counted last may be a table just emptied, which has filled since.
+_FEWEST_ROWS = 100.0
 
 # Not a table that others inherit from, for places repeat there; nor one whose rows a trigger or a rule may keep.
 _HEAP = """
-SELECT pg_relation_size(c.oid) / CAST(current_setting('block_size') AS bigint) AS pages,
+SELECT c.oid, pg_relation_size(c.oid) / CAST(current_setting('block_size') AS bigint) AS pages,
        CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages END AS per_page
   FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_am AS m ON m.oid = c.relam
  WHERE n.nspname = :schema AND c.relname = :name
@@ -30,7 +31,11 @@ def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> He
     if row is None or row.pages < _FEWEST:
         return None
     place: sa.ColumnClause[str] = sa.column("ctid", _selectable=source)
-    return Heap(row.pages, row.per_page or _GUESS, place, _at)
+    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _at)
+
+
+def _pages(oid: int) -> sa.ColumnElement[int]:
+    return sa.literal_column(f"pg_relation_size({oid:d}) / CAST(current_setting('block_size') AS bigint)")
 
 
 def _at(page: int) -> sa.ColumnElement[str]:

@@ -74,7 +74,7 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
     if "past" in cursor:
         return Stretch(cursor.get("from"), tied="from" in cursor, past=read(cursor["past"]))
     if target.heap is not None and "from" not in cursor:
-        return _pages(target.heap, cursor, size)
+        return _pages(connection, target.heap, cursor, size)
     return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
 
 
@@ -95,15 +95,15 @@ def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: in
     return Stretch(low, high) if further else Stretch(low, tied=True)
 
 
-def _pages(heap: Heap, cursor: Cursor, size: int) -> Pages | None:
+def _pages(connection: sa.Connection, heap: Heap, cursor: Cursor, size: int) -> Pages | None:
     first = cursor.get("page", 0)
-    return Pages(first, first + max(1, int(size / heap.per_page))) if first < heap.pages else None
+    return Pages(first, first + max(1, int(size / heap.per_page))) if _reaches(connection, heap, first) else None
 
 
 def after(connection: sa.Connection, target: Target, window: Window) -> Cursor | None:
     """Return where the walk goes on once a window was looked through, or None at the cut."""
     if isinstance(window, Pages):
-        return _past(window, target)
+        return _past(connection, target, window)
     if not window.tied:
         return None if window.high is None else {"from": window.high}
     return beyond(connection, target, window, window.low)
@@ -128,7 +128,7 @@ def by_key(window: Window, target: Target, mark: str | None, past: Sequence[Any]
 def beyond(connection: sa.Connection, target: Target, window: Window, mark: str | None) -> Cursor | None:
     """Return where the walk goes on after all rows of one time, or None at the cut."""
     if isinstance(window, Pages):
-        return _past(window, target)
+        return _past(connection, target, window)
     if mark is None or not target.walked:
         return None
     low = _first(connection, target, target.reading.column > target.reading.at(mark))
@@ -142,9 +142,14 @@ def start(target: Target, window: Window, first: Any) -> Cursor:
     return {"from": first} if target.walked else {}
 
 
-def _past(window: Pages, target: Target) -> Cursor | None:
+def _past(connection: sa.Connection, target: Target, window: Pages) -> Cursor | None:
     assert target.heap is not None  # noqa: S101 - or there would be no such window
-    return {"page": window.end} if window.end < target.heap.pages else None
+    return {"page": window.end} if _reaches(connection, target.heap, window.end) else None
+
+
+def _reaches(connection: sa.Connection, heap: Heap, page: int) -> bool:
+    """Tell whether the file has this page, looking again at its end: what was updated meanwhile stands behind it."""
+    return page < heap.pages or page < connection.execute(sa.select(heap.pages_now)).scalar_one()
 
 
 def _first(connection: sa.Connection, target: Target, *where: Clause) -> str | None:
