@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from nightcrew import plan
 from nightcrew.clock import SystemClock
-from nightcrew.database import ForeignKey, Selection, Table
+from nightcrew.database import MOST, ForeignKey, Selection, Table
 from nightcrew.databases.connect import Link
 from nightcrew.databases.rows import Rows
 
@@ -258,21 +258,22 @@ class Yard:
         """Compile a policy at the moment."""
         return plan.compile(policy, moment, self.rows)
 
-    def sweep(self, selection: object, limit: int = 3, most: int = 200) -> Counter[str]:
+    def sweep(self, selection: object, limit: int = 3, most: int = 200, load: int = MOST) -> Counter[str]:
         """Take batch after batch, each in its own transaction, and return what was taken."""
         selection = selection if isinstance(selection, Selection) else self.select(selection)
         total: Counter[str] = Counter()
-        for taken in self.batches(selection, limit, most):
+        for taken in self.batches(selection, limit, most, load):
             total.update(taken.counts)
         return +total
 
-    def batches(self, selection: Selection, limit: int, most: int = 200) -> Iterator[object]:
-        """Yield what each batch took; a sweep that does not end fails."""
+    def batches(self, selection: Selection, limit: int, most: int = 200, load: int = MOST) -> Iterator[object]:
+        """Yield what each batch took, at most `load` rows in all; a sweep that does not end fails."""
         cursor: object = {}
         for _ in range(most):
             with self.rows.transaction() as connection:
-                taken = self.rows.take(connection, selection, cursor, limit)
+                taken = self.rows.take(connection, selection, cursor, limit, load)
             assert taken.rows <= limit
+            assert taken.load <= load
             yield taken
             if taken.exhausted:
                 return

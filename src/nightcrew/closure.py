@@ -3,11 +3,11 @@
 A table that must be emptied before its parents draws in every table on the way down to it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from nightcrew.database import Absence, Catalog, ForeignKey, Path
-from nightcrew.errors import PolicyError
-from nightcrew.policy import Action, Policy
+from nightcrew.database import LINK, Absence, Catalog, ForeignKey, Path, Table
+from nightcrew.errors import PolicyError, nearest
+from nightcrew.policy import Action, Policy, about
 
 _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
 
@@ -15,9 +15,10 @@ _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch co
 class Closure:
     """The paths down from a table: `drains` are emptied by our statements, `cascades` by the database's own rule.
 
-    The rows at the ends of `loosened` paths stay, and refer to nothing (or to a default) afterwards.
+    The rows at the ends of `loosened` paths stay, and refer to nothing (or to a default) afterwards. `keys` are all
+    foreign keys by which rows go along; where some lead round, `knots` are the tables in the order they are emptied.
 
-    Raises PolicyError for a foreign key that stands in the way, or that leads round in a circle.
+    Raises PolicyError for a foreign key that stands in the way.
     """
 
     def __init__(self, policy: Policy, absences: tuple[Absence, ...], catalog: Catalog) -> None:
@@ -25,8 +26,11 @@ class Closure:
         self._root = catalog.table(policy.table).name
         self._absent = {(absence.table, absence.columns) for absence in absences}
         self._catalog = catalog
+        with about("links"):
+            self._links = tuple(self._linked())
         self._warnings: dict[str, None] = {}
-        self._loosened: list[Path] = []
+        self._loosened: dict[Path, None] = {}
+        self._keys: dict[ForeignKey, None] = {}
         deletes = policy.action is Action.DELETE
         paths = list(self._down(self._root, ())) if deletes else []
         drained = _drained(paths)
@@ -36,8 +40,10 @@ class Closure:
         )
         self.cascades = tuple(path for path in paths if path[-1].table not in drained)
         self.loosened = tuple(self._loosened)
-        if deletes:
-            self._check_own_tree()
+        self.keys = tuple(self._keys)
+        self.knots = knots(self.keys)
+        self._check_links()
+        self._check_own_rows()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -46,23 +52,18 @@ class Closure:
 
     def _down(self, table: str, path: Path) -> Iterator[Path]:
         """Follow every foreign key by which a row's removal removes others, each way once."""
-        for key in self._catalog.children(table):
-            if not path and (key.table, key.columns) in self._absent:
+        for key in (*self._catalog.children(table), *(link for link in self._links if link.parent == table)):
+            if table == self._root and (key.table, key.columns) in self._absent:
                 continue  # a row that has any of these stays
             if not key.indexed:
                 self._judge_unindexed(key)
             if key.on_delete in ("SET NULL", "SET DEFAULT"):
-                self._loosened.append((*path, key))
+                self._loosened[*path, key] = None
                 continue
             self._check_rule(key, path)
-            if key.table == table:
-                continue  # the rule, being CASCADE, follows its own tree
+            self._keys[key] = None
             if key.table in (self._root, *(step.table for step in path)):
-                round_trip = " → ".join((self._root, *(step.table for step in path), key.table))
-                raise PolicyError(
-                    f"foreign keys lead round in a circle ({round_trip}), which is not supported yet: break it with"
-                    " ON DELETE SET NULL"
-                )
+                continue  # the way round is followed row by row
             yield (*path, key)
             for count, deeper in enumerate(self._down(key.table, (*path, key))):
                 if count > _MOST_PATHS:
@@ -76,36 +77,68 @@ class Closure:
                 f"rows of table {key.parent!r} cannot leave while {key.table!r}, which is a {key.kind} and not a plain"
                 f" table, refers to them by {', '.join(key.columns)}: give that key ON DELETE SET NULL, or drop it"
             )
-        own = key.table == key.parent
-        if key.on_delete == "CASCADE" or (self._policy.erase and not own):
+        if key.on_delete in ("CASCADE", LINK) or self._policy.erase:
             return
         column = f"{key.table}.{key.columns[0]}"
-        keep = f"unless_exists = [{column!r}] to keep rows that have any" if not path else ""
-        remedies = [] if own else ["erase = true to delete those too"]
-        remedies += [keep] if keep else []
-        say = f"say {', or '.join(remedies)}" if remedies else "give the foreign key ON DELETE CASCADE or SET NULL"
+        keep = f", or unless_exists = [{column!r}] to keep rows that have any" if not path else ""
         raise PolicyError(
             f"rows of table {key.parent!r} cannot leave while rows of table {key.table!r} refer to them by"
-            f" {', '.join(key.columns)} (ON DELETE {key.on_delete}): {say}"
+            f" {', '.join(key.columns)} (ON DELETE {key.on_delete}): say erase = true to delete those too{keep}"
         )
 
-    def _check_own_tree(self) -> None:
-        """A table that refers to itself takes whole trees along, which nothing else then looks at."""
-        name = self._root
-        own = [key for key in self._catalog.children(name) if key.table == name and key.on_delete == "CASCADE"]
-        own = [key for key in own if (key.table, key.columns) not in self._absent]
-        if not own:
-            return
-        column = own[0].columns[0]
-        policy = self._policy
-        if policy.hold is not None or policy.unless_exists or policy.keep_latest or self.drains:
-            kept = "hold, unless_exists or keep_latest would keep"
-            reason = kept if not self.drains else "other tables still refer to"
-            raise PolicyError(
-                f"table {name!r} refers to itself by {column} (ON DELETE CASCADE), so that rows which {reason} could"
-                f" leave with others: say unless_exists = ['{name}.{column}'], or give that key ON DELETE SET NULL"
+    def _linked(self) -> Iterator[ForeignKey]:
+        """Make a key of every link that is none yet; raises PolicyError for a column that is not there."""
+        for child, parent in self._policy.linked:
+            table, columns = self._column(child)
+            above, referred = self._column(parent) if parent else (self._catalog.table(self._root), ())
+            referred = referred or above.primary_key
+            if len(referred) != 1:
+                raise PolicyError(
+                    f"links {child!r}: what it refers to is not known, for the primary key of table {above.name!r} has"
+                    f" {len(referred)} columns: declare a foreign key, or write '{child} = {above.name}.COLUMN'"
+                )
+            declared = {(key.table, key.columns) for key in self._catalog.children(above.name)}
+            if (table.name, columns) not in declared:
+                indexed = table.leads(columns[0])
+                yield ForeignKey(table.name, columns, above.name, referred, LINK, indexed)
+
+    def _column(self, name: str) -> tuple[Table, tuple[str, ...]]:
+        named, _, column = name.rpartition(".")
+        table = self._catalog.table(named)
+        if column not in table.columns:
+            raise PolicyError(f"table {table.name!r} has no column {column!r}{nearest(column, table.columns)}")
+        return table, (column,)
+
+    def _check_links(self) -> None:
+        """Warn of what links cannot do; refuse those that no row of ours leads to."""
+        for link in self._links:
+            column = f"{link.table}.{link.columns[0]}"
+            if link not in self._keys and (link.table, link.columns) not in self._absent:
+                raise PolicyError(
+                    f"links {column!r} refers to table {link.parent!r}, of which nothing leaves with rows of"
+                    f" {self._root!r}: drop the link",
+                    key="links",
+                )
+            self._warn(
+                f"{column} is no foreign key to {link.parent}, so a row that is inserted there in the very moment of a"
+                " delete stays behind: declare it one"
             )
-        self._warn(f"rows of {name} that refer by {column} to a row that leaves go with it, whatever their age")
+
+    def _check_own_rows(self) -> None:
+        """A table that refers to itself, be it by way of others, takes rows of its own along, whatever their age."""
+        name, policy = self._root, self._policy
+        knot = next((knot for knot in self.knots if name in knot), ())
+        into = [key for key in self.keys if key.table == name and key.parent in knot]
+        if not into:
+            return
+        column = ", ".join(into[0].columns)
+        if policy.hold is not None or policy.unless_exists or policy.keep_latest:
+            keep = f"say unless_exists = ['{name}.{column}'], or " if into[0].parent == name else ""
+            raise PolicyError(
+                f"rows of table {name!r} hang on others of it by {column}, so that rows which hold, unless_exists or"
+                f" keep_latest would keep could leave with others: {keep}give that key ON DELETE SET NULL"
+            )
+        self._warn(f"rows of {name} that hang by {column} on a row that leaves go with it, whatever their age")
 
     def _judge_unindexed(self, key: ForeignKey) -> None:
         """Warn of a key by which a table is read whole for each row that leaves; of a large table, refuse it."""
@@ -130,6 +163,40 @@ def _drained(paths: Iterable[Path]) -> set[str]:
         if above <= drained:
             return drained
         drained |= above
+
+
+def knots(keys: Iterable[ForeignKey]) -> tuple[tuple[str, ...], ...]:
+    """Put tables in an order in which each comes before those it refers to; those that lead to each other, together.
+
+    Return none where no key leads round.
+    """
+    below: dict[str, dict[str, None]] = {}
+    for key in keys:
+        below.setdefault(key.parent, {})[key.table] = None
+        below.setdefault(key.table, {})
+    reached = {table: _reached(table, below) for table in below}
+    if not any(table in there for table, there in reached.items()):
+        return ()
+    left, found = list(below), list[tuple[str, ...]]()
+    while left:
+        # Who reaches fewest reaches none that is left but itself, and those that reach it, too.
+        lowest = min(left, key=lambda table: (len(reached[table]), table not in reached[table]))
+        both_ways = {table for table in reached[lowest] if lowest in reached[table]}
+        knot = tuple(table for table in left if table == lowest or table in both_ways)
+        found.append(knot)
+        left = [table for table in left if table not in knot]
+    return tuple(found)
+
+
+def _reached(table: str, below: Mapping[str, Iterable[str]]) -> set[str]:
+    """Name the tables that are come to from one."""
+    reached: set[str] = set()
+    ahead = list(below[table])
+    while ahead:
+        if (other := ahead.pop()) not in reached:
+            reached.add(other)
+            ahead += below[other]
+    return reached
 
 
 def ends(paths: Iterable[Path]) -> list[str]:

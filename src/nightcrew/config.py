@@ -91,6 +91,7 @@ _POLICY = {
         '["messages.chat_id"]', lambda value: Policy("table", "column", unless_exists=tuple(value)).unless_exists, list
     ),
     "erase": _Key("true", kind=bool),
+    "links": _Key('["files.user_id"]', lambda value: Policy("table", "column", links=tuple(value)).links, list),
     "allow_unindexed": _Key("true", kind=bool),
     "action": _Key('"clear"', action),
     "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),

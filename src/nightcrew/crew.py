@@ -61,6 +61,7 @@ class Terms(TypedDict, total=False):
     hold: str | None
     unless_exists: Iterable[str]
     erase: bool
+    links: Iterable[str]
     allow_unindexed: bool
     action: str | Action
     set: Mapping[str, Value]

@@ -33,6 +33,10 @@ class Column:
     nullable: bool
 
 
+LINK = "LINK"
+"""The rule of a foreign key that is none in the database, and that a policy names all the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
     """A foreign key seen from the table it points at: `table`.`columns` refer to `parent`.`parent_columns`.
@@ -45,7 +49,7 @@ class ForeignKey:
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...]
-    on_delete: str  # CASCADE | SET NULL | SET DEFAULT | RESTRICT | NO ACTION
+    on_delete: str  # CASCADE | SET NULL | SET DEFAULT | RESTRICT | NO ACTION | LINK
     indexed: bool
     kind: str = "table"
 
@@ -75,7 +79,8 @@ class Catalog:
     `tables` are found by the names they were asked for, and by their own; `references` by the table they point at;
     `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
     that makes an index over columns of a table, for a person to paste. Tables that are `large` are too large to be read
-    whole for every row that leaves; it is asked only of those that a foreign key without an index would read so.
+    whole for every row that leaves; it is asked
+    only of those that were named, and of those that a foreign key without an index would read so.
     """
 
     tables: Mapping[str, Table]
@@ -137,8 +142,9 @@ class Selection:
     `cut` is exclusive, in UTC. A row that stays gets the values in `set`, and has been through it once it has those of
     the columns `marks`. `drains` are deleted by our own statements before their parents, deepest first;
     `cascades` leave by the database's own rule and are only counted, as are the rows at the ends of `loosened` paths,
-    which stay and lose what they refer to. `spared` rows were found to be undeletable and
-    are passed by; `only` narrows the selection to one row.
+    which stay and lose what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are
+    the tables in the order in which they are emptied, those together that lead to each other: their rows are followed
+    one by one. `spared` rows were found to be undeletable and are passed by; `only` narrows the selection to one row.
     """
 
     table: Table
@@ -155,8 +161,15 @@ class Selection:
     drains: tuple[Path, ...] = ()
     cascades: tuple[Path, ...] = ()
     loosened: tuple[Path, ...] = ()
+    keys: tuple[ForeignKey, ...] = ()
+    knots: tuple[tuple[str, ...], ...] = ()
     spared: tuple[Key, ...] = ()
     only: Key | None = None
+
+    @property
+    def emptied(self) -> bool:
+        """Whether statements of ours delete what hangs on the rows, before them."""
+        return bool(self.drains or self.knots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +187,9 @@ class Survey:
     loosened: Mapping[ForeignKey, int] = field(default_factory=dict)
 
 
+MOST = 5_000
+"""Rows that one batch takes in all."""
+
 Cursor: TypeAlias = Mapping[str, Any]
 """Where a sweep stands, as JSON values. A hint that saves reading: what may leave is decided by the predicate."""
 
@@ -183,7 +199,9 @@ class Taken:
     """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at.
 
     `kept` are rows that were to go and are still there, because a trigger keeps them. `clean` says that as many rows
-    left as the stretch was known to hold, so that nobody need look for others there.
+    left as the stretch was known to hold, so that nobody need look for others there. Of a row with too many hanging on
+    it only a slice of these may have gone: then there are counts, and no `rows`. The `load` are all rows that were
+    touched, with those that lost what they referred to.
     """
 
     rows: int
@@ -192,6 +210,7 @@ class Taken:
     exhausted: bool
     kept: int = 0
     clean: bool = False
+    load: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +242,11 @@ class Database(Protocol):
     def survey(self, selection: Selection) -> Survey:
         """Count what `selection` holds, changing nothing."""
 
-    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
-        """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction."""
+    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:
+        """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
+
+        With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
+        """
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

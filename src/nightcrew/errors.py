@@ -141,3 +141,10 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there is {', '.join(repr(name) for name in names)}" if 0 < len(names) <= 8 else ""
+
+
+def nearest(wrong: str, right: Iterable[str]) -> str:
+    """Suggest a name; one that differs in its capitals only is the nearest of all."""
+    names = list(right)
+    alike = [name for name in names if name.casefold() == wrong.casefold()]
+    return did_you_mean(alike[0] if alike else wrong, names)

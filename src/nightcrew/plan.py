@@ -20,7 +20,7 @@ from nightcrew import change
 from nightcrew.clock import instant
 from nightcrew.closure import Closure, ends
 from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Selection, Table
-from nightcrew.errors import PolicyError, did_you_mean
+from nightcrew.errors import PolicyError, nearest
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
 
@@ -112,7 +112,8 @@ def compile(policy: Policy, moment: datetime, database: Database) -> Selection: 
 
 
 def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...]]:
-    catalog = database.catalog((policy.table, *(name.rpartition(".")[0] for name in policy.unless_exists)))
+    named = (*policy.unless_exists, *(column for link in policy.linked for column in link if column))
+    catalog = database.catalog((policy.table, *(name.rpartition(".")[0] for name in named)))
     with about("table"):
         table = catalog.table(policy.table)
     _check_columns(policy, table)
@@ -141,6 +142,8 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         drains=closure.drains,
         cascades=closure.cascades,
         loosened=closure.loosened,
+        keys=closure.keys,
+        knots=closure.knots,
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings)
@@ -150,7 +153,7 @@ def _check_columns(policy: Policy, table: Table) -> None:
     for key, names in {"column": (policy.column,), "set": policy.set, "per": policy.per}.items():
         for name in names:
             if name not in table.columns:
-                near = _nearest(name, table.columns)
+                near = nearest(name, table.columns)
                 raise PolicyError(f"table {table.name!r} has no column {name!r}{near}", key=key)
     for key, expression in policy.sql.items():
         with about(key):
@@ -172,7 +175,7 @@ def _check_quoted(predicate: str, table: Table) -> None:
         name = found[1]
         if name is not None and name not in table.columns and name not in table.name.split("."):
             raise PolicyError(
-                f"SQL {predicate!r}: table {table.name!r} has no column {name!r}{_nearest(name, table.columns)}"
+                f"SQL {predicate!r}: table {table.name!r} has no column {name!r}{nearest(name, table.columns)}"
                 " (a text stands in single quotes)"
             )
 
@@ -181,7 +184,7 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
     predicates = [predicate for predicate in (policy.where, policy.hold) if predicate is not None]
     if policy.unless_exists or policy.keep_latest or any(_SUB_SELECT.search(predicate) for predicate in predicates):
         return Form.LOCKED
-    if policy.action is Action.DELETE and catalog.children(table.name):
+    if policy.action is Action.DELETE and (policy.links or catalog.children(table.name)):
         return Form.LOCKED
     if predicates or policy.action is not Action.DELETE or table.columns[policy.column].nullable:
         return Form.CONTENDED
@@ -194,7 +197,7 @@ def _absences(name: str, table: Table, catalog: Catalog) -> Iterable[Absence]:
     child = catalog.table(child_name)
     if column not in child.columns:
         raise PolicyError(
-            f"unless_exists {name!r}: table {child.name!r} has no column {column!r}{_nearest(column, child.columns)}"
+            f"unless_exists {name!r}: table {child.name!r} has no column {column!r}{nearest(column, child.columns)}"
         )
     keys = [key for key in catalog.children(table.name) if key.table == child.name and column in key.columns]
     if keys:
@@ -257,10 +260,3 @@ def _soft(absences: Iterable[Absence], table: Table, catalog: Catalog) -> Iterat
                 f"no index begins with {column}, so every row of {table.name} that is looked at reads all of"
                 f" {absence.table}: {catalog.create_index(absence.table, absence.columns)}"
             )
-
-
-def _nearest(wrong: str, right: Iterable[str]) -> str:
-    """Suggest a name; one that differs in its capitals only is the nearest of all."""
-    names = list(right)
-    alike = [name for name in names if name.casefold() == wrong.casefold()]
-    return did_you_mean(alike[0] if alike else wrong, names)

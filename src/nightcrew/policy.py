@@ -16,6 +16,7 @@ _NAME = r"[^\s.\"'`;\[\]\x00-\x1f]+"
 _TABLE = re.compile(rf"^(?:{_NAME}\.)?{_NAME}$")
 _COLUMN = re.compile(rf"^{_NAME}$")
 _CHILD_COLUMN = re.compile(rf"^(?:{_NAME}\.){{1,2}}{_NAME}$")
+_LINK = re.compile(r"^([^=]+?)(?: *= *([^=]+))?$")
 
 
 # What another look finds changed, though nobody touched the row: the clock, chance, sequences.
@@ -86,6 +87,8 @@ class Policy:
     have the same values in the columns `per` (of the whole table without them), whatever their age: the newest, by
     `column` and then the primary key; a row with a NULL among `per` never leaves. `erase` also deletes the rows of
     other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it.
+    `links` are columns of other tables that refer to this one's primary key without a foreign key
+    ("files.user_id"), or to a column of a table that hangs on it ("files.chat_id = chats.id"): their rows leave, too.
     `allow_unindexed` lets a large table be read whole for every row that leaves, for want of an index. The
     actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
     `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values.
@@ -104,6 +107,7 @@ class Policy:
     set: Mapping[str, Value] = field(default_factory=dict)
     keep_latest: int | None = None
     per: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     allow_unindexed: bool = False
 
     def __post_init__(self) -> None:
@@ -119,6 +123,12 @@ class Policy:
             _demand(
                 _CHILD_COLUMN.match(name), f"unless_exists {name!r} is no column of a table: write 'messages.chat_id'"
             )
+        for name in self.links:
+            _demand(
+                (link := _LINK.match(name)) and all(_CHILD_COLUMN.match(column) for column in link.groups() if column),
+                f"links {name!r} says no column: write 'files.user_id', or 'files.chat_id = chats.id' for one that"
+                " refers to another table than the job's",
+            )
         for key, predicate in (("where", self.where), ("hold", self.hold)):
             if predicate is not None:
                 _demand(
@@ -131,13 +141,13 @@ class Policy:
     def _check_kinds(self) -> None:
         """Refuse values of another kind than a field's; several names may come in any order that can be walked."""
         object.__setattr__(self, "action", action(self.action))
-        for key in ("unless_exists", "per"):
+        for key in ("unless_exists", "per", "links"):
             if isinstance(given := getattr(self, key), Iterable) and not isinstance(given, str):
                 object.__setattr__(self, key, tuple(given))
         for key, (kinds, remedy) in _KINDS.items():
             wrong = misfit(getattr(self, key), kinds, remedy)
             _demand(not wrong, f"{key} {wrong}", key)
-        for key in ("unless_exists", "per"):
+        for key in ("unless_exists", "per", "links"):
             for name in getattr(self, key):
                 wrong = misfit(name, str, "name a column with a text")
                 _demand(not wrong, f"a name in {key} {wrong}", key)
@@ -151,6 +161,7 @@ class Policy:
                 not self.set, "set goes with action 'clear' or 'anonymize': a deleted row has no columns left to set"
             )
             return
+        _demand(not self.links, f"links goes with action 'delete': a row that is {self.action.done} stays")
         _demand(not self.erase, f"erase goes with action 'delete': a row that is {self.action.done} stays")
         if self.action is Action.ANONYMIZE:
             _demand(self.set, "action 'anonymize' sets nothing: say which columns, as in set = { name = 'gone' }")
@@ -172,6 +183,12 @@ class Policy:
             _demand(_COLUMN.match(name), f"per {name!r} is no column name")
         twice = len(set(self.per)) < len(self.per) or self.column in self.per
         _demand(not twice, "per names a column twice, or the time itself: name the columns that make a group")
+
+    @property
+    def linked(self) -> tuple[tuple[str, str | None], ...]:
+        """The links as pairs: the column that refers, and the one it refers to, where that is said."""
+        found = (_LINK.match(name) for name in self.links)
+        return tuple((link[1], link[2]) for link in found if link)
 
     @property
     def sql(self) -> Mapping[str, str]:
@@ -219,6 +236,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "where": ((str, _NONE), _SQL),
     "hold": ((str, _NONE), _SQL),
     "unless_exists": (tuple, "write a list of texts, such as ['messages.chat_id']"),
+    "links": (tuple, "write a list of texts, such as ['files.user_id']"),
     "erase": (bool, "write True or False"),
     "allow_unindexed": (bool, "write True or False"),
     "set": (Mapping, "write a mapping, such as {'email': None}"),

@@ -15,7 +15,6 @@ from nightcrew.gauge import Gauge, Level
 
 _WEIGHT = 0.4  # of the newest batch in the moving average
 _GROWTH = 2  # a batch is at most so many times the last: what a row will cost is not known before
-_LEAST = 50  # rows: below that a batch is mostly overhead
 _SHORTEST_HOLD, _LONGEST_HOLD = 0.25, 2.0  # seconds between two looks at a gauge that says stop
 _PATIENCE = 300.0  # seconds in a row that a gauge may hold a sweep up, before its run is handed over
 _LONGEST_REST = 5.0  # seconds
@@ -43,11 +42,15 @@ def pace(name: str) -> Pace:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Rows of a first batch and of the largest, and the seconds that one should not exceed."""
+    """Rows of a first batch and of the largest, and the seconds that one should not exceed.
+
+    Below the `least` rows a batch is mostly overhead: it gets no smaller for being slow.
+    """
 
     first: int
     most: int
     longest: float
+    least: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Throttle:
     most: int
     size: int
     longest_wait: float
+    least: int
     aim: float | None = None
     worked: float = 0.0
     owed: float = 0.0
@@ -130,7 +134,7 @@ class Throttle:
         """Return the throttle of a sweep that begins; no wait is longer than a third of its lease."""
         tempo = TEMPOS[pace]
         tempo = replace(tempo, target=min(tempo.target, size.longest, lease / 3))
-        return cls(tempo, size.most, min(tempo.first, size.first, size.most), lease / 3)
+        return cls(tempo, size.most, min(tempo.first, size.first, size.most), lease / 3, size.least)
 
     def answer(self, facts: Facts) -> Answer:
         """Say what comes next."""
@@ -166,7 +170,7 @@ class Throttle:
         # What took far too long is no matter for averages: the next batch must not do so again.
         slow = seconds > _GROWTH * self.tempo.target
         aim = fill if self.aim is None or slow else _WEIGHT * fill + (1 - _WEIGHT) * self.aim
-        size = max(1, min(self.most, max(_LEAST, round(aim)), rows * _GROWTH))
+        size = max(1, min(self.most, max(self.least, round(aim)), rows * _GROWTH))
         return replace(self.spent(seconds, jitter), size=size, aim=aim)
 
     def spent(self, seconds: float, jitter: float = 1.0) -> "Throttle":

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
-from nightcrew.database import Books, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.database import MOST, Books, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.errors import DatabaseError
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
@@ -14,12 +14,14 @@ from nightcrew.throttle import Size, Take
 from nightcrew.watch import Watch
 
 # One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
-# with them, are locked one by one, and a writer who waits for them should not yet call it slow.
+# with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
+# counts with them.
 SIZES = {
     Form.RANGE: Size(10_000, 200_000, 0.1),
     Form.CONTENDED: Size(1_000, 5_000, 0.05),
-    Form.LOCKED: Size(500, 2_000, 0.05),
+    Form.LOCKED: Size(500, MOST, 0.05, least=250),  # it takes a dozen statements, whatever its size
 }
+_FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
 MOST_NAMED = 20  # of the rows that a trigger keeps without a word
@@ -66,6 +68,7 @@ class Walk:
         self._cursor = claim.cursor
         self._metronome = metronome
         self._retries = 0
+        self._weight = 1.0  # rows that are touched for each of ours that goes
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
     def on(self) -> str | None:
@@ -75,25 +78,29 @@ class Walk:
         row is to blame for; the batches before it stay done and accounted for.
         """
         while isinstance(beat := self._metronome.next(), Take):
-            size = self._size(beat.rows)
+            most = min(beat.rows, SIZES[self.selection.form].most)
+            size = self._size(most)
             started = self._broom.clock.monotonic()
             try:
-                taken = self._batch(self.selection, size)
+                taken = self._batch(self.selection, size, most)
             except DatabaseError as error:
-                self._cope(error, size)
+                self._cope(error, size, most)
                 continue
             seconds = self._broom.clock.monotonic() - started
             if self._suspects:
                 self._metronome.spent(seconds)
             else:
-                self._metronome.took(size, seconds)
+                self._metronome.took(most, seconds)
+            if taken.load:
+                weight = taken.load / taken.rows if taken.rows else most
+                self._weight = max((self._weight + weight) / 2, most * self._begun(taken))
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
             if not taken.clean:
                 self._doubt()
             self._cursor = taken.cursor
             self.kept += taken.kept
-            if taken.rows:
-                facts = {"rows": taken.rows, "ms": round(1000 * seconds, 1)}
+            if taken.load:
+                facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
                 self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
             if taken.exhausted:
                 return None
@@ -120,11 +127,15 @@ class Walk:
             self._account("kept", {"keys": keys, "reason": _KEPT})
         return keys
 
-    def _size(self, rows: int) -> int:
-        most = min(rows, SIZES[self.selection.form].most)
-        return max(1, min(most, self._suspects // _NARROWING)) if self._suspects else most
+    def _size(self, most: int) -> int:
+        """Return how many rows of the table make `most` with what hangs on them, going by the batches before."""
+        size = max(1, round(most / self._weight))
+        return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
-    def _cope(self, error: DatabaseError, size: int) -> None:
+    def _rows(self, taken: Taken) -> int:
+        return taken.counts.get(self.selection.table.name, 0)
+
+    def _cope(self, error: DatabaseError, size: int, most: int) -> None:
         """Make the next try a better one, or raise the error."""
         self._doubt()
         self._retries += 1
@@ -136,7 +147,7 @@ class Walk:
         if by_row:
             self._narrow_down(size)
         else:
-            self._metronome.smaller(size // 4)
+            self._metronome.smaller(most // 4)
 
     def _doubt(self) -> None:
         """Let the final look begin here, or where it was to begin before."""
@@ -163,13 +174,20 @@ class Walk:
         """Take one row in a batch of its own; False if it would not go."""
         spared = tuple(other for other in self.selection.spared if other != key)
         try:
-            self._batch(replace(self.selection, spared=spared, only=key), 1)
+            while self._begun(self._batch(replace(self.selection, spared=spared, only=key), 1, _FIRST)):
+                if not isinstance(self._metronome.next(), Take):
+                    break
         except DatabaseError as error:
             if not _by_row(error):
                 raise
             self._pass_by(key, error)
             return False
         return True
+
+    @staticmethod
+    def _begun(taken: Taken) -> bool:
+        """Tell whether only a slice of what hangs on a row has gone."""
+        return taken.load > 0 and taken.rows == 0
 
     def _pass_by(self, key: Key, error: DatabaseError) -> None:
         if error.of_row:
@@ -193,18 +211,18 @@ class Walk:
         self._broom.ledger.write(entry)
         self._broom.ledger.tell(entry)
 
-    def _batch(self, selection: Selection, limit: int) -> Taken:
+    def _batch(self, selection: Selection, limit: int, most: int) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
         started = broom.clock.monotonic()
         with broom.database.transaction() as connection:
             broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
             cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
-            taken = broom.database.take(connection, selection, cursor, limit)
+            taken = broom.database.take(connection, selection, cursor, limit, most)
             so_far = total + Counter(taken.counts)
-            if taken.rows:
+            if taken.load:
                 facts = {
-                    "rows": taken.rows,
+                    "rows": self._rows(taken),
                     "counts": dict(taken.counts),
                     "total": dict(so_far),
                     "cursor": dict(taken.cursor),

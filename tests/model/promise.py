@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from tests.model.building import Picture
-from tests.model.world import Reference, Scene, Schema
+from tests.model.world import LINK, LOOSE, Reference, Scene, Schema
 
 from nightcrew.policy import Action
 
@@ -59,29 +59,45 @@ class Promise:
     @property
     def taken_along(self) -> list[Reference]:
         """The references whose rows go with what they refer to."""
-        return [key for key in self.schema.references if key.rule not in ("SET NULL", "SET DEFAULT")]
+        return [key for key in self.schema.references if key.rule not in LOOSE and self._known(key)]
+
+    def _known(self, key: Reference) -> bool:
+        """Tell whether a reference is one to the database, or to the policy."""
+        return key.rule != LINK or key in self.reached
 
     @property
     def reached(self) -> list[Reference]:
         """The references by which the going of root rows is felt at all, however deep."""
-        felt: list[Reference] = []
-        tables = [self.schema.root]
-        for table in tables:
-            for key in self.schema.references:
-                kept_out = table == self.schema.root and key.name in self.scene.needed
-                if key.parent == table and not kept_out and key in self.taken_along and key not in felt:
-                    felt.append(key)
-                    tables.append(key.child)
-        return felt
+        return self.schema.felt(self.schema.root, self.scene.needed)
 
     @property
     def uncounted(self) -> set[str]:
-        """The tables of which the database takes rows along that refer to rows of their own table, uncounted."""
-        trees = {key.parent for key in self.reached if key.parent == key.child}
-        below = [key for key in self.reached if key.parent in trees]
-        while more := [key for key in self.reached if key.parent in {k.child for k in below} and key not in below]:
-            below += more
-        return {f"t{key.child}" for key in below}
+        """The tables of which a plan counts some rows only, for they hang on rows of their own table, or below such."""
+        below = {table: self._below(table) for table in self.schema.tables}
+        return {f"t{table}" for top, there in below.items() if top in there for table in there}
+
+    def _below(self, table: int) -> set[int]:
+        """Return the tables that what goes along leads to from one."""
+        below: set[int] = set()
+        new = {table}
+        while new:
+            new = {key.child for key in self.reached if key.parent in new} - below
+            below |= new
+        return below
+
+    def largest_circle(self, standing: Rows) -> int:
+        """Return how many rows at most hang on each other, all of them on all."""
+        down = {
+            (table, n): {
+                (key.child, child)
+                for key in self.reached
+                if key.parent == table
+                for child in self._referring(key, n, standing)
+            }
+            for table, n in standing
+        }
+        reach = {row: _reached(row, down) for row in down}
+        return max((sum(row in reach[other] for other in reach[row]) for row in down if row in reach[row]), default=1)
 
     # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -101,29 +117,13 @@ class Promise:
             yield "no primary key"
         if self.scene.policy.action is Action.CLEAR:
             return
-        own = [key for key in self.reached if key.parent == key.child]
-        if any(key.rule in BLOCKING for key in own):
-            yield "a table refers to itself without a rule"
-        if any(key.parent == self.schema.root for key in own):
-            yield "the table takes its own rows along"
+        if self._takes_own_rows and (self.scene.hold or self.scene.needed):
+            yield "the table takes rows of its own along, and some are to be kept"
 
-        if self._leads_round():
-            yield "foreign keys lead round in a circle"
-
-    def _leads_round(self) -> bool:
-        """Tell whether what goes along leads to a table that it came by."""
-        below: dict[int, set[int]] = defaultdict(set)
-        for key in self.reached:
-            if key.parent != key.child:
-                below[key.parent].add(key.child)
-        for start in self.schema.tables:
-            met, new = set(), below[start]
-            while new:
-                met |= new
-                new = {child for table in new for child in below[table]} - met
-            if start in met:
-                return True
-        return False
+    @property
+    def _takes_own_rows(self) -> bool:
+        """Whether what goes along leads back to the table."""
+        return any(key.child == self.schema.root for key in self.reached)
 
     # ── pictures ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -134,7 +134,7 @@ class Promise:
             return _changed(before, dict.fromkeys(gone, cleared))
         nulls: dict[tuple[int, int], dict[str, object]] = defaultdict(dict)
         for key in self.schema.references:
-            for table, parent in gone if key not in self.taken_along else ():
+            for table, parent in gone if key.rule in LOOSE else ():
                 for number in self._referring(key, parent, self.everything - gone) if table == key.parent else ():
                     nulls[key.child, number] |= dict.fromkeys(self.schema.columns(key))
         return _changed(_without(before, gone), nulls)
@@ -147,7 +147,7 @@ class Promise:
         """Count the rows that stay when these go, and lose what they refer to, by the key they do it by."""
         counts = {}
         for key in self.schema.references:
-            if key in self.taken_along:
+            if key.rule not in LOOSE:
                 continue
             stay = [
                 n
@@ -172,6 +172,15 @@ class Promise:
     def _referring(self, key: Reference, parent: int, standing: Rows) -> list[int]:
         rows = self.scene.rows[key.child]
         return [n for n, row in enumerate(rows) if (key.child, n) in standing and row.parents[key.name] == parent]
+
+
+def _reached(row: tuple[int, int], down: Mapping[tuple[int, int], Rows]) -> set[tuple[int, int]]:
+    reached: set[tuple[int, int]] = set()
+    new = {row}
+    while new:
+        new = set().union(*(down[one] for one in new)) - reached
+        reached |= new
+    return reached
 
 
 def _without(picture: Picture, gone: Rows) -> Picture:

@@ -1,6 +1,6 @@
 """A world: tables that refer to each other, their rows, and a policy over one of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,6 +8,9 @@ from tests.model.writing import Time, Writing, micros
 
 from nightcrew.policy import Policy
 
+LOOSE = ("SET NULL", "SET DEFAULT")
+LINK = "LINK"
+"""The rule of a reference that the database does not know, and the policy names."""
 HALF = "half"
 """A reference of two columns of which one is NULL: it refers to nothing."""
 
@@ -60,6 +63,27 @@ class Schema:
         """Return the references that a table's own rows carry."""
         return [reference for reference in self.references if reference.child == table]
 
+    def felt(self, root: int, needed: Collection[str] = ()) -> list[Reference]:
+        """Return the references by which the going of root rows is felt at all, however deep."""
+        felt: list[Reference] = []
+        tables = [root]
+        for table in tables:
+            for key in self.references:
+                kept_out = table == root and key.name in needed
+                if key.parent == table and not kept_out and key.rule not in LOOSE and key not in felt:
+                    felt.append(key)
+                    tables.append(key.child)
+        return felt
+
+    def links(self, needed: Collection[str]) -> tuple[str, ...]:
+        """Write the links by which rows go along."""
+        felt = [key for key in self.felt(self.root, needed) if key.rule == LINK]
+        return tuple(self._link(key) for key in felt)
+
+    def _link(self, key: Reference) -> str:
+        (column,) = self.keys[key.parent].columns
+        return f"t{key.child}.{key.name}" + f" = t{key.parent}.{column}" * (key.parent != self.root)
+
     def columns(self, reference: Reference) -> tuple[str, ...]:
         """Return the columns of a reference, in the order of the parent's key."""
         key = self.keys[reference.parent].columns
@@ -98,6 +122,7 @@ class Scene:
     hold: Said | None = None
     needed: tuple[str, ...] = ()
     limit: int = 3
+    load: int = 1000
 
     @property
     def cut(self) -> int:

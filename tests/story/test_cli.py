@@ -272,7 +272,7 @@ def test_show_says_a_schedule_once_and_everything_of_the_policy(shop: Shop) -> N
     assert (shown["pace"], shown["throttle"]) == ("gentle", [])
     assert shown["policy"] == {
         "table": "users", "column": "left_at", "olderThan": "30 days", "where": "id > 5", "hold": None,
-        "unlessExists": [], "erase": False, "allowUnindexed": False, "action": "anonymize",
+        "unlessExists": [], "erase": False, "links": [], "allowUnindexed": False, "action": "anonymize",
         "set": {"id": {"sql": "-id"}}, "keepLatest": None,
         "per": [],
     }  # fmt: skip

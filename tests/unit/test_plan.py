@@ -268,23 +268,28 @@ def test_clearing_lets_every_child_be(yard):
     assert warnings(yard, Policy("tokens", "used_at", action=Action.CLEAR)) == ()
 
 
-def test_a_circle_is_refused_unless_it_can_be_broken(yard):
+def test_tables_that_refer_to_each_other_are_emptied_together_and_those_below_before(yard):
     child(yard, "messages", "chats")
     child(yard, "replies", "messages")
+    child(yard, "stars", "replies")
     yard.run(
         "DROP TABLE chats",
         "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME, last_id INTEGER"
         " REFERENCES replies (id) ON DELETE CASCADE)",
         "CREATE INDEX chats_last ON chats (last_id)",
     )
-    with pytest.raises(PolicyError, match=r"circle \(chats → messages → replies → chats\)"):
-        yard.select(CHATS)
+    selection = yard.select(CHATS)
+    assert (selection.knots[0], set(selection.knots[1])) == (("stars",), {"chats", "messages", "replies"})
+    assert warnings(yard, CHATS)[-1].startswith("rows of chats that hang by last_id on a row that leaves go with it")
+    with pytest.raises(PolicyError, match=r"keep could leave with others: give that key ON DELETE SET NULL"):
+        yard.select(replace(CHATS, hold="id = 1"))
     yard.run(
         "DROP TABLE chats",
         "CREATE TABLE chats (id INTEGER PRIMARY KEY, at DATETIME, last_id INTEGER"
         " REFERENCES replies (id) ON DELETE SET NULL)",
     )
-    assert ends(yard.select(CHATS).cascades) == ["messages", "replies"]
+    selection = yard.select(CHATS)
+    assert (ends(selection.cascades), selection.knots) == (["messages", "replies", "stars"], ())
 
 
 def tree(yard, rule):
@@ -297,31 +302,76 @@ def tree(yard, rule):
     return Policy("notes", "at", DAY)
 
 
-def test_a_table_that_refers_to_itself_goes_by_its_own_rule(yard):
+def test_a_table_that_refers_to_itself_takes_its_trees_along_unless_some_rows_are_to_be_kept(yard):
     policy = tree(yard, "CASCADE")
-    assert yard.select(policy).cascades == ()
+    assert yard.select(policy).knots == (("notes",),)
     assert warnings(yard, policy) == (
-        "rows of notes that refer by up to a row that leaves go with it, whatever their age",
+        "rows of notes that hang by up on a row that leaves go with it, whatever their age",
     )
     child(yard, "stars", "notes", "NO ACTION")
-    for more in ({"hold": "id = 1"}, {"unless_exists": ("drafts.chat_id",)}, {"keep_latest": 1}, {}):
-        with pytest.raises(PolicyError, match=r"'notes' refers to itself by up .*unless_exists = \['notes.up'\]"):
-            yard.select(replace(policy, erase=True, **more))
-    yard.select(replace(policy, erase=True, unless_exists=("notes.up",)))
+    policy = replace(policy, erase=True)
+    assert yard.select(policy).knots == (("stars",), ("notes",))
+    for more in ({"hold": "id = 1"}, {"unless_exists": ("drafts.chat_id",)}, {"keep_latest": 1}):
+        with pytest.raises(PolicyError, match=r"'notes' hang on others of it by up, .* unless_exists = \['notes.up'\]"):
+            yard.select(replace(policy, **more))
+    assert yard.select(replace(policy, unless_exists=("notes.up",))).knots == ()
 
 
-def test_a_table_that_refers_to_itself_without_a_rule_keeps_its_leaves_first(yard):
+def test_a_table_that_refers_to_itself_without_a_rule_asks_for_its_leaves_first_or_for_all(yard):
     policy = tree(yard, "NO ACTION")
-    with pytest.raises(PolicyError, match=r"'notes' cannot leave .*: say unless_exists = \['notes.up'\]"):
-        yard.select(replace(policy, erase=True))
+    with pytest.raises(PolicyError, match=r"'notes' cannot leave .*: say erase .* or unless_exists = \['notes.up'\]"):
+        yard.select(policy)
     assert yard.select(replace(policy, unless_exists=("notes.up",))).form is Form.LOCKED
+    assert yard.select(replace(policy, erase=True)).knots == (("notes",),)
 
 
-def test_a_child_that_refers_to_itself_goes_by_its_own_rule(yard):
+def test_a_child_that_refers_to_itself_is_followed_row_by_row(yard):
     child(yard, "messages", "chats")
     yard.run("ALTER TABLE messages ADD COLUMN reply_to INTEGER REFERENCES messages (id) ON DELETE CASCADE")
     yard.run("CREATE INDEX messages_reply ON messages (reply_to)")
-    assert ends(yard.select(CHATS).cascades) == ["messages"]
+    selection = yard.select(replace(CHATS, hold="id = 1"))
+    assert (ends(selection.cascades), selection.knots) == (["messages"], (("messages",), ("chats",)))
+
+
+# ── links ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_link_is_followed_as_a_foreign_key_is_with_what_hangs_below_it(yard):
+    child(yard, "words", "drafts", "NO ACTION")
+    policy = replace(CHATS, links=("drafts.chat_id",), erase=True)
+    selection = yard.select(policy)
+    assert (ends(selection.drains), selection.form) == (["words", "drafts"], Form.LOCKED)
+    slow, late = warnings(yard, policy)
+    assert slow.endswith("CREATE INDEX drafts_chat_id_idx ON drafts (chat_id);")
+    assert late == (
+        "drafts.chat_id is no foreign key to chats, so a row that is inserted there in the very moment of a delete"
+        " stays behind: declare it one"
+    )
+
+
+def test_a_link_may_refer_to_a_table_further_down_and_is_none_once_it_is_a_foreign_key(yard):
+    child(yard, "messages", "chats")
+    policy = replace(CHATS, links=("drafts.chat_id=messages.id", "messages.up"))
+    assert ends(yard.select(policy).drains) == ["drafts", "messages"]
+
+
+@pytest.mark.parametrize(
+    ("link", "sentence"),
+    [
+        ("draft.chat_id", r"table 'draft' is not in the database; did you mean 'drafts'\?"),
+        ("drafts.chat", r"'drafts' has no column 'chat'; did you mean 'chat_id'\?"),
+        ("drafts.chat_id = chats.no", r"table 'chats' has no column 'no'"),
+        ("drafts.chat_id = tokens.id", "refers to table 'tokens', of which nothing leaves with rows of 'chats'"),
+        ("drafts.chat_id = pairs.a", "of which nothing leaves"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_refused(yard, link, sentence):
+    yard.run("CREATE TABLE pairs (a INTEGER, b INTEGER, at DATETIME, PRIMARY KEY (a, b))")
+    with pytest.raises(PolicyError, match=sentence) as error:
+        yard.select(replace(CHATS, links=(link,)))
+    assert error.value.key == "links"
+    with pytest.raises(PolicyError, match=r"primary key of table 'pairs' has 2 columns: declare .* 'drafts.chat_id ="):
+        yard.select(Policy("pairs", "at", links=("drafts.chat_id",)))
 
 
 # ── dry runs ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -105,6 +105,7 @@ def _rule(policy: Policy) -> dict[str, Any]:
         "hold": policy.hold,
         "unlessExists": list(policy.unless_exists),
         "erase": policy.erase,
+        "links": list(policy.links),
         "allowUnindexed": policy.allow_unindexed,
         "action": str(policy.action),
         "set": given,

@@ -28,13 +28,14 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
     references: dict[str, list[ForeignKey]] = defaultdict(list)
     for key in dialect.references(connection, list(dict.fromkeys(relations.values()))):
         references[key.parent].append(key)
-    slow = dict.fromkeys(key.table for keys in references.values() for key in keys if not key.indexed)
+    slow = [key.table for keys in references.values() for key in keys if not key.indexed]
+    slow = list(dict.fromkeys((*tables, *slow)))
     return Catalog(
         tables | {name: tables[relation.label] for name, relation in relations.items()},
         {parent: tuple(keys) for parent, keys in references.items()},
         refusals,
         lambda table, columns: create_index(dialect, *split(table), columns),
-        frozenset(_large(connection, list(slow))),
+        frozenset(_large(connection, slow)),
     )
 
 
@@ -56,6 +57,11 @@ def _relation(connection: sa.Connection, dialect: Dialect, name: str) -> Relatio
     if relation.kind != "table":
         raise PolicyError(f"{name!r} is a {relation.kind}, not a table: name the table whose rows shall leave")
     return relation
+
+
+def describe(connection: sa.Connection, dialect: Dialect, name: str) -> Table:
+    """Return a table by the name that the catalog gave it."""
+    return _table(connection, dialect, _relation(connection, dialect, name))
 
 
 def _table(connection: sa.Connection, dialect: Dialect, relation: Relation) -> Table:

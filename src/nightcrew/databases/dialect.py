@@ -168,6 +168,10 @@ class Dialect(Protocol):
         """Whether a DELETE is told its rows one by one: by a select, it would keep triggers from the tables there."""
 
     @property
+    def deepest_cascade(self) -> int:
+        """How many rows, each hanging on the last, may go by ON DELETE CASCADE from one that is deleted."""
+
+    @property
     def shares_locks(self) -> bool:
         """Whether a row can be kept from changing without keeping others from referring to it."""
 

@@ -8,20 +8,18 @@ what was committed while the lock was taken.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Form, Path
-from nightcrew.databases.catalog import source
-from nightcrew.databases.counts import count_hanging
+from nightcrew.database import Form
+from nightcrew.databases.bunch import ours
 from nightcrew.databases.dialect import Removal
+from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
-
-_CHUNK = 1_000  # values that one statement is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,9 @@ class Haul:
     """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on.
 
     `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
-    as it was found to hold. The rows are `alike` when one time is all that the walk knows of them; `past` is the last
-    key, where they were taken by key.
+    as it was found to hold. Of the rows `seen`, some may stay. They are `alike` when one time is all that the walk
+    knows of them; `past` is the last key, where they were taken by key. Of a row that is `begun` a slice of what hangs
+    on it went, and the row is still there.
     """
 
     removed: int
@@ -39,34 +38,62 @@ class Haul:
     hanging: Mapping[str, int] = field(default_factory=dict)
     kept: int = 0
     clean: bool = False
+    seen: int = 0
     alike: bool = False
     past: Sequence[Any] | None = None
+    begun: bool = False
+    load: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Rows as they were locked: the `places` they are found at, and what a Haul says of them whatever came of it."""
+    """Rows as they were locked, each the place it is found at, its key where it was taken by that, and its time."""
 
-    places: Keys
+    target: Target
+    window: Window
+    rows: Sequence[Sequence[Any]]
     through: bool
-    last: str | None = None
-    alike: bool = False
-    past: Sequence[Any] | None = None
 
-    def haul(self, removed: int, hanging: Mapping[str, int] | None = None, kept: int = 0) -> Haul:
-        return Haul(removed, self.through, self.last, hanging or {}, kept, alike=self.alike, past=self.past)
+    @property
+    def places(self) -> Keys:
+        """Where they are found."""
+        return [tuple(row[: self._width]) for row in self.rows]
+
+    @property
+    def _width(self) -> int:
+        return len(self.target.found.columns)
+
+    def upto(self, place: Sequence[Any]) -> "_Held":
+        """Leave out what was locked after one of them."""
+        count = self.places.index(tuple(place)) + 1
+        return self if count == len(self.rows) else replace(self, rows=self.rows[:count], through=False)
+
+    def haul(self, removed: int, **more: Any) -> Haul:
+        """Say what is to be said of them whatever came of it."""
+        if not self.rows:
+            return Haul(removed, self.through, **more)
+        last, keyed = self.rows[-1], _by_key(self.window)
+        return Haul(
+            removed,
+            self.through,
+            last[-1],
+            seen=len(self.rows),
+            alike=_alike(self.target, self.window, same=self.rows[0][-1] == last[-1]),
+            past=tuple(last[self._width : -1]) if keyed else None,
+            **more,
+        )
 
 
-def empty(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
-    """Remove at most `limit` rows of a window, in the selection's form."""
+def empty(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:
+    """Remove at most `limit` rows of a window, in the selection's form, `most` with what hangs on them."""
     if target.selection.form is Form.LOCKED:
-        return _locked(connection, target, window, limit)
+        return _locked(connection, target, window, limit, most)
     if target.selection.form is Form.RANGE and window.measured:
         removed = _run(connection, target.removal(*window.bounds(target)))
         return Haul(removed, through=True, clean=window.clean(removed, limit))
     if target.address is None and isinstance(window, Stretch):
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
-        return Haul(removed, removed < limit, window.low)
+        return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
 
 
@@ -75,8 +102,8 @@ def _contended(connection: sa.Connection, target: Target, window: Window, limit:
     if address.inside is not None and not _by_key(window):
         return _in_one_statement(connection, target, window, limit)
     held = _hold(connection, target, window, limit)
-    removed = _remove(connection, target, held.places) if held.places else 0
-    return held.haul(removed, kept=len(held.places) - removed)
+    removed = _remove(connection, target, held.places) if held.rows else 0
+    return held.haul(removed, kept=len(held.rows) - removed)
 
 
 def _hold(connection: sa.Connection, target: Target, window: Window, limit: int) -> _Held:
@@ -84,15 +111,7 @@ def _hold(connection: sa.Connection, target: Target, window: Window, limit: int)
     places = target.found.columns
     keys = target.key.columns if target.key and _by_key(window) else ()
     rows = connection.execute(_lock(target, window, limit, *places, *keys, _mark(target))).all()
-    if not rows:
-        return _Held((), through=True)
-    return _Held(
-        [row[: len(places)] for row in rows],
-        through=len(rows) < limit,
-        last=rows[-1][-1],
-        alike=_alike(target, window, same=rows[0][-1] == rows[-1][-1]),
-        past=tuple(rows[-1][len(places) : -1]) if keys else None,
-    )
+    return _Held(target, window, rows, through=len(rows) < limit)
 
 
 def _in_one_statement(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -113,58 +132,47 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
     )
     seen, removed, last, alike, still = connection.execute(answer).one()
     _demand_settled(target, still)
-    return Haul(removed, seen < limit, last, kept=seen - removed, alike=_alike(target, window, same=alike))
+    alike = _alike(target, window, same=alike)
+    return Haul(removed, seen < limit, last, kept=seen - removed, seen=seen, alike=alike)
 
 
-def _locked(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
-    """Lock, look again, drain what hangs on the confirmed rows, remove them."""
-    address = target.found
+def _locked(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:
+    """Lock, look again, empty what hangs on as many of the confirmed rows as fit into a batch, remove them."""
     held = _hold(connection, target, window, limit)
-    if not held.places:
-        return held.haul(0)
-    among = address.among(held.places)
-    again = sa.select(*address.columns).where(among, *target.expired)
-    if target.kept:
-        again = again.where(target.kept.secure(connection, among))
-    keys = connection.execute(again).all()
+    keys = _confirmed(connection, target, held.places) if held.rows else ()
     if not keys:
         return held.haul(0)
-    hanging = Counter(count_hanging(connection, target, target.selection.cascades, address.among(keys)))
-    _hold_between(connection, target, address.among(keys))
-    for path in target.selection.drains:
-        hanging[path[-1].table] += _drain(connection, target, path, keys)
+    confirmed = len(keys)
+    portion = fitting(connection, target, ours(target, keys), most)
+    if portion is None:
+        begun = take_slice(connection, target, ours(target, keys[:1]), most)
+        return held.upto(keys[0]).haul(0, hanging=begun.counts, begun=True, load=begun.load)
+    keys = portion.bunch.keys
+    hanging = portion.clear(connection, target)
     removed = _remove(connection, target, keys, confirmed=True)
-    if removed < len(keys) and target.selection.drains:
+    if portion.web is not None:  # some may have gone by the database's own rule before
+        removed = len(keys) - portion.bunch.counted(connection)
+        hanging -= Counter({target.selection.table.name: len(keys)})
+    if removed < len(keys) and target.selection.emptied:
         raise DatabaseError(
             f"table {target.selection.table.name!r} kept {len(keys) - removed} rows whose dependent rows were deleted"
             " in the same transaction, which is rolled back: look for a trigger that prevents the delete",
             transient=True,  # or a row that unless_exists names came in meanwhile, without a foreign key to hold it off
             of_row=True,
         )
-    return held.haul(removed, hanging, len(keys) - removed)
+    cut = held.upto(keys[-1]) if len(keys) < confirmed else held
+    return cut.haul(removed, hanging=hanging, kept=len(keys) - removed, load=portion.load)
 
 
-def _hold_between(connection: sa.Connection, target: Target, held: Clause) -> None:
-    """Lock the rows between ours and the ends of drained paths, from the top down, before any of them goes.
-
-    Each level is drained by a statement of its own: without the lock a row in between could be given to another parent
-    when what hangs on it is gone already, or be given a new child that then stands in the way.
-    """
-    for path in dict.fromkeys(path[:-1] for path in target.selection.drains if len(path) > 1):
-        between = source(path[-1].table, path[-1].columns)
-        lock: sa.Select[Any] = (
-            sa.select(sa.literal_column("1")).select_from(between).where(target.hanging(path, between, held))
-        )
-        connection.execute(lock.with_for_update()).all()
-
-
-def _drain(connection: sa.Connection, target: Target, path: Path, keys: Keys) -> int:
-    """Delete what hangs on locked rows at a path's end."""
-    if not target.dialect.deletes_by_value:
-        return _run(connection, target.drain(path, keys))
-    parents = [tuple(row) for row in connection.execute(target.parents(path, keys))]
-    chunks = (parents[start : start + _CHUNK] for start in range(0, len(parents), _CHUNK))
-    return sum(_run(connection, target.drain_of(path, chunk)) for chunk in chunks)
+def _confirmed(connection: sa.Connection, target: Target, places: Keys) -> Keys:
+    """Look at locked rows a second time; return those that are still to go, in the order they were locked in."""
+    address = target.found
+    among = address.among(places)
+    again = sa.select(*address.columns).where(among, *target.expired)
+    if target.kept:
+        again = again.where(target.kept.secure(connection, among))
+    found = {tuple(row) for row in connection.execute(again)}
+    return [place for place in places if place in found]
 
 
 def _remove(connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False) -> int:

@@ -135,6 +135,7 @@ class MySQL:
     migrates_itself = False
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
     deletes_by_value = True  # and MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
+    deepest_cascade = 15
     shares_locks = False  # MySQL and MariaDB spell it differently
     quote = "`"
     reserved = RESERVED_WORDS_MYSQL | RESERVED_WORDS_MARIADB

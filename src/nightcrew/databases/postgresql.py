@@ -157,6 +157,7 @@ class PostgreSQL:
     migrates_itself = False
     locks_keys_apart = False
     deletes_by_value = False
+    deepest_cascade = 1_000
     shares_locks = True
     quote = '"'
     reserved = RESERVED_WORDS

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
+from nightcrew.database import MOST, Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
 from nightcrew.databases.catalog import read
 from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened
@@ -90,25 +90,28 @@ class Rows:
             row = connection.execute(sa.text(question.replace(":", r"\:"))).first()
         return None if row is None else row[0]
 
-    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int) -> Taken:
-        """Remove (or clear) the next rows of `selection`, at most `limit`, inside the caller's transaction.
+    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:
+        """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
+        With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
-        target = self._target(connection, selection)
+        target, limit = self._target(connection, selection), min(limit, most)
         window = following(connection, target, cursor, _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True)
-        haul = empty(connection, target, window, limit)
+        haul = empty(connection, target, window, limit, most)
         counts = Counter({selection.table.name: haul.removed})
         counts.update(haul.hanging)
         going_on: Cursor | None
         kept = haul.kept
-        if haul.through:
+        if haul.begun:
+            going_on = cursor
+        elif haul.through:
             going_on = after(connection, target, window)
         elif haul.past is not None:
             going_on = by_key(window, target, haul.last, haul.past)
-        elif haul.removed < limit and haul.alike and target.key is not None:
+        elif haul.removed < haul.seen and haul.alike and target.key is not None:
             # Some of a batch of one time stay, because a trigger keeps them or they were refreshed: there may be so
             # many that they hide the others. They are looked at again, and counted then.
             going_on, kept = by_key(window, target, haul.last), 0
@@ -116,7 +119,8 @@ class Rows:
             going_on = beyond(connection, target, window, haul.last)
         else:
             going_on = within(window, target, haul.last)
-        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, haul.clean)
+        load = max(haul.load, haul.removed)
+        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, haul.clean, load)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

@@ -76,6 +76,7 @@ class SQLite:
     migrates_itself = True
     locks_keys_apart = False
     deletes_by_value = False
+    deepest_cascade = 1_000
     shares_locks = False
     quote = '"'
     reserved = SQLiteIdentifierPreparer.reserved_words

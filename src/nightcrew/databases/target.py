@@ -1,7 +1,7 @@
 """A Selection, aimed at a database: its table, how its column writes time, and the predicate of every statement."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
 from nightcrew.databases.catalog import source
-from nightcrew.databases.dialect import Address, Dialect, Heap, Removal
-from nightcrew.databases.keys import by_key
+from nightcrew.databases.dialect import Address, Dialect, Heap, Named, Removal
 from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
 from nightcrew.errors import PolicyError
@@ -25,7 +24,7 @@ class Target:
     """What the statements about one selection are composed of.
 
     The predicate is in three parts: what a row says by itself (`own`), that no other row keeps it (`absent`), and what
-    the policy says in words that may ask other tables (`said`).
+    the policy says in words that may ask other tables (`said`). Tables further down are `described` once one must know.
     """
 
     selection: Selection
@@ -40,6 +39,7 @@ class Target:
     kept: Kept | None = None
     unsettled: Clause | None = None
     heap: Heap | None = None
+    described: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def expired(self) -> tuple[Clause, ...]:
@@ -67,7 +67,7 @@ class Target:
 
         Nobody but triggers of what was drained since can have changed those, and what these did is no reason to stay.
         """
-        found, drained = self.found, confirmed and bool(self.selection.drains)
+        found, drained = self.found, confirmed and self.selection.emptied
         # MariaDB is steered only where a condition reads more than the key, be it one that says nothing.
         own = (sa.or_(sa.and_(*self.own), sa.literal_column("1 = 1")),) if drained else self.own
         if found.steer is not None and (confirmed or not (self.absent or self.said)):
@@ -92,43 +92,21 @@ class Target:
         ours = self.table if among is None else among
         parent = sa.select(*(ours.c[name] for name in path[0].parent_columns)).where(*parents)
         tables = self._tables(path, end)
-        hanging: Clause = _row(tables[0], path[0].columns).in_(parent)
+        hanging: Clause = row(tables[0], path[0].columns).in_(parent)
         if len(path) == 1:
             return hanging
         joined = [
             _pairs(table, above, key) for (above, table), key in zip(pairwise(tables[:-1]), path[1:-1], strict=True)
         ]
         above = sa.select(*(tables[-2].c[name] for name in path[-1].parent_columns))
-        below: Clause = _row(end, path[-1].columns).in_(above.where(hanging, *joined))
+        below: Clause = row(end, path[-1].columns).in_(above.where(hanging, *joined))
         return below
 
     def ours(self, again: sa.TableClause, among: sa.FromClause) -> Clause:
         """Return the predicate for those rows of our table, seen a second time, that are `among` some of it."""
         key = self.selection.table.primary_key
-        ours: Clause = _row(again, key).in_(sa.select(*(among.c[name] for name in key)))
+        ours: Clause = row(again, key).in_(sa.select(*(among.c[name] for name in key)))
         return ours
-
-    def drain(self, path: Path, keys: Keys) -> sa.Delete:
-        """Compose the delete of what hangs on the rows with these keys at a path's end."""
-        end = source(path[-1].table, path[-1].columns)
-        return sa.delete(end).where(self.hanging(path, end, self.found.among(keys)))
-
-    def parents(self, path: Path, keys: Keys) -> sa.Select[Any]:
-        """Select the values by which the rows at a path's end refer to what hangs on the rows with these keys."""
-        held, named = self.found.among(keys), path[-1].parent_columns
-        if len(path) == 1:
-            exact = self.found.columns if named == self.selection.table.primary_key else None
-            return sa.select(*(exact or (self.table.c[name] for name in named))).where(held)
-        above = source(path[-2].table, (*named, *path[-2].columns))
-        return sa.select(*(above.c[name] for name in named)).where(self.hanging(path[:-1], above, held)).distinct()
-
-    @staticmethod
-    def drain_of(path: Path, parents: Keys) -> sa.Delete:
-        """Compose the delete of the rows at a path's end that refer to these."""
-        end = source(path[-1].table, path[-1].columns)
-        known = by_key([end.c[name] for name in path[-1].columns])
-        assert known is not None  # noqa: S101 - a foreign key has columns
-        return sa.delete(end).where(known.among(parents))
 
     @staticmethod
     def _tables(path: Path, end: sa.TableClause) -> list[sa.TableClause]:
@@ -145,7 +123,7 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     column = selection.table.columns[selection.column]
     reading = dialect.reading(connection, table, column, selection.cut)
     # What is drained may have triggers that change our rows, and a changed row may have another place.
-    drains = selection.form is Form.LOCKED and selection.drains
+    drains = selection.form is Form.LOCKED and selection.emptied
     key = dialect.key(table, selection.table)
     address = key if drains else dialect.address(connection, table, selection.table)
     kept = keep(connection, dialect, table, selection)
@@ -227,5 +205,6 @@ def _pairs(table: sa.TableClause, above: sa.TableClause, key: ForeignKey) -> Cla
     return sa.and_(*(above.c[parent] == table.c[child] for child, parent in pairs))
 
 
-def _row(table: sa.TableClause, columns: Sequence[str]) -> Any:
+def row(table: Named, columns: Sequence[str]) -> Any:
+    """Return some columns of a table as one value to compare."""
     return table.c[columns[0]] if len(columns) == 1 else sa.tuple_(*(table.c[name] for name in columns))
