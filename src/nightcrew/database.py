@@ -187,7 +187,7 @@ class Survey:
     loosened: Mapping[ForeignKey, int] = field(default_factory=dict)
 
 
-MOST = 5_000
+MOST = 20_000
 """Rows that one batch takes in all."""
 
 Cursor: TypeAlias = Mapping[str, Any]

@@ -19,8 +19,9 @@ from nightcrew.watch import Watch
 SIZES = {
     Form.RANGE: Size(10_000, 200_000, 0.1),
     Form.CONTENDED: Size(1_000, 5_000, 0.05),
-    Form.LOCKED: Size(500, MOST, 0.05, least=250),  # it takes a dozen statements, whatever its size
+    Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
 }
+_FILL = 0.9  # of what fits is aimed at, for rows differ
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
@@ -68,6 +69,7 @@ class Walk:
         self._cursor = claim.cursor
         self._metronome = metronome
         self._retries = 0
+        self._proven = SIZES[selection.form].first  # rows that a batch may take in all
         self._weight = 1.0  # rows that are touched for each of ours that goes
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
@@ -78,8 +80,8 @@ class Walk:
         row is to blame for; the batches before it stay done and accounted for.
         """
         while isinstance(beat := self._metronome.next(), Take):
-            most = min(beat.rows, SIZES[self.selection.form].most)
-            size = self._size(most)
+            size = self._size(beat.rows)
+            most = min(beat.rows, self._proven)
             started = self._broom.clock.monotonic()
             try:
                 taken = self._batch(self.selection, size, most)
@@ -90,10 +92,8 @@ class Walk:
             if self._suspects:
                 self._metronome.spent(seconds)
             else:
-                self._metronome.took(most, seconds)
-            if taken.load:
-                weight = taken.load / taken.rows if taken.rows else most
-                self._weight = max((self._weight + weight) / 2, most * self._begun(taken))
+                self._metronome.took(beat.rows, seconds)
+            self._weigh(taken, most)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
             if not taken.clean:
                 self._doubt()
@@ -127,9 +127,17 @@ class Walk:
             self._account("kept", {"keys": keys, "reason": _KEPT})
         return keys
 
-    def _size(self, most: int) -> int:
-        """Return how many rows of the table make `most` with what hangs on them, going by the batches before."""
-        size = max(1, round(most / self._weight))
+    def _weigh(self, taken: Taken, most: int) -> None:
+        """Learn from a batch how much hangs on rows, and how large the next may be: what is far more is not known."""
+        if taken.load:
+            weight = taken.load / taken.rows if taken.rows else most
+            self._weight = max((self._weight + weight) / 2, most * self._begun(taken))
+            self._proven = max(self._proven, 2 * taken.load)
+
+    def _size(self, rows: int) -> int:
+        """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
+        most = min(rows, SIZES[self.selection.form].most)
+        size = max(1, int(_FILL * most / self._weight)) if self._weight > 1 else most
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
     def _rows(self, taken: Taken) -> int:

@@ -41,7 +41,7 @@ def loads(yard, policy, limit=50, load=LOAD):
     """Sweep; return what each batch touched in all, and the sum of what they took."""
     total: Counter[str] = Counter()
     touched = []
-    for taken in yard.batches(yard.select(policy), limit, load=load):
+    for taken in yard.batches(yard.select(policy), limit, 1000, load):
         total.update(taken.counts)
         touched += [taken.load] if taken.load else []
     return touched, dict(+total)
@@ -155,6 +155,20 @@ def test_a_chain_deeper_than_the_database_cascades_leaves(users, upwards):
     users.fill("users", {"id": 7, "left_at": OLD})
     users.fill("versions", *[{"id": n, "up": None if n else 7, "after_id": n - 1 if n else None} for n in range(60)])
     assert loads(users, USERS)[1] == {"users": 1, "versions": 60}
+
+
+@pytest.mark.parametrize("load", [1, 2, 3, 8, LOAD])
+def test_a_long_chat_of_answers_leaves_in_slices_wherever_its_end_is(users, load):
+    child(users, "messages", "users", "CASCADE")
+    refer(users, "messages", "answers", "messages", "CASCADE")
+    child(users, "parts", "messages", "CASCADE")
+    users.fill("messages", *[{"id": n, "up": 1, "answers": n - 1 if n else None} for n in range(100)])
+    users.fill("messages", *[{"id": n, "up": 5, "answers": None} for n in range(100, 110)])
+    users.fill("parts", *[{"id": n, "up": n % 110} for n in range(220)])
+    touched, total = loads(users, USERS, load=load)
+    assert total == {"users": 5, "messages": 100, "parts": 200}
+    assert len(touched) >= 300 // load
+    assert users.ids("messages") == list(range(100, 110))
 
 
 def test_a_chain_too_deep_to_be_followed_is_named_with_the_way_out(users, monkeypatch):

@@ -446,3 +446,57 @@ def test_a_reference_by_another_key_is_refused_where_a_lock_does_not_keep_it_off
             yard.sweep(policy)
     else:
         assert yard.sweep(policy) == {"pages": 1}
+
+
+# ── what hangs on rows, found row by row or in slices ────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def trees(yard):
+    """Six stale pages with six comments each, every comment but the first an answer to the one before."""
+    yard.run(
+        "CREATE TABLE pages (id {number} PRIMARY KEY, at {time})",
+        "CREATE INDEX pages_at ON pages (at)",
+        "CREATE TABLE comments (id {number} PRIMARY KEY, page_id {number}, up {number},"
+        " FOREIGN KEY (page_id) REFERENCES pages (id) ON DELETE CASCADE,"
+        " FOREIGN KEY (up) REFERENCES comments (id) ON DELETE CASCADE)",
+        "CREATE INDEX comments_page ON comments (page_id)",
+        "CREATE INDEX comments_up ON comments (up)",
+        "INSERT INTO pages (id) VALUES (77)",
+        "INSERT INTO comments (id, page_id) VALUES (777, 77)",
+    )
+    yard.fill("pages", *[{"id": n, "at": DAYS} for n in range(6)])
+    yard.fill("comments", *[{"id": 10 * n, "page_id": n, "up": None} for n in range(6)])
+    for k in range(1, 6):
+        yard.fill("comments", *[{"id": 10 * n + k, "page_id": None, "up": 10 * n + k - 1} for n in range(6)])
+    return yard
+
+
+STALE_PAGES = Policy("pages", "at", DAY)
+
+
+@pytest.mark.parametrize("load", [4, 1000])
+def test_a_comment_that_was_found_is_not_given_to_another_tree_before_it_leaves(trees, load):
+    moved = "UPDATE comments SET up = 777 WHERE id = 0"
+    with after_the_first(trees, "nightcrew_child", lambda: refused(trees, moved)):
+        trees.sweep(STALE_PAGES, limit=1, load=load)
+    assert (trees.ids("pages"), trees.ids("comments")) == ([77], [777])
+
+
+def test_a_comment_that_is_given_to_another_tree_while_its_own_is_followed_stays_with_what_hangs_on_it(trees):
+    given = lambda: execute(trees, "UPDATE comments SET up = 777 WHERE id = 3")  # noqa: E731
+    with after_the_first(trees, "nightcrew_child", given):
+        trees.sweep(STALE_PAGES, limit=1)
+    assert trees.ids("comments") == [3, 4, 5, 777]
+
+
+def test_a_page_that_is_wanted_again_between_two_slices_keeps_what_is_left(trees):
+    execute(trees, "DELETE FROM pages WHERE id IN (1, 2, 3, 4, 5)")
+    with trees.rows.transaction() as connection:
+        taken = trees.rows.take(connection, trees.select(STALE_PAGES), {}, 10, 3)
+    assert (taken.rows, taken.exhausted) == (0, False)
+    kept = trees.ids("comments")
+    assert len(kept) == 7 - taken.counts["comments"] < 7
+    execute(trees, "UPDATE pages SET at = NULL WHERE id = 0")
+    trees.sweep(STALE_PAGES, load=3)
+    assert (trees.ids("pages"), trees.ids("comments")) == ([0, 77], kept)

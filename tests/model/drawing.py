@@ -75,6 +75,8 @@ def scenes(draw, schema: Schema):
     where, hold = draw(_saying(schema)), draw(_saying(schema))
     pointing = [key for key in schema.references if key.parent == schema.root]
     needed = draw(st.lists(st.sampled_from(pointing), unique=True, max_size=2)) if pointing else []
+    if any(key.child == schema.root for key in schema.felt(schema.root)) and draw(st.integers(0, 3)):
+        hold, needed = None, []  # or most are refused
     action = draw(st.sampled_from([Action.DELETE] * (4 if schema.nullable else 20) + [Action.CLEAR]))
     deletes = action is Action.DELETE
     policy = Policy(
@@ -84,7 +86,7 @@ def scenes(draw, schema: Schema):
         where=where and where.sql.format(root=f"t{schema.root}"),
         hold=hold and hold.sql.format(root=f"t{schema.root}"),
         unless_exists=tuple(f"t{key.child}.{schema.columns(key)[-1]}" for key in needed),
-        erase=deletes and draw(st.sampled_from([True, True, False])),
+        erase=deletes and draw(st.sampled_from([True, True, True, True, False])),
         links=schema.links({key.name for key in needed}) if deletes else (),
         action=action,
         set={} if deletes or draw(st.booleans()) else {"note": "cleared", "kind": None},

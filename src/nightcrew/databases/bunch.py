@@ -70,22 +70,36 @@ def ours(target: Target, keys: Keys) -> Bunch:
     return Bunch(target.selection.table, target.table, target.found, keys)
 
 
-def beneath(connection: sa.Connection, target: Target, bunch: Bunch, key: ForeignKey, most: int) -> Bunch:
+def beneath(
+    connection: sa.Connection,
+    target: Target,
+    bunch: Bunch,
+    key: ForeignKey,
+    most: int,
+    beside: tuple[Bunch, ForeignKey] | None = None,
+) -> Bunch:
     """Find and lock at most so many of the rows that refer to a bunch by a foreign key, in no order.
 
-    Raises PolicyError for a table whose rows nothing tells apart.
+    Where `beside` is given, they must refer to that bunch by that key, too. Raises PolicyError for a table whose rows
+    nothing tells apart.
     """
     child = _place(connection, target, key.table)
     again = child.source.alias("nightcrew_child")
     address = _address(connection, target, again, child.table)
     found: list[Sequence[object]] = []
     for part in bunch.chunks():
-        parents = sa.select(*(part.source.c[name] for name in key.parent_columns)).where(part.held)
-        rows = sa.select(*address.columns).select_from(again).where(row(again, key.columns).in_(parents))
+        refers = [_refers(again, one, by) for one, by in ((part, key), *([beside] if beside else []))]
+        rows = sa.select(*address.columns).select_from(again).where(*refers)
         found += connection.execute(rows.limit(most - len(found)).with_for_update()).all()
         if len(found) >= most:
             break
     return child.of([tuple(values) for values in found])
+
+
+def _refers(rows: Named, bunch: Bunch, key: ForeignKey) -> Clause:
+    parents = sa.select(*(bunch.source.c[name] for name in key.parent_columns)).where(bunch.held)
+    refers: Clause = row(rows, key.columns).in_(parents)
+    return refers
 
 
 def _place(connection: sa.Connection, target: Target, name: str) -> Bunch:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Form
 from nightcrew.databases.bunch import ours
+from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
@@ -67,6 +68,10 @@ class _Held:
         """Leave out what was locked after one of them."""
         count = self.places.index(tuple(place)) + 1
         return self if count == len(self.rows) else replace(self, rows=self.rows[:count], through=False)
+
+    def since(self, place: Sequence[Any]) -> "_Held":
+        """Leave out what was locked before one of them."""
+        return replace(self, rows=self.rows[self.places.index(tuple(place)) :])
 
     def haul(self, removed: int, **more: Any) -> Haul:
         """Say what is to be said of them whatever came of it."""
@@ -139,14 +144,15 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
 def _locked(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:
     """Lock, look again, empty what hangs on as many of the confirmed rows as fit into a batch, remove them."""
     held = _hold(connection, target, window, limit)
+    if held.rows and target.removes_by_look:
+        return _left_to_the_database(connection, target, held, most)
     keys = _confirmed(connection, target, held.places) if held.rows else ()
     if not keys:
         return held.haul(0)
     confirmed = len(keys)
     portion = fitting(connection, target, ours(target, keys), most)
     if portion is None:
-        begun = take_slice(connection, target, ours(target, keys[:1]), most)
-        return held.upto(keys[0]).haul(0, hanging=begun.counts, begun=True, load=begun.load)
+        return _begun(connection, target, held.since(keys[0]), most)
     keys = portion.bunch.keys
     hanging = portion.clear(connection, target)
     removed = _remove(connection, target, keys, confirmed=True)
@@ -162,6 +168,33 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
         )
     cut = held.upto(keys[-1]) if len(keys) < confirmed else held
     return cut.haul(removed, hanging=hanging, kept=len(keys) - removed, load=portion.load)
+
+
+def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held, most: int) -> Haul:
+    """Remove locked rows with what goes by the database's own rule: the delete itself is the second look."""
+    portion = fitting(connection, target, ours(target, held.places), most)
+    if portion is None:
+        return _begun(connection, target, held, most)
+    keys = portion.bunch.keys
+    removed = _remove(connection, target, keys, confirmed=False)
+    hanging, kept = portion.counts, 0
+    if removed < len(keys):
+        stay = [tuple(key) for key in connection.execute(sa.select(*target.found.columns).where(portion.bunch.held))]
+        unmoved = weigh(connection, target, portion.bunch.of(stay), portion.load)
+        hanging = hanging - Counter(unmoved.counts if unmoved else {})
+        kept = len(_confirmed(connection, target, stay))
+    cut = held.upto(keys[-1]) if len(keys) < len(held.rows) else held
+    return cut.haul(removed, hanging=hanging, kept=kept, load=portion.load)
+
+
+def _begun(connection: sa.Connection, target: Target, held: _Held, most: int) -> Haul:
+    """Take a slice of what hangs on the first row that is still to go, if it is that."""
+    keys = _confirmed(connection, target, held.places[:1])
+    first = held.upto(held.places[0])
+    if not keys:
+        return first.haul(0)
+    begun = take_slice(connection, target, ours(target, keys), most)
+    return first.haul(0, hanging=begun.counts, begun=True, load=begun.load)
 
 
 def _confirmed(connection: sa.Connection, target: Target, places: Keys) -> Keys:

@@ -114,6 +114,9 @@ def _of_web(connection: sa.Connection, target: Target, top: Bunch, most: int) ->
 
     None of them may lead back to a row that was gone down from: that one would go with them, and all that it holds.
     """
+    for key in target.selection.keys:
+        if key.parent == top.table.name and (taken := _of_answers(connection, target, top, key, most)):
+            return taken
     above: set[tuple[str, Key]] = set()
     ahead = [top]
     for _ in range(_MOST_TRIES):
@@ -134,3 +137,39 @@ def _of_web(connection: sa.Connection, target: Target, top: Bunch, most: int) ->
                 fresh = [key for key in below.keys if (below.table.name, tuple(key)) not in above]
                 ahead += [below.of(fresh[:most])] if fresh else []
     return None
+
+
+def _of_answers(connection: sa.Connection, target: Target, top: Bunch, key: ForeignKey, most: int) -> Slice | None:
+    """Take some of the rows that refer to one by a key, and to each other by others, as answers in a chat do.
+
+    A long chat is one chain, whose end may be far from where it is begun. Answers to what is taken that hang on the
+    same row are not followed: they refer to nothing until they leave themselves.
+    """
+    ties = [tie for tie in target.selection.keys if tie.table == tie.parent == key.table != key.parent]
+    bunch = beneath(connection, target, top, key, max(1, most // 2)) if ties else top.first(0)
+    above = {(top.table.name, tuple(top.keys[0]))}
+    while bunch.keys:
+        answers = {tie: _answers(connection, target, bunch, tie, max(1, most // 4), (top, key)) for tie in ties}
+        spared = {(key.table, tuple(answer)) for others in answers.values() for answer in others.keys}
+        web = explore(connection, target, bunch, most - len(spared), above, spared)
+        whole = web.whole and not web.round
+        if whole or len(bunch.keys) == 1:
+            loosened = sum(others.loosened(connection, tie) for tie, others in answers.items())
+            counts = empty(connection, target, web, tops=True) if whole else Counter[str]()
+            return Slice(counts, loosened + web.rows * whole) if whole or loosened else None
+        bunch = bunch.first(len(bunch.keys) // 2)
+    return None
+
+
+def _answers(
+    connection: sa.Connection,
+    target: Target,
+    bunch: Bunch,
+    tie: ForeignKey,
+    most: int,
+    beside: tuple[Bunch, ForeignKey],
+) -> Bunch:
+    """Find at most so many rows that refer to some of a bunch, and are none of them, beside it."""
+    of_it = {tuple(one) for one in bunch.keys}
+    found = beneath(connection, target, bunch, tie, most + len(of_it), beside)
+    return found.of([answer for answer in found.keys if tuple(answer) not in of_it][:most])

@@ -96,7 +96,8 @@ class Rows:
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
-        target, limit = self._target(connection, selection), min(limit, most)
+        target = self._target(connection, selection)
+        limit = limit if selection.form is Form.LOCKED else min(limit, most)
         window = following(connection, target, cursor, _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True)

@@ -58,6 +58,12 @@ class Target:
             raise PolicyError(f"table {self.selection.table.name!r} has no primary key: add one")
         return self.address
 
+    @property
+    def removes_by_look(self) -> bool:
+        """Whether the statement that removes locked rows can itself be the second look at them."""
+        steered = self.found.steer is not None and (self.absent or self.said)
+        return not (steered or self.kept or self.selection.emptied)
+
     def removal(self, *where: Clause) -> Removal:
         """Compose the statement that takes rows away, or changes them; the whole predicate is in it."""
         return self._removal(*where, *self.expired)

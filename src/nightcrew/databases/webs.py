@@ -22,11 +22,16 @@ _MOST_GENERATIONS = 300
 class Web:
     """Rows that hang on some rows, the first of the `generations`, each row in the first that leads to it.
 
-    `whole` says that these are all, `crossed` that one of them was met again, `round` that one above them was.
+    It grows until it has more than `most` rows, or meets one `above` them; rows that are `spared` are not followed, for
+    whoever asks for that loosens them. `whole` says that it is complete, `crossed` that one of its rows was met again,
+    `round` that one above was.
     """
 
     generations: list[dict[str, Bunch]]
     rows: int
+    most: int
+    above: Collection[tuple[str, Key]]
+    spared: Collection[tuple[str, Key]]
     whole: bool = False
     crossed: bool = False
     round: bool = False
@@ -39,13 +44,18 @@ class Web:
 
 
 def explore(
-    connection: sa.Connection, target: Target, tops: Bunch, most: int, above: Collection[tuple[str, Key]] = ()
+    connection: sa.Connection,
+    target: Target,
+    tops: Bunch,
+    most: int,
+    above: Collection[tuple[str, Key]] = (),
+    spared: Collection[tuple[str, Key]] = (),
 ) -> Web:
-    """Follow what hangs on some rows, until it is more than `most` rows with them, or one `above` them is met.
+    """Follow what hangs on some rows.
 
     Raises DatabaseError for a tree of so many generations that no batch could find its leaves.
     """
-    web = Web([{tops.table.name: tops}], len(tops.keys))
+    web = Web([{tops.table.name: tops}], len(tops.keys), most, above, spared)
     web.seen[tops.table.name] |= {tuple(key) for key in tops.keys}
     while not (web.whole or web.round) and web.rows <= most:
         if len(web.generations) > _MOST_GENERATIONS:
@@ -58,7 +68,7 @@ def explore(
         for bunch in web.generations[-1].values():
             for key in target.selection.keys:
                 if key.parent == bunch.table.name:
-                    _follow(connection, target, web, following, bunch, key, most, above)
+                    _follow(connection, target, web, following, bunch, key)
         web.whole = not following
         web.generations += [following] if following else []
     return web
@@ -71,15 +81,14 @@ def _follow(
     following: dict[str, Bunch],
     bunch: Bunch,
     key: ForeignKey,
-    most: int,
-    above: Collection[tuple[str, Key]],
 ) -> None:
     """Add to the following generation what refers to a bunch by a key, as far as it is new."""
     seen = web.seen[key.table]
-    found = beneath(connection, target, bunch, key, max(0, most - web.rows) + 1 + len(seen))
-    new = list(dict.fromkeys(tuple(child) for child in found.keys if child not in seen))
+    found = beneath(connection, target, bunch, key, max(0, web.most - web.rows) + 1 + len(seen) + len(web.spared))
+    met = dict.fromkeys(tuple(child) for child in found.keys)
+    new = [child for child in met if child not in seen and (key.table, child) not in web.spared]
     web.crossed |= len(new) < len(found.keys)
-    web.round |= any((key.table, child) in above for child in new)
+    web.round |= any((key.table, child) in web.above for child in new)
     if new:
         known = following[key.table].keys if key.table in following else ()
         following[key.table] = found.of([*known, *new])
