@@ -172,7 +172,7 @@ def _check_quoted(predicate: str, table: Table) -> None:
     if re.search(r"\bselect\b", predicate, re.IGNORECASE):
         return  # it may name what another table has
     for found in _QUOTED.finditer(predicate):
-        name = found[1]
+        name = None if found[1] is None else found[1].replace('""', '"')
         if name is not None and name not in table.columns and name not in table.name.split("."):
             raise PolicyError(
                 f"SQL {predicate!r}: table {table.name!r} has no column {name!r}{nearest(name, table.columns)}"

@@ -134,6 +134,11 @@ def test_a_wrong_name_is_answered_with_the_right_one(yard, policy, sentence):
 # ── unless_exists ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_quote_within_a_quoted_name_is_written_twice(yard):
+    yard.run('CREATE TABLE odd (id {number} PRIMARY KEY, at {time} NOT NULL, "1"" pipe" {number})')
+    assert yard.select(Policy("odd", "at", where='"1"" pipe" = 1')).form is Form.CONTENDED
+
+
 def test_an_absence_follows_the_foreign_key_or_else_the_primary_key(yard):
     child(yard, "messages", "chats")
     selection = yard.select(replace(CHATS, unless_exists=("messages.up", "drafts.chat_id")))
