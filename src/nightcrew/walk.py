@@ -81,7 +81,7 @@ class Walk:
         """
         while isinstance(beat := self._metronome.next(), Take):
             size = self._size(beat.rows)
-            most = min(beat.rows, self._proven)
+            most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             started = self._broom.clock.monotonic()
             try:
                 taken = self._batch(self.selection, size, most)

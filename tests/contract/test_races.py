@@ -500,3 +500,11 @@ def test_a_page_that_is_wanted_again_between_two_slices_keeps_what_is_left(trees
     execute(trees, "UPDATE pages SET at = NULL WHERE id = 0")
     trees.sweep(STALE_PAGES, load=3)
     assert (trees.ids("pages"), trees.ids("comments")) == ([0, 77], kept)
+
+
+def test_a_page_whose_first_draft_comes_while_it_is_locked_keeps_all_its_comments(trees):
+    execute(trees, "DELETE FROM pages WHERE id IN (1, 2, 3, 4, 5)")
+    policy = replace(STALE_PAGES, unless_exists=("drafts.chat_id",))
+    with after_the_first(trees, "FOR UPDATE", lambda: execute(trees, "INSERT INTO drafts (id, chat_id) VALUES (1, 0)")):
+        trees.sweep(policy, load=3)
+    assert (trees.ids("pages"), trees.ids("comments")) == ([0, 77], [*range(6), 777])

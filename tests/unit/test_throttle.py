@@ -222,3 +222,11 @@ def test_a_gauge_that_cannot_be_read_brakes():
 def test_a_misspelt_pace_is_told_the_right_one():
     with pytest.raises(ConfigurationError, match="there is no pace 'gentel'; did you mean 'gentle'"):
         pace("gentel")
+
+
+def test_a_batch_gets_no_smaller_than_the_least_of_its_form_for_being_slow():
+    throttle = begun(size=replace(SIZE, first=500, least=250))
+    for _ in range(5):
+        throttle = throttle.took(throttle.size, 10.0)
+    assert throttle.size == 250
+    assert throttle.smaller(10).size == 10, "a batch that failed is another matter"
