@@ -36,6 +36,7 @@ INSERT INTO tokens SELECT n, at, at, at, repeat('x', 100) FROM (
 ) AS again
 """
 REVIVE = "UPDATE tokens SET expires_at = now(), revoked_at = now(), used_at = now() WHERE id = {}"
+MOVE = "UPDATE tokens SET pad = pad WHERE ctid > '(400,0)' RETURNING (CAST(CAST(ctid AS text) AS point))[0]"
 EXPIRED = ROWS - 3000 - 60  # an hour is let pass
 each_job = pytest.mark.parametrize("job", JOBS)
 
@@ -154,6 +155,25 @@ def test_what_is_moved_to_the_end_of_the_file_meanwhile_leaves_too(crew, job):
         sa.event.listen(crew._station.link.engine, "before_cursor_execute", move)
         report = crew.run(job, trigger="cli", now=True)
     assert moved == [ROWS]
+    assert report.remaining == 0
+    assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
+
+
+def test_what_is_moved_to_room_behind_the_sweep_meanwhile_leaves_too(crew):
+    with other(crew) as connection:
+
+        def move(_connection, _cursor, statement, *_rest) -> None:
+            if "DELETE" in statement:
+                deletes.append(statement)
+                moved.extend(connection.exec_driver_sql(MOVE).scalars() if len(deletes) == 2 else ())
+
+        deletes: list[str] = []
+        moved: list[float] = []
+        run(crew, "DELETE FROM tokens WHERE ctid < '(100,0)'")
+        connection.exec_driver_sql("VACUUM ANALYZE tokens")
+        sa.event.listen(crew._station.link.engine, "before_cursor_execute", move)
+        report = crew.run("range", trigger="cli", now=True)
+    assert any(page < 100 for page in moved), "some of them came to lie behind the sweep"
     assert report.remaining == 0
     assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
 

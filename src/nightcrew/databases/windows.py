@@ -54,8 +54,8 @@ class Pages:
     measured = True
 
     def clean(self, removed: int, limit: int) -> bool:
-        """A plain removal takes all that the pages hold, for no trigger keeps rows of a table walked by page."""
-        return True
+        """Never tell: an update may move rows to room on a page behind the walk."""
+        return False
 
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
