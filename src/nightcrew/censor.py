@@ -5,8 +5,12 @@ from typing import Any
 from urllib.parse import unquote
 
 _SHORTEST = 4  # hiding every “a” would say what the secret is
-_IN_URL = re.compile(r"(://[^\s:/@]*):\S+@")
-_NAMED = re.compile(r"(?i)(password|passwd|pwd|secret|token)(\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s&,;]+)")
+# What follows is bounded, for else a long text with many such beginnings would be read through from each of them.
+_IN_URL = re.compile(r"(://[^\s:/@]{0,500}):\S{1,500}@")
+_NAMED = re.compile(
+    r"(?i)(password|passwd|pwd|secret|token)(['\"]?\s{0,9}[=:]\s{0,9})"
+    r"('[^']{0,500}'|\"[^\"]{0,500}\"|[^\s&,;]+)"
+)
 _PASSWORD = re.compile(r"://[^\s:/@]*:(.*)@")
 
 

@@ -1,7 +1,7 @@
 """Nightcrew: holds the Jobs, wires the rooms, one verb per stage."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from threading import Event, RLock
@@ -234,7 +234,7 @@ class Nightcrew:
             raise UsageError(f"deadline of a run of job {name!r} is negative ({deadline}); {_SPAN[1]}")
         if not job.enabled:
             return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
-        budget, report = Budget.of(self.clock, deadline, stop or self._stopping), None
+        budget, finished = Budget.of(self.clock, deadline, stop or self._stopping), None
 
         def bid() -> Claim | Taken:
             claims = self._station.claims
@@ -243,11 +243,14 @@ class Nightcrew:
         while True:
             claim = self._registered(bid)
             if isinstance(claim, Taken):
-                return report or self._answer(job, trigger, claim)
+                return finished or self._answer(job, trigger, claim)
             report = self._carry_out(claim, budget)
-            # An older run was left open and is finished now: the slot that was asked for is still to come.
+            if finished:
+                note = f"run {finished.run} was left open, and is finished: {finished.message}"
+                report = replace(report, note="; ".join(filter(None, (report.note, note))))
             if not claim.resumed or report.outcome not in (Outcome.SUCCEEDED, Outcome.NOTHING_TO_DO):
                 return report
+            finished = report  # the slot that was asked for is still to come
 
     def plan(self, name: str) -> plans.Plan:
         """Say what a run would do now, changing nothing. Raises PolicyError for what a real run would refuse."""

@@ -204,3 +204,13 @@ def test_a_parent_whose_child_somebody_holds_is_left_for_later_and_the_others_le
         assert (report.outcome, report.deleted, report.remaining) == ("succeeded", ROWS - 1, 1)
         assert left(server_crew) == [number]
     assert server_crew.run("range", trigger="cli", now=True).counts == {"tokens": 1, "uses": 1}
+
+
+def test_a_run_that_was_left_open_is_named_by_the_call_that_finishes_it(crew):
+    first = crew.run("contended", now=True, deadline=timedelta(0))
+    assert (first.outcome, 0 < first.deleted < ROWS) == ("partial", True)
+    report = crew.run("contended", now=True)
+    assert report.run != first.run
+    assert report.deleted == 0
+    assert f"run {first.run} was left open, and is finished: " in report.note
+    assert str(ROWS) in report.note.replace(",", "")

@@ -108,3 +108,22 @@ def test_no_listener_hears_a_secret():
     audience.tell(Entry("odd", "a", "a.1", facts))
     assert heard[0].facts == {"error": "ValueError('***')", "reason": "*** or ***, mysql://u:***@h/x", "rows": 3,
                               "keys": ["***"]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'password': 'hunter2'}",
+        '{"secret": "hunter2"}',
+        "token=hunter2&x=1",
+        "pwd: hunter2",
+        "redis://user:hunter2@cache and http://h",
+    ],
+)
+def test_what_looks_like_a_password_is_hidden_however_it_is_written(text):
+    assert "hunter2" not in Censor()(text)
+    assert "***" in Censor()(text)
+
+
+def test_a_long_text_of_nothing_but_beginnings_is_read_once():
+    assert Censor()("://a:b" * 30_000) == "://a:b" * 30_000

@@ -122,9 +122,10 @@ class Link:
             away = error.connection_invalidated or (isinstance(error, sa.exc.OperationalError) and _is_away(error))
             what = "cannot be reached" if away else "refused a statement"
             message = f"database {self.name} {what}: {self._censored(_without_values(error.orig))}"
+            busy = not away and self.dialect.transient(error)
             raise DatabaseError(
-                message,
-                transient=away or self.dialect.transient(error),
+                f"{message}; somebody else holds what it needs: try again" if busy else message,
+                transient=away or busy,
                 away=away,
                 of_row=self.dialect.of_row(error),
                 of_statement=self.dialect.of_statement(error),
