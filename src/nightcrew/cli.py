@@ -233,7 +233,9 @@ def plan(desk: Desk, name: str) -> None:
 @click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
 def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | None, *, at_once: bool) -> int:
     """Run a job for its slot, unless somebody has already."""
-    with desk.crew_at_work() as crew, _stoppable(desk) as stop:
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
         report = crew.run(name, trigger="cli", slot=slot, now=at_once, caller=_caller(), deadline=deadline, stop=stop)
     desk.screen.show(report.json(), _told(desk, report))
     return _code([report], stop)
@@ -242,7 +244,9 @@ def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | Non
 @command("nightcrew tick")
 def tick(desk: Desk) -> int:
     """Run every slot that is due; for crontab, systemd, Kubernetes."""
-    with desk.crew_at_work() as crew, _stoppable(desk) as stop:
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
         reports = crew.tick(trigger="cli", stop=stop)
     lines = [line for report in reports for line in _told(desk, report)]
     desk.screen.show({"reports": [report.json() for report in reports]}, lines or ["nothing is due"])
@@ -325,7 +329,7 @@ def _code(reports: "Sequence[Report]", stop: Event) -> int:
 
 
 @contextmanager
-def _stoppable(desk: Desk) -> Iterator[Event]:
+def _stoppable(say: Callable[[str], None]) -> Iterator[Event]:
     """Let the first Ctrl-C or SIGTERM finish the batch in hand, and the second one end the run where it stands."""
     stop = Event()
 
@@ -333,7 +337,7 @@ def _stoppable(desk: Desk) -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        desk.screen.talk("stopping after this batch; once more stops at once")
+        say("stopping after this batch; once more stops at once")
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -34,6 +34,7 @@ from nightcrew.web.asgi import App, Lifespan
 
 _INSTANT = (datetime, "write an aware datetime, such as datetime(2026, 1, 31, 12, tzinfo=UTC)")
 _SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
+_GLANCE = 0.5  # seconds that a count may take which only tells of progress
 _F = TypeVar("_F", bound=Callable[..., Any])
 _R = TypeVar("_R")
 
@@ -258,6 +259,14 @@ class Nightcrew:
         with job.to_blame():
             return plans.draw_up(job, self._station.database.now(), self._station.database)
 
+    def expected(self, name: str) -> int | None:
+        """Return about how many rows a run would take now, found out within about a second; None where nobody knows."""
+        job = self.job_named(name)
+        if job.policy is None:
+            return None
+        database = self._station.database
+        return database.expected(plans.compile(job.policy, database.now(), database), _GLANCE)
+
     def status(self) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot, in the order they were registered."""
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
@@ -387,6 +396,10 @@ class Nightcrew:
     def lifespan(self) -> Lifespan:
         """Keeps the ticker as long as an application lives: `FastAPI(lifespan=crew.lifespan)`."""
         return doors.lifespan(self.start, self.stop)
+
+    def listen(self, listener: Listener) -> None:
+        """Let one more listener hear every entry, from now on."""
+        self._audience.join(listener)
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Let the listeners hear a fact that belongs to no run."""

@@ -242,6 +242,12 @@ class Database(Protocol):
     def survey(self, selection: Selection) -> Survey:
         """Count what `selection` holds, changing nothing."""
 
+    def expected(self, selection: Selection, seconds: float) -> int | None:
+        """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
+
+        None where it has none.
+        """
+
     def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 

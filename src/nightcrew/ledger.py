@@ -32,6 +32,10 @@ class Audience:
         self._listeners = tuple(listeners)
         self.censor = censor or Censor()
 
+    def join(self, listener: Listener) -> None:
+        """Let one more listen, from now on."""
+        self._listeners = (*self._listeners, listener)
+
     def tell(self, entry: Entry) -> None:
         """Let every listener hear an entry, without the secrets in it."""
         entry = entry.censored(self.censor)

@@ -230,5 +230,8 @@ class Dialect(Protocol):
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> Heap | None:
         """Return how the table is walked page by page, or None where it cannot be, or is too small to gain by it."""
 
+    def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Ask the planner how many rows it expects `statement` to find, where it has an idea."""
+
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Ask the planner which index of the table it would read `statement` by."""

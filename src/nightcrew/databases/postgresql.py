@@ -314,6 +314,11 @@ class PostgreSQL:
             written, stored = _as_text(written), _as_text(stored)
         return written.is_distinct_from(stored)
 
+    def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Read the plan's estimate."""
+        (plan,) = connection.execute(Explain("EXPLAIN (FORMAT JSON)", statement)).scalar_one()
+        return int(plan["Plan"]["Plan Rows"])
+
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Look for the scan of the table in the plan."""
         (plan,) = connection.execute(Explain("EXPLAIN (FORMAT JSON)", statement)).scalar_one()

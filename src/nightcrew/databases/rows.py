@@ -21,7 +21,7 @@ from nightcrew.databases.forms import empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, by_key, following, start, within
-from nightcrew.errors import PolicyError, did_you_mean
+from nightcrew.errors import DatabaseError, PolicyError, did_you_mean
 from nightcrew.gauge import Source
 from nightcrew.throttle import Pace
 
@@ -77,6 +77,19 @@ class Rows:
             index=index,
             loosened=loosened,
         )
+
+    def expected(self, selection: Selection, seconds: float) -> int | None:
+        """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word."""
+        with self._link.transaction(writes=False) as connection:
+            expired = self._target(connection, selection).expired
+            table = self._target(connection, selection).table
+            guess = self._link.dialect.rows_expected(connection, sa.select(table.c[selection.column]).where(*expired))
+        try:
+            with self._link.glimpse(seconds) as connection:
+                count = sa.select(sa.func.count()).select_from(table).where(*expired)
+                return connection.execute(count).scalar_one()
+        except DatabaseError:
+            return guess
 
     def gauges(self, pace: Pace) -> tuple[Source, ...]:
         """Return the one gauge of the strain the database is under."""

@@ -242,6 +242,10 @@ class SQLite:
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
         """Have none: rows are kept in the order of their key, and a page has no address."""
 
+    def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Have no idea: the planner tells none."""
+        return None
+
     def index_used(self, connection: sa.Connection, statement: sa.Select[Any], table: Table) -> str | None:
         """Read the index that the query plan's words name for the table."""
         rows = connection.execute(Explain("EXPLAIN QUERY PLAN", statement)).mappings()

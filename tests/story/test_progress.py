@@ -1,0 +1,181 @@
+"""A person at a terminal sees how far a sweep is, in one line that is gone when it ends; nobody else sees any of it."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("nightcrew"))
+CONFIG = """\
+[nightcrew]
+database = "${DATABASE_URL}"
+
+[jobs.sweep]
+every    = "1 hour"
+table    = "notes"
+column   = "at"
+where    = "id >= 0"
+pace     = "gentle"
+throttle = ["file:%s/stop"]
+"""
+ROWS = 40_000
+IN_A_FILE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+class Terminal:
+    """A command on a terminal of its own, and what has been written there."""
+
+    def __init__(self, folder, url, *args, columns=110, **environ):
+        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        env = {**kept, "DATABASE_URL": url, "TERM": "xterm", "COLUMNS": str(columns), "LINES": "25", **environ}
+        self.ours, theirs = pty.openpty()
+        self.running = subprocess.Popen(
+            [COMMAND, *args], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        os.set_blocking(self.ours, False)
+        self.written = ""
+
+    def read(self):
+        try:
+            while part := os.read(self.ours, 65_536):
+                self.written += part.decode()
+        except OSError:  # nothing more yet, or the other end has closed
+            pass
+        return self.written
+
+    def await_words(self, words, seconds=20):
+        until = time.monotonic() + seconds
+        while words not in self.read():
+            assert time.monotonic() < until, self.written
+            assert self.running.poll() is None, self.written
+            time.sleep(0.02)
+
+    def end(self):
+        code = self.running.wait(30)
+        self.read()
+        os.close(self.ours)
+        return code
+
+    @property
+    def screen(self):
+        """What stands there, once every line has been drawn over as a terminal does."""
+        lines = []
+        for line in self.written.replace("\r\n", "\n").split("\n"):
+            cells = ""
+            for drawn in line.split("\r"):
+                cells = drawn + cells[len(drawn) :]
+            lines.append(cells.rstrip())
+        return lines
+
+    @property
+    def drawn(self):
+        """Every line that was drawn of progress."""
+        return [part.rstrip() for part in re.split(r"[\r\n]", self.written) if part.startswith("sweep ")]
+
+
+@pytest.fixture
+def shop(yard, database_url, tmp_path):
+    """Expired rows, and a job that a file called stop holds back."""
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, at {time})", "CREATE INDEX notes_at ON notes (at)")
+    for first in range(0, ROWS, 5000):
+        yard.fill("notes", *({"id": first + n, "at": "2020-01-01 00:00:00"} for n in range(5000)))
+    (tmp_path / "nightcrew.toml").write_text(CONFIG % tmp_path)
+    migrate = [COMMAND, "migrate"]
+    subprocess.run(migrate, cwd=tmp_path, env=os.environ | {"DATABASE_URL": database_url}, check=True)
+    (tmp_path / "stop").touch()
+    yield tmp_path
+    (tmp_path / "stop").unlink(missing_ok=True)
+
+
+@contextmanager
+def at_a_terminal(*args, **options):
+    terminal = Terminal(*args, **options)
+    try:
+        yield terminal
+    finally:
+        terminal.running.kill()
+        terminal.running.wait()
+
+
+@pytest.mark.parametrize(
+    ("command", "database_url"),
+    [(("run", "sweep", "--now"), kind) for kind in ("sqlite", "postgresql", "mysql")] + [(("tick",), "sqlite")],
+    indirect=["database_url"],
+)
+def test_a_person_sees_why_it_waits_how_far_it_is_and_in_the_end_only_what_came_of_it(
+    shop, yard, database_url, command
+):
+    if command == ("tick",):
+        yard.run("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00'")
+        subprocess.run([COMMAND, "status"], cwd=shop, env=os.environ | {"DATABASE_URL": database_url}, check=True)
+        yard.run("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00'")
+    with at_a_terminal(shop, database_url, *command) as terminal:
+        terminal.await_words(f"waits: file:{shop}/stop"[:40])
+        terminal.await_words(f"0 of about {ROWS:,} rows   0%")
+        (shop / "stop").unlink()
+        code = terminal.end()
+    assert code == 0
+    assert len(terminal.screen) == 2
+    assert f"Deleted {ROWS} rows of notes." in terminal.screen[0]
+    assert yard.ids("notes") == []
+    progress = [line for line in terminal.drawn if "of about" in line]
+    assert all(len(line) < 110 for line in terminal.drawn)
+    assert len({line.index("rows/s") for line in progress}) == 1
+    assert re.search(r"[1-9]\d,\d{3} of about 40,000 rows +\d+%  +[\d,]+ rows/s", terminal.written)
+
+
+@IN_A_FILE
+def test_ctrl_c_hands_over_and_leaves_a_clean_screen(shop, yard, database_url):
+    with at_a_terminal(shop, database_url, "run", "sweep", "--now", NO_COLOR="1") as terminal:
+        terminal.await_words("of about")
+        os.write(terminal.ours, b"\x03")
+        os.killpg(terminal.running.pid, signal.SIGINT)
+        code = terminal.end()
+    assert code == 130
+    said = [line.removeprefix("^C") for line in terminal.screen if line]
+    assert said[0] == "stopping after this batch; once more stops at once"
+    assert said[1].startswith("▸ Job sweep")
+    assert f"0 rows so far, {ROWS} left (asked to stop)" in said[1]
+    assert len(said) == 2
+    assert "\x1b" not in terminal.written
+
+
+@IN_A_FILE
+@pytest.mark.parametrize(
+    ("args", "environ"),
+    [(["--json"], {}), (["-q"], {}), ([], {"TERM": "dumb"})],
+    ids=["--json", "--quiet", "a dumb terminal"],
+)
+def test_who_wants_none_of_it_sees_none(shop, yard, database_url, args, environ):
+    with at_a_terminal(shop, database_url, *args, "run", "sweep", "--now", "--deadline", "1s", **environ) as terminal:
+        assert terminal.end() == 0
+    assert len([line for line in terminal.screen if line]) == 1
+    assert terminal.drawn == []
+    assert "\r" not in terminal.written.replace("\r\n", "\n")
+
+
+@IN_A_FILE
+def test_a_pipe_gets_nothing_of_it(shop, database_url):
+    line = [COMMAND, "run", "sweep", "--now", "--deadline", "1s"]
+    done = subprocess.run(
+        line, cwd=shop, env=os.environ | {"DATABASE_URL": database_url}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+@IN_A_FILE
+def test_a_narrow_terminal_gets_one_line_all_the_same(shop, database_url):
+    with at_a_terminal(shop, database_url, "run", "sweep", "--now", "--deadline", "2s", columns=40) as terminal:
+        assert terminal.end() == 0
+    assert terminal.drawn
+    assert max(map(len, terminal.drawn)) < 40
