@@ -145,6 +145,7 @@ class Selection:
     which stay and lose what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are
     the tables in the order in which they are emptied, those together that lead to each other: their rows are followed
     one by one. `spared` rows were found to be undeletable and are passed by; `only` narrows the selection to one row.
+    Where nothing but the time decides and nothing refers to the table, the selection is `alone`.
     """
 
     table: Table
@@ -165,6 +166,7 @@ class Selection:
     knots: tuple[tuple[str, ...], ...] = ()
     spared: tuple[Key, ...] = ()
     only: Key | None = None
+    alone: bool = False
 
     @property
     def emptied(self) -> bool:
@@ -214,6 +216,23 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of a table, by its name and schema, and about how many rows it holds."""
+
+    name: str
+    rows: int
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a partition held when it was dropped; `exact` says that the rows were counted."""
+
+    rows: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """What a look at one stretch found: rows that should have gone, where the first is, where the next look starts."""
 
@@ -246,6 +265,15 @@ class Database(Protocol):
         """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
 
         None where it has none.
+        """
+
+    def partitions(self, selection: Selection) -> tuple[Partition, ...]:
+        """Return the partitions that hold nothing but what an `alone` selection takes, oldest first."""
+
+    def drop(self, connection: Connection, selection: Selection, partition: Partition) -> Dropped | None:
+        """Drop one of them, unless it holds a row that stays by now; waits for nobody longer than a second.
+
+        Some databases commit the caller's transaction by it.
         """
 
     def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:

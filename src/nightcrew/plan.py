@@ -11,7 +11,7 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,14 @@ from typing import Any
 from nightcrew import change
 from nightcrew.clock import instant
 from nightcrew.closure import Closure, ends
-from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Selection, Table
+from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Partition, Selection, Table
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
 
 # A function may read other tables, too: what is not plainly about the row itself takes the careful form.
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
+_NAMED = 3  # partitions in a plan
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 
@@ -33,7 +34,8 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 class Step:
     """What happens to one table: `how` is the action, or what the database does ("cascade", "set null", "set default").
 
-    Of the last two, rows are counted that stay: their columns, which `note` names, refer to nothing afterwards.
+    "drop" takes whole partitions of the table first. Of "set null" and "set default", rows are counted that stay: their
+    columns, which `note` names, refer to nothing afterwards.
     """
 
     table: str
@@ -100,7 +102,18 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     cascaded = [Step(table, "cascade", survey.counts[table], note=f"with {name}") for table in ends(selection.cascades)]
     loosened = [_loosened(key, rows) for key, rows in survey.loosened.items()]
     forgotten = _outliving(survey.loosened) if job.policy.erase else ()
-    return Plan(job.name, moment, (*drained, first, *cascaded, *loosened), (*warnings, *forgotten))
+    whole = _whole(name, database.partitions(selection)) if selection.alone else ()
+    return Plan(job.name, moment, (*whole, *drained, first, *cascaded, *loosened), (*warnings, *forgotten))
+
+
+def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:
+    """Return the step that drops partitions; its rows are among those of the table."""
+    if not partitions:
+        return ()
+    number = "1 partition" if len(partitions) == 1 else f"{len(partitions)} partitions"
+    names = ", ".join(partition.name for partition in partitions[:_NAMED]) + ", …" * (len(partitions) > _NAMED)
+    rows = sum(partition.rows for partition in partitions)
+    return (Step(table, "drop", rows, note=f"{number} ({names}), about so many of the rows of {table}"),)
 
 
 def compile(policy: Policy, moment: datetime, database: Database) -> Selection:  # noqa: A001 - what it does
@@ -144,6 +157,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         loosened=closure.loosened,
         keys=closure.keys,
         knots=closure.knots,
+        alone=_alone(policy, table, catalog),
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings)
@@ -189,6 +203,12 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
     if predicates or policy.action is not Action.DELETE or table.columns[policy.column].nullable:
         return Form.CONTENDED
     return Form.RANGE
+
+
+def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:
+    """Tell whether no row of one time could fare otherwise than the others of it, so that they may go unseen."""
+    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists)
+    return policy.action is Action.DELETE and not any(judged) and not catalog.children(table.name)
 
 
 def _absences(name: str, table: Table, catalog: Catalog) -> Iterable[Absence]:

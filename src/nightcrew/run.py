@@ -31,6 +31,7 @@ class Done:
     error: str | None = None
     details: str | None = None
     traceback: str | None = None
+    note: str | None = None
 
 
 _TEXTS = ("message", "error", "details", "traceback")
@@ -121,7 +122,13 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
     with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
     deed = selection.action.done.capitalize()
-    done = f"{deed} {_rows(swept.rows)} of {table}{with_them}" if swept.rows else f"No row of {table} could go"
+    about = "" if swept.exact else "about "
+    whole = f", {swept.dropped} of its partitions whole" if swept.dropped else ""
+    done = (
+        f"{deed} {about}{_rows(swept.rows)} of {table}{whole}{with_them}"
+        if swept.rows
+        else f"No row of {table} could go"
+    )
     held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
     if swept.kept:
         held += f" ({', '.join((*swept.kept[:3], *['…'] * (left > 3)))})"
@@ -130,7 +137,8 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
         trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)
         return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace, trace)
     outcome = Outcome.SUCCEEDED if swept.rows else Outcome.NOTHING_TO_DO
-    return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, left)
+    note = None if swept.exact else "Not all rows were counted: of large partitions the database's estimate is told."
+    return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, left, note=note)
 
 
 def _called(claim: Claim, account: Call) -> Done:
@@ -214,6 +222,7 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
         error=done.message if done.state is State.FAILED else None,
         details=done.details,
+        note=done.note,
     )
 
 

@@ -1,12 +1,13 @@
 """Plan → Batches, until nothing is left that could go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
 from nightcrew.metronome import Metronome
+from nightcrew.partition import shed
 from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
@@ -20,7 +21,8 @@ class Swept:
     """What the batches took in all, and why they stopped before the end, if they did.
 
     `left` are rows that should have gone and could not yet, `kept` names some of them that a trigger keeps without a
-    word, and `undeletable` are those that the database will not let go.
+    word, and `undeletable` are those that the database will not let go. The rows of `dropped` partitions are not
+    `exact` where there were too many to count.
     """
 
     rows: int
@@ -29,6 +31,8 @@ class Swept:
     left: int = 0
     undeletable: tuple[Undeletable, ...] = ()
     kept: tuple[str, ...] = ()
+    dropped: int = 0
+    exact: bool = True
 
 
 def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> Swept:
@@ -39,7 +43,11 @@ def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> S
     """
     with broom.watch.over(claim.job) as look:
         metronome = Metronome(claim, broom.ledger, SIZES[selection.form], look, budget)
-        return _sweep(Walk(claim, selection, broom, metronome), broom, budget)
+        gone = shed(claim, selection, broom, metronome)
+        if gone.stopped is not None:
+            return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)
+        swept = _sweep(Walk(replace(claim, counts=gone.counts), selection, broom, metronome), broom, budget)
+        return replace(swept, dropped=gone.dropped, exact=gone.exact)
 
 
 def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:

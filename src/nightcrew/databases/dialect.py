@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from nightcrew.clock import Clock
-from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
 
@@ -78,6 +78,17 @@ class Heap:
     per_page: float
     place: sa.ColumnElement[Any]
     at: Callable[[int], sa.ColumnElement[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A table as its partitions are looked for, by a `column` of a `kind`; `leads` if an index begins with it."""
+
+    relation: Relation
+    reading: Reading
+    column: str
+    kind: str
+    leads: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +240,18 @@ class Dialect(Protocol):
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> Heap | None:
         """Return how the table is walked page by page, or None where it cannot be, or is too small to gain by it."""
+
+    def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
+        """Return the partitions of a table that hold nothing but what has expired, oldest first, and may be dropped.
+
+        One partition always stays; so do those whose rows would be missed by triggers, or by subscribers of a log.
+        """
+
+    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+        """Lock a partition without waiting long, look whether it may be dropped still, and drop it.
+
+        None where it may not. Where a DDL statement commits, so does this.
+        """
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Ask the planner how many rows it expects `statement` to find, where it has an idea."""

@@ -14,9 +14,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
 
 from nightcrew.clock import Clock
-from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
+from nightcrew.databases import mysql_partitions
 from nightcrew.databases.below import below
-from nightcrew.databases.dialect import Address, Index, Named, Relation, Removal, Scale
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
@@ -272,7 +273,7 @@ class MySQL:
             return sa.cast(raw(text), spoken)
 
         before = sa.and_(written >= at(_FLOORS[bare]), written < at(bound))
-        return Reading(written, before, before, _as_text, at, iso)
+        return Reading(written, at(bound), before, before, _as_text, at, iso)
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its key."""
@@ -303,6 +304,14 @@ class MySQL:
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
         """Have none: rows are kept in the order of their key, and a page has no address."""
+
+    def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
+        """Read the bounds of a table that is divided by this column, or by a function of it that keeps its order."""
+        return mysql_partitions.partitions(connection, divided)
+
+    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+        """Drop it under a lock of its table, which ends the caller's transaction."""
+        return mysql_partitions.drop(connection, divided, partition)
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Read the plan's estimate, in which only one of the two servers counts what a predicate passes by."""

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
-from nightcrew.database import Column, ForeignKey, Table
-from nightcrew.databases import postgresql_heap, postgresql_strain
+from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
+from nightcrew.databases import postgresql_heap, postgresql_partitions, postgresql_strain
 from nightcrew.databases.below import below
-from nightcrew.databases.dialect import Address, Heap, Index, Named, Relation
+from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Relation
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import after
 from nightcrew.databases.names import quoted
@@ -274,7 +274,7 @@ class PostgreSQL:
             return sa.cast(raw(text), spoken)
 
         before = written < at(bound)
-        return Reading(written, before, before, _as_json, at, iso)
+        return Reading(written, at(bound), before, before, _as_json, at, iso)
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its place in the file; in a divided table, where places repeat, by its key."""
@@ -304,6 +304,14 @@ class PostgreSQL:
         schema, _, name = table.name.rpartition(".")
         relation = self.relation(connection, schema or None, name)
         return postgresql_heap.heap(connection, source, relation.schema, relation.name) if relation else None
+
+    def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
+        """Read the bounds of a table that is divided by this very column."""
+        return postgresql_partitions.partitions(connection, divided, _Kind(divided.kind))
+
+    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+        """Drop it in the caller's transaction."""
+        return postgresql_partitions.drop(connection, divided, _Kind(divided.kind), partition)
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]

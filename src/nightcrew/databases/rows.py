@@ -13,10 +13,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import MOST, Catalog, Connection, Cursor, Form, Key, Left, Selection, Survey, Taken
-from nightcrew.databases.catalog import read
+from nightcrew.database import (
+    MOST,
+    Catalog,
+    Connection,
+    Cursor,
+    Dropped,
+    Form,
+    Key,
+    Left,
+    Partition,
+    Selection,
+    Survey,
+    Taken,
+)
+from nightcrew.databases.catalog import read, split
 from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened
+from nightcrew.databases.dialect import Divided
 from nightcrew.databases.forms import empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
@@ -90,6 +104,24 @@ class Rows:
                 return connection.execute(count).scalar_one()
         except DatabaseError:
             return guess
+
+    def partitions(self, selection: Selection) -> tuple[Partition, ...]:
+        """Return the partitions whose rows have all expired, oldest first."""
+        with self._link.transaction(writes=False) as connection:
+            divided = self._divided(connection, selection)
+            return tuple(self._link.dialect.partitions(connection, divided)) if divided else ()
+
+    def drop(self, connection: Connection, selection: Selection, partition: Partition) -> Dropped | None:
+        """Drop one of them, unless it holds a row that stays by now."""
+        divided = self._divided(connection, selection)
+        return self._link.dialect.drop(connection, divided, partition) if divided else None
+
+    def _divided(self, connection: sa.Connection, selection: Selection) -> Divided | None:
+        column = selection.table.columns[selection.column]
+        relation = self._link.dialect.relation(connection, *split(selection.table.name))
+        reading = self._target(connection, selection).reading
+        leads = selection.table.leads(column.name)
+        return Divided(relation, reading, column.name, column.kind, leads) if relation else None
 
     def gauges(self, pace: Pace) -> tuple[Source, ...]:
         """Return the one gauge of the strain the database is under."""

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 from nightcrew.clock import Clock
-from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.database import Column, ForeignKey, Partition, Table
 from nightcrew.databases import texts
 from nightcrew.databases.below import below
-from nightcrew.databases.dialect import Address, Index, Named, Relation, Scale
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, epoch, no_time
@@ -241,6 +241,13 @@ class SQLite:
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
         """Have none: rows are kept in the order of their key, and a page has no address."""
+
+    def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
+        """Have none."""
+        return []
+
+    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> None:
+        """Have none."""
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Have no idea: the planner tells none."""

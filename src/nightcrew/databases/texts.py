@@ -38,9 +38,10 @@ def reading(connection: sa.Connection, column: sa.ColumnClause[Any], cut: dateti
             " '2024-01-31 23:59:59', with or without a fraction, a 'T' and a zone",
             key="column",
         )
-    before = sa.and_(column >= raw(_FIRST), column < raw(_bound(sample, cut)))
+    bound = raw(_bound(sample, cut))
+    before = sa.and_(column >= raw(_FIRST), column < bound)
     expired = sa.and_(before, sa.func.typeof(column) == raw("text"), dated, _older(column, cut))
-    return Reading(column, before, expired, lambda value: value, raw, iso)
+    return Reading(column, bound, before, expired, lambda value: value, raw, iso)
 
 
 def number(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:

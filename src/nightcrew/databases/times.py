@@ -23,12 +23,14 @@ WRITTEN_AS = "a date or time type, ISO text in SQLite, or seconds, milliseconds 
 class Reading:
     """One column's times against one cut.
 
-    `before` is what an index can find: it may admit too much. `expired` is the truth and is in every statement that
-    removes rows. `mark` writes a value as text and `at` reads it back, so that no value has to pass through the
-    driver (infinity, years before 1, the zero date); `spell` says a mark in ISO 8601.
+    `cut` is the first value that has not expired. `before` is what an index can find: it may admit too much. `expired`
+    is the truth and is in every statement that removes rows. `mark` writes a value as text and `at` reads it back, so
+    that no value has to pass through the driver (infinity, years before 1, the zero date); `spell` says a mark in
+    ISO 8601.
     """
 
-    column: sa.ColumnElement[Any]
+    column: sa.ColumnClause[Any]
+    cut: sa.ColumnElement[Any]
     before: sa.ColumnElement[bool]
     expired: sa.ColumnElement[bool]
     mark: Callable[[sa.ColumnElement[Any]], sa.ColumnElement[str]]
@@ -69,7 +71,7 @@ def epoch(
     def spell(text: str) -> str:
         return iso(datetime.fromtimestamp(float(text) / scale, UTC).isoformat())
 
-    return Reading(column, expired, expired, mark, lambda text: raw(_number(text)), spell)
+    return Reading(column, raw(bound), expired, expired, mark, lambda text: raw(_number(text)), spell)
 
 
 def iso(text: str) -> str:

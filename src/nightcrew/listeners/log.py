@@ -126,6 +126,10 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "run_lost": (logging.ERROR, _says("[nightcrew] a run broke off, and its lease will run out: {error}")),
     "job_initialised": (logging.INFO, _says("[{label}] initialised: {schedule}, next at {next_slot}")),
     "kept": (logging.WARNING, _says("[{job}] {keys[0]} of {table} stayed, and it may be others: {reason}")),
+    "undropped": (
+        logging.WARNING,
+        _says("[{job}] partition {partition} of {table} is not dropped, but emptied row by row: {reason}"),
+    ),
     "undeletable": (logging.ERROR, _says("[{job}] row {key} of {table} cannot be removed: {reason}")),
     "hand_over_failed": (logging.WARNING, _says("[{job}] run {run} could not be handed over: {error}")),
     "listener_failed": (logging.ERROR, _says("[nightcrew] listener {listener} failed: {error}")),
