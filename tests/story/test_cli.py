@@ -239,6 +239,8 @@ def test_a_job_outside_of_its_window_says_until_when_and_runs_for_who_insists(sh
     assert f"works only within {window}: what is due waits until {begin + timedelta(days=1):%Y-%m-%d %H:%M}Z" in told
     assert "nightcrew run cleanup-pkce --now" in told
     assert (shop.nightcrew("tick").stdout, shop.rows("oauth_pkce_states")) == ("nothing is due\n", 4)
+    for command in ("jobs", "status"):  # though a slot is due within ten minutes
+        assert re.search(rf"cleanup-pkce .* in 2\d h.*, within {window}", shop.nightcrew(command).stdout)
 
     with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
         database.execute("UPDATE nightcrew_jobs SET epoch_at = '2020-01-01 00:00:00.000000'")

@@ -116,8 +116,15 @@ def _rule(policy: Policy) -> dict[str, Any]:
 
 def job_line(job: Job, now: datetime) -> list[str]:
     """Return a job as the row JOB, WHEN, NEXT, WHAT of a table."""
-    coming = when(job.schedule.after(now), now) if job.enabled else "disabled"
+    coming = _coming(job, job.schedule.after(now), now) if job.enabled else "disabled"
     return [job.name, job.schedule.describe(), coming, deed(job)]
+
+
+def _coming(job: Job, slot: datetime | None, now: datetime) -> str:
+    """Say when a slot will be run: one that is due outside of the job's window waits for it."""
+    if job.window is None or slot is None:
+        return when(slot, now)
+    return f"{when(job.window.opens(slot), now)}, within {job.window}"
 
 
 def portrait(job: Job, now: datetime) -> list[str]:
@@ -231,9 +238,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     """Return how a job stands as the row JOB, WHEN, LAST, NEXT, REMOVED, BY of a table."""
     last = each.last
     ended = f"{screen.mark(str(last.state))} {when(last.finished_at or last.moment, now)}" if last else "never"
-    coming = when(each.next_slot, now) if each.next_slot else "disabled"
-    if each.opens:
-        coming = f"{when(each.opens, now)}, within {each.job.window}"
+    coming = _coming(each.job, each.opens or each.next_slot, now) if each.next_slot else "disabled"
     if each.standing.stopped_at is not None:
         coming = f"stopped: {each.standing.stopped_reason}"
     elif each.paused:
