@@ -173,6 +173,15 @@ class Selection:
         """Whether statements of ours delete what hangs on the rows, before them."""
         return bool(self.drains or self.knots)
 
+    @property
+    def partly(self) -> frozenset[str]:
+        """The tables of which a survey counts some rows only: those that lead round, and all below them."""
+        knot = {table: group for group in self.knots for table in group}
+        found = {key.table for key in self.keys if key.parent in knot.get(key.table, ())}
+        while more := {key.table for key in self.keys if key.parent in found} - found:
+            found |= more
+        return frozenset(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:

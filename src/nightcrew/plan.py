@@ -101,7 +101,7 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     drained = [Step(table, "delete", survey.counts[table], note=f"before {name}") for table in ends(selection.drains)]
     cascaded = [Step(table, "cascade", survey.counts[table], note=f"with {name}") for table in ends(selection.cascades)]
     loosened = [_loosened(key, rows) for key, rows in survey.loosened.items()]
-    forgotten = _outliving(survey.loosened) if job.policy.erase else ()
+    forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     return Plan(job.name, moment, (*whole, *drained, first, *cascaded, *loosened), (*warnings, *forgotten))
 
@@ -250,6 +250,15 @@ def _slow(policy: Policy, table: Table, catalog: Catalog) -> Iterator[str]:
 def _loosened(key: ForeignKey, rows: int) -> Step:
     note = f"{', '.join(key.columns)} of rows that refer to {key.parent}"
     return Step(key.table, key.on_delete.lower(), rows, note=note)
+
+
+def _half_counted(selection: Selection) -> Iterator[str]:
+    """Warn of trees, which are followed when they leave, and not before."""
+    if selection.partly:
+        yield (
+            f"more rows of {', '.join(sorted(selection.partly))} may go than are counted here: those that hang on other"
+            " rows of their own table are found as they leave"
+        )
 
 
 def _outliving(loosened: Mapping[ForeignKey, int]) -> Iterator[str]:
