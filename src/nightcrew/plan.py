@@ -207,7 +207,7 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
 
 def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:
     """Tell whether no row of one time could fare otherwise than the others of it, so that they may go unseen."""
-    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists)
+    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists, *policy.links)
     return policy.action is Action.DELETE and not any(judged) and not catalog.children(table.name)
 
 

@@ -350,7 +350,10 @@ def test_a_link_is_followed_as_a_foreign_key_is_with_what_hangs_below_it(yard):
     child(yard, "words", "drafts", "NO ACTION")
     policy = replace(CHATS, links=("drafts.chat_id",), erase=True)
     selection = yard.select(policy)
-    assert (ends(selection.drains), selection.form) == (["words", "drafts"], Form.LOCKED)
+    assert (ends(selection.drains), selection.form, selection.alone) == (["words", "drafts"], Form.LOCKED, False)
+    yard.run("CREATE TABLE logs (id INTEGER PRIMARY KEY, at DATETIME NOT NULL)")
+    logs = Policy("logs", "at", DAY, erase=True)
+    assert [yard.select(replace(logs, links=links)).alone for links in ((), ("drafts.chat_id",))] == [True, False]
     slow, late = warnings(yard, policy)
     assert slow.endswith("CREATE INDEX drafts_chat_id_idx ON drafts (chat_id);")
     assert late == (
