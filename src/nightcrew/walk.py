@@ -70,6 +70,7 @@ class Walk:
         self._metronome = metronome
         self._retries = 0
         self._proven = SIZES[selection.form].first  # rows that a batch may take in all
+        self._dense = False  # whether the last batch took about as many as it might
         self._weight = 1.0  # rows that are touched for each of ours that goes
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
@@ -80,8 +81,8 @@ class Walk:
         row is to blame for; the batches before it stay done and accounted for.
         """
         while isinstance(beat := self._metronome.next(), Take):
-            size = self._size(beat.rows)
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
+            size = self._size(most if self._dense else beat.rows)
             started = self._broom.clock.monotonic()
             try:
                 taken = self._batch(self.selection, size, most)
@@ -131,8 +132,11 @@ class Walk:
         """Learn from a batch how much hangs on rows, and how large the next may be: what is far more is not known."""
         if taken.load:
             weight = taken.load / taken.rows if taken.rows else most
-            self._weight = max((self._weight + weight) / 2, most * self._begun(taken))
-            self._proven = max(self._proven, 2 * taken.load)
+            usual = (self._weight + weight) / 2 if self._weight > 1 else weight
+            self._weight = max(usual, most * self._begun(taken))
+        self._dense = 2 * taken.load >= most
+        if self._dense:
+            self._proven = max(self._proven, 2 * most)
 
     def _size(self, rows: int) -> int:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
