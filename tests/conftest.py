@@ -14,12 +14,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from nightcrew import plan
 from nightcrew.clock import SystemClock
 from nightcrew.database import MOST, ForeignKey, Selection, Table
 from nightcrew.databases.connect import Link
 from nightcrew.databases.rows import Rows
+
+settings.register_profile("any machine", deadline=None)  # however busy it is: no test here is one of speed
+settings.load_profile("any machine")
 
 # Where each server is looked for, unless NIGHTCREW_TEST_POSTGRESQL or NIGHTCREW_TEST_MYSQL names another.
 ADDRESSES = {

@@ -28,7 +28,7 @@ class Claim:
 
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
     `resumed` says that somebody else began the run; `cursor` and `counts` are how far it had come. Whoever asks for it
-    `at_once` is not held to the job's window.
+    `at_once` is not held to the job's window. `plan` is the ID of the plan that it is to carry out.
     """
 
     job: Job
@@ -39,6 +39,7 @@ class Claim:
     counts: Mapping[str, int] = field(default_factory=dict)
     resumed: bool = False
     at_once: bool = False
+    plan: str | None = None
 
     @property
     def run(self) -> str:

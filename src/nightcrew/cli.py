@@ -5,7 +5,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, NoReturn
 
@@ -219,8 +221,9 @@ def plan(desk: Desk, name: str) -> None:
     from nightcrew.console import prose
 
     with desk.crew_at_work() as crew:
-        drawn, job = crew.plan(name), crew.job_named(name)
-    desk.screen.show(drawn.json(), [*prose.plan(drawn, job, desk.screen), f"next: {desk.line(f'run {name} --now')}"])
+        drawn, job = crew.plan(name, keep=True), crew.job_named(name)
+    run = f"run {name} --plan {drawn.id}" if drawn.id else f"run {name} --now"
+    desk.screen.show(drawn.json(), [*prose.plan(drawn, job, desk.screen), f"next: {desk.line(run)}"])
 
 
 # ── to act ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,13 +233,17 @@ def plan(desk: Desk, name: str) -> None:
 @_JOB
 @click.option("--slot", type=Moment(), help="Run for this slot (default: the latest that is due).")
 @click.option("--now", "at_once", is_flag=True, help="Run at once, for no slot, and whatever its window.")
+@click.option("--plan", "plan_id", metavar="ID", help="Run at once what this plan showed, or say why it holds no more.")
 @click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
-def _run(desk: Desk, name: str, slot: datetime | None, deadline: timedelta | None, *, at_once: bool) -> int:
+def _run(
+    desk: Desk, name: str, slot: datetime | None, plan_id: str | None, deadline: timedelta | None, *, at_once: bool
+) -> int:
     """Run a job for its slot, unless somebody has already."""
     from nightcrew.console.progress import shown
 
     with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
-        report = crew.run(name, trigger="cli", slot=slot, now=at_once, caller=_caller(), deadline=deadline, stop=stop)
+        asked = partial(crew.run, name, trigger="cli", caller=_caller(), deadline=deadline, stop=stop)
+        report = asked(slot=slot, now=at_once, plan=plan_id)
     desk.screen.show(report.json(), _told(desk, report))
     return _code([report], stop)
 
@@ -289,6 +296,19 @@ def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, 
     body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
     ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
     desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
+
+
+@command("nightcrew ack cleanup-pkce")
+@_JOB
+def ack(desk: Desk, name: str) -> None:
+    """Agree to what a run of a job would be refused for."""
+    from nightcrew.console import prose
+
+    with desk.crew_at_work() as crew:
+        agreed, job = crew.ack(name, by=_caller()), crew.job_named(name)
+    took = [f"agreed: {why}" for why in agreed.refusals] or ["agreed; nothing stood in its way"]
+    following = f"next: {desk.line(f'run {name}')}"
+    desk.screen.show(agreed.json(), [*prose.plan(replace(agreed, refusals=()), job, desk.screen), *took, following])
 
 
 @command("nightcrew resume cleanup-pkce")

@@ -59,7 +59,7 @@ class _Key:
 
     example: str
     read: Callable[[Any], Any] = lambda value: value
-    kind: type = str
+    kind: type | tuple[type, ...] = str
 
 
 def _values(given: Mapping[str, Any]) -> dict[str, Value]:
@@ -93,6 +93,8 @@ _POLICY = {
     "erase": _Key("true", kind=bool),
     "links": _Key('["files.user_id"]', lambda value: Policy("table", "column", links=tuple(value)).links, list),
     "allow_unindexed": _Key("true", kind=bool),
+    "max_rows": _Key("10_000", lambda value: Policy("table", "column", max_rows=value).max_rows, int),
+    "max_fraction": _Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
     "action": _Key('"clear"', action),
     "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
     "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
@@ -255,7 +257,7 @@ _KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a numbe
           time: "a time", list: "an array", dict: "a table"}  # fmt: skip
 
 
-def _odd(value: object, kind: type) -> str:
+def _odd(value: object, kind: type | tuple[type, ...]) -> str:
     """Return what a value is if it is not of the kind it should be, else nothing."""
     word = _KINDS.get(type(value), "something else")
     if isinstance(value, list) and kind is list:

@@ -8,6 +8,7 @@ from threading import Event, RLock
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, Unpack
 
+from nightcrew import guard
 from nightcrew import plan as plans
 from nightcrew.claim import LEASE, Claim, Taken, is_paused, waits
 from nightcrew.clock import Budget, Clock, SystemClock, instant
@@ -19,6 +20,7 @@ from nightcrew.job import Job, concerning
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
+from nightcrew.plan import Plan
 from nightcrew.policy import Action, Policy, Value, column_name, table_name
 from nightcrew.report import Report
 from nightcrew.run import carry_out
@@ -64,6 +66,8 @@ class Terms(TypedDict, total=False):
     erase: bool
     links: Iterable[str]
     allow_unindexed: bool
+    max_rows: int | None
+    max_fraction: float
     action: str | Action
     set: Mapping[str, Value]
     keep_latest: int | None
@@ -217,11 +221,14 @@ class Nightcrew:
         trigger: str = "manual",
         slot: datetime | None = None,
         now: bool = False,
+        plan: str | None = None,
         caller: str | None = None,
         deadline: timedelta | None = None,
         stop: Event | None = None,
     ) -> Report:
         """Run the job's slot (default: the latest due) unless somebody has; with `now` a run that belongs to no slot.
+
+        With `plan`, the ID of one that was kept, such a run takes what that plan showed, or is refused.
 
         Raises UnknownJob, UsageError for a slot that cannot be, and DatabaseError when the database is away.
         """
@@ -233,19 +240,22 @@ class Nightcrew:
                 raise UsageError(f"{argument} of a run of job {name!r} {wrong}")
         if deadline is not None and deadline < timedelta(0):
             raise UsageError(f"deadline of a run of job {name!r} is negative ({deadline}); {_SPAN[1]}")
+        if plan is not None:
+            self._check_plan(job, plan, slot)
         if not job.enabled:
             return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
         budget, finished = Budget.of(self.clock, deadline, stop or self._stopping), None
 
         def bid() -> Claim | Taken:
             claims = self._station.claims
-            return claims.by_hand(job, trigger, caller) if now else claims.of_slot(job, trigger, caller, slot)
+            by_hand = now or plan is not None
+            return claims.by_hand(job, trigger, caller) if by_hand else claims.of_slot(job, trigger, caller, slot)
 
         while True:
             claim = self._registered(bid)
             if isinstance(claim, Taken):
                 return finished or self._answer(job, trigger, claim)
-            report = self._carry_out(claim, budget)
+            report = self._carry_out(claim if claim.resumed else replace(claim, plan=plan), budget)
             if finished:
                 note = f"run {finished.run} was left open, and is finished: {finished.message}"
                 report = replace(report, note="; ".join(filter(None, (report.note, note))))
@@ -253,11 +263,36 @@ class Nightcrew:
                 return report
             finished = report  # the slot that was asked for is still to come
 
-    def plan(self, name: str) -> plans.Plan:
-        """Say what a run would do now, changing nothing. Raises PolicyError for what a real run would refuse."""
+    def plan(self, name: str, *, keep: bool = False) -> Plan:
+        """Say what a run would do now, and what it would be refused for; no row of the application is changed.
+
+        One to `keep` gets an ID, under which `run` carries it out, where nightcrew's own tables are there to keep it.
+        Raises PolicyError for a policy that does not fit the database.
+        """
         job = self.job_named(name)
         with job.to_blame():
-            return plans.draw_up(job, self._station.database.now(), self._station.database)
+            return guard.draw_up(job, self._station.broom, ready=self._station.migrations.current, keep=keep)
+
+    def ack(self, name: str, *, by: str) -> Plan:
+        """Agree to what a run of a job would be refused for now; the next one may take what the plan shows.
+
+        That the database is another one, or its clock was put back, is agreed to for all jobs.
+        """
+        job = self.job_named(name)
+        self._station.ready(self._jobs, looking=True)
+        with job.to_blame():
+            agreed = guard.agree(job, by, self._station.broom)
+        self.tell("acked", job=name, label=job.label, by=by, plan=agreed.id, rows=agreed.rows)
+        return agreed
+
+    def _check_plan(self, job: Job, plan: str, slot: datetime | None) -> None:
+        if slot is not None:
+            raise UsageError(f"plan {plan} is run by itself, and for no slot: drop one of the two")
+        self._station.ready(self._jobs, looking=True)
+        kept = self._station.consents.plan(plan)
+        if kept is None or kept.job != job.name:
+            whose = f", which is one of job {kept.job!r}" if kept else ""
+            raise UsageError(f"job {job.name!r} has no plan {plan[:120]!r}{whose}: draw one up with 'nightcrew plan'")
 
     def expected(self, name: str) -> int | None:
         """Return about how many rows a run would take now, found out within about a second; None where nobody knows."""
@@ -327,7 +362,7 @@ class Nightcrew:
     def stop_all(self, *, by: str, reason: str) -> None:
         """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
         self._station.ready(self._jobs, looking=True)
-        self._station.books.stop(by, reason)
+        self._station.consents.stop(by, reason)
         self.tell("stopped", by=by, reason=reason)
 
     def resume_all(self) -> None:
@@ -336,7 +371,7 @@ class Nightcrew:
         for name, job in self._jobs.items():
             if standings[name].stopped_at is not None:
                 self._station.claims.end_stop(job, standings[name], now)
-        self._station.books.release()
+        self._station.consents.release()
         self.tell("released")
 
     def check_url(self) -> None:

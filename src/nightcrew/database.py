@@ -187,7 +187,8 @@ class Selection:
 class Survey:
     """What a selection holds right now: rows, their oldest and newest time as text, rows per table, the index used.
 
-    `loosened` are the rows that would stay and lose what they refer to, by the key they do it by.
+    `loosened` are the rows that would stay and lose what they refer to, by the key they do it by. What is not `exact`
+    is what the planner expects.
     """
 
     rows: int
@@ -196,6 +197,15 @@ class Survey:
     counts: Mapping[str, int]
     index: str | None
     loosened: Mapping[ForeignKey, int] = field(default_factory=dict)
+    exact: bool = True
+
+    @property
+    def reach(self) -> Mapping[str, int]:
+        """How many rows of each table are removed or changed in all."""
+        reach = dict(self.counts)
+        for key, rows in self.loosened.items():
+            reach[key.table] = reach.get(key.table, 0) + rows
+        return reach
 
 
 MOST = 20_000
@@ -268,7 +278,16 @@ class Database(Protocol):
         """Read of the live catalog what these tables are, and what hangs on them."""
 
     def survey(self, selection: Selection) -> Survey:
-        """Count what `selection` holds, changing nothing."""
+        """Count what `selection` holds, changing nothing; it is estimated where that is slow."""
+
+    def size(self, table: str, most: int) -> int:
+        """Count a table's rows up to so many; it is estimated where that is slow."""
+
+    def watched(self, connection: Connection, table: str) -> AbstractContextManager[dict[str, int]]:
+        """Let the database itself count, in the mapping, what rows are removed inside a block that sweeps a table.
+
+        The mapping is full when the block ends; what cannot be told by table stands under the empty name.
+        """
 
     def expected(self, selection: Selection, seconds: float) -> int | None:
         """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
@@ -443,17 +462,14 @@ class Books(Protocol):
     def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
         """Return where a run's batches stand: the newest cursor, and rows per table so far."""
 
+    def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
+        """Return the facts of a run's newest entry of a kind."""
+
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""
 
     def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
         """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
-
-    def stop(self, by: str, reason: str) -> None:
-        """Keep every trigger from claiming any job's slots, and let what runs end after the batch it is in."""
-
-    def release(self) -> None:
-        """End such a stop."""
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""

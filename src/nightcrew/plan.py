@@ -55,27 +55,45 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job would do at a moment, in order, and what is unwise about it."""
+    """What a job would do at a moment, in order, and what is unwise about it.
+
+    Under its `id` it can be run, where it was kept. What is not `exact` is what the planner expects, for counting took
+    too long. `refusals` say why a run would be refused that nobody agrees to.
+    """
 
     job: str
     moment: datetime
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
+    id: str | None = None
+    exact: bool = True
+    refusals: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many rows of the job's own table would leave, or be changed."""
         return sum(step.rows for step in self.steps if step.form is not None)
 
+    @property
+    def reach(self) -> dict[str, int]:
+        """How many rows of each table would be removed or changed in all."""
+        reach: dict[str, int] = {}
+        for step in self.steps:
+            reach[step.table] = reach.get(step.table, 0) + step.rows
+        return reach
+
     def json(self) -> dict[str, Any]:
         """Return the plan as JSON values; instants are ISO-8601 in UTC."""
         steps = [{name: getattr(step, name) for name in Step.__slots__} for step in self.steps]
         return {
+            "id": self.id,
             "job": self.job,
             "moment": instant(self.moment),
             "rows": self.rows,
+            "exact": self.exact,
             "steps": steps,
             "warnings": list(self.warnings),
+            "refusals": list(self.refusals),
         }
 
 
@@ -103,7 +121,8 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     loosened = [_loosened(key, rows) for key, rows in survey.loosened.items()]
     forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
-    return Plan(job.name, moment, (*whole, *drained, first, *cascaded, *loosened), (*warnings, *forgotten))
+    steps = (*whole, *drained, first, *cascaded, *loosened)
+    return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact)
 
 
 def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:

@@ -1,12 +1,14 @@
 """Policy: what may leave, how old, what leaves with it."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from hashlib import sha256
+from typing import Any, TypeAlias
 
 from nightcrew.errors import PolicyError, did_you_mean, misfit
 
@@ -89,7 +91,8 @@ class Policy:
     other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it.
     `links` are columns of other tables that refer to this one's primary key without a foreign key
     ("files.user_id"), or to a column of a table that hangs on it ("files.chat_id = chats.id"): their rows leave, too.
-    `allow_unindexed` lets a large table be read whole for every row that leaves, for want of an index. The
+    `allow_unindexed` lets a large table be read whole for every row that leaves, for want of an index. A run that
+    would take more than `max_rows` rows of all tables, or more than `max_fraction` of one table, is refused. The
     actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
     `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values.
 
@@ -109,6 +112,8 @@ class Policy:
     per: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     allow_unindexed: bool = False
+    max_rows: int | None = None
+    max_fraction: float = 0.2
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -135,6 +140,7 @@ class Policy:
                     _is_one_expression(predicate),
                     f"{key} {predicate!r} is not one SQL expression: check its quotes and brackets",
                 )
+        self._check_limits()
         self._check_action()
         self._check_kept()
 
@@ -154,6 +160,17 @@ class Policy:
         for name, value in self.set.items():
             wrong = misfit(name, str, "name a column with a text") or misfit(value, _VALUES, f"write {_CONSTANTS}")
             _demand(not wrong, f"set of column {name!r} {wrong}", "set")
+
+    def _check_limits(self) -> None:
+        number, share = self.max_rows, self.max_fraction
+        _demand(
+            number is None or (type(number) is int and number >= 1),
+            f"max_rows {number!r} is no number of rows: write 1 or more",
+        )
+        _demand(
+            type(share) is not bool and 0 < share <= 1,
+            f"max_fraction {share!r} is no share of a table: write 0.2 for a fifth, or 1 for no limit",
+        )
 
     def _check_action(self) -> None:
         if self.action is Action.DELETE:
@@ -198,6 +215,34 @@ class Policy:
         return {key: text for key, text in given.items() if text}
 
     @property
+    def terms(self) -> dict[str, Any]:
+        """What decides which rows leave, and what becomes of them, as JSON values; `of` reads them again."""
+        plain = {name: getattr(self, name) for name in ("table", "column", "where", "hold", "erase", "keep_latest")}
+        given = {name: _sql_or_constant(value) for name, value in self.set.items()}
+        age = None if self.older_than is None else self.older_than // timedelta(microseconds=1)
+        return plain | {
+            "older_than": age,
+            "unless_exists": list(self.unless_exists),
+            "per": list(self.per),
+            "links": list(self.links),
+            "action": str(self.action),
+            "set": given,
+        }
+
+    @classmethod
+    def of(cls, terms: Mapping[str, Any]) -> "Policy":
+        """Read a policy's terms."""
+        age = terms["older_than"]
+        older_than = None if age is None else timedelta(microseconds=age)
+        given = {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in terms["set"].items()}
+        return cls(**{**terms, "older_than": older_than, "set": given})
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is the same for policies of the same terms."""
+        return sha256(json.dumps(self.terms, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """The columns of `set` that tell whether a row has its new values."""
         return tuple(name for name, value in self.set.items() if not (isinstance(value, Sql) and value.fleeting))
@@ -239,9 +284,15 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "links": (tuple, "write a list of texts, such as ['files.user_id']"),
     "erase": (bool, "write True or False"),
     "allow_unindexed": (bool, "write True or False"),
+    "max_rows": ((int, _NONE), "write a number, such as 10_000"),
+    "max_fraction": ((int, float), "write a share, such as 0.2"),
     "set": (Mapping, "write a mapping, such as {'email': None}"),
     "per": (tuple, "write a list of texts, such as ['user_id']"),
 }
+
+
+def _sql_or_constant(value: Value) -> Any:
+    return {"sql": value.expression} if isinstance(value, Sql) else value
 
 
 def _demand(holds: object, sentence: str, key: str | None = None) -> None:

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from nightcrew import plan
+from nightcrew import guard
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import MOST_EARLY, Claim, Claims
@@ -76,7 +76,7 @@ def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
     except JobFailed as error:
         return _failed(claim, broom, error, "".join(traceback.format_exception(error.__cause__)))
     except SafetyStop as error:
-        return replace(_failed(claim, broom, error), outcome=Outcome.REFUSED)
+        return _refused(claim, broom, error)
     except NightcrewError as error:
         if isinstance(error, DatabaseError) and error.away:
             raise
@@ -94,11 +94,14 @@ def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
         return _partial(claim, claim.counts, f"window {claim.job.window} is closed", None)
     budget = within
     broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
+    guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
         return _called(claim, call(claim, budget))
     with claim.job.to_blame():
-        selection = plan.compile(claim.job.policy, claim.moment, broom.database)
-        return _swept(claim, selection, sweep(claim, selection, broom, budget), broom)
+        admission = guard.admit(claim, broom)
+        swept = sweep(claim, admission.selection, admission.permit, broom, budget)
+        guard.passed(claim, admission.permit, broom, ended=swept.stopped is None)
+        return _swept(claim, admission.selection, swept, broom)
 
 
 def _within(claim: Claim, broom: Broom, budget: Budget) -> Budget | None:
@@ -174,6 +177,13 @@ def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None
     message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
     details = type(error.__cause__ or error).__name__
     return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details, trace)
+
+
+def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
+    failed = _failed(claim, broom, stop)
+    nothing = "" if failed.deleted else "; nothing was removed"
+    message = failed.message.replace(" failed: ", " was refused: ", 1) + nothing
+    return replace(failed, outcome=Outcome.REFUSED, message=message)
 
 
 def _lost(claim: Claim) -> Done:

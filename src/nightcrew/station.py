@@ -11,6 +11,7 @@ from nightcrew.clock import Clock
 from nightcrew.database import Registration
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
+from nightcrew.databases.consents import Records
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
 from nightcrew.errors import NoDatabase
@@ -63,6 +64,11 @@ class Station:
         return Ledgers(self.link)
 
     @cached_property
+    def consents(self) -> Records:
+        """What was agreed to, in tables of nightcrew's own."""
+        return Records(self.link)
+
+    @cached_property
     def migrations(self) -> Migrations:
         """The steps that make them."""
         return Migrations(self.link, self._clock)
@@ -76,7 +82,8 @@ class Station:
     def broom(self) -> Broom:
         """What a sweep works with."""
         ledger = Ledger(self.books, self._audience)
-        return Broom(self.database, self.books, ledger, self._clock, self._lease, Watch(self._clock, self._sources))
+        watch = Watch(self._clock, self._sources)
+        return Broom(self.database, self.books, self.consents, ledger, self._clock, self._lease, watch)
 
     def _sources(self, job: Job) -> Iterator[Source]:
         """Say what a sweep heeds: the database's own gauges, the crew's hooks, and the job's."""
@@ -131,7 +138,7 @@ class Station:
         self._lock = Lock()
         if "link" in self.__dict__:
             self.link.forget()
-        for room in ("link", "database", "books", "migrations", "claims", "broom"):
+        for room in ("link", "database", "books", "consents", "migrations", "claims", "broom"):
             self.__dict__.pop(room, None)
 
 

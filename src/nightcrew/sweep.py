@@ -8,6 +8,7 @@ from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
 from nightcrew.metronome import Metronome
 from nightcrew.partition import shed
+from nightcrew.rails import Permit
 from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
@@ -35,19 +36,21 @@ class Swept:
     exact: bool = True
 
 
-def sweep(claim: Claim, selection: Selection, broom: Broom, budget: Budget) -> Swept:
+def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget) -> Swept:
     """Take batch after batch until nothing is left or the budget is spent; each renews the lease it works under.
 
-    Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend; the batches
-    before it stay done and accounted for.
+    Raises ClaimLost when a newer fence exists, SafetyStop when it comes to more than its permit, and DatabaseError
+    for what retrying does not mend; the batches before it stay done and accounted for.
     """
     with broom.watch.over(claim.job) as look:
         metronome = Metronome(claim, broom.ledger, SIZES[selection.form], look, budget)
         gone = shed(claim, selection, broom, metronome)
         if gone.stopped is not None:
             return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)
-        swept = _sweep(Walk(replace(claim, counts=gone.counts), selection, broom, metronome), broom, budget)
-        return replace(swept, dropped=gone.dropped, exact=gone.exact)
+        # Whether the first batch is looked at does not hang on partitions: dropping them sets off no trigger.
+        permit = replace(permit, canary=permit.canary and not claim.counts)
+        walk = Walk(replace(claim, counts=gone.counts), selection, permit, broom, metronome)
+        return replace(_sweep(walk, broom, budget), dropped=gone.dropped, exact=gone.exact)
 
 
 def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:

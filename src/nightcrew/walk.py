@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
-from nightcrew.database import MOST, Books, Cursor, Database, Form, Key, Selection, Taken
-from nightcrew.errors import DatabaseError
+from nightcrew.consent import Consents
+from nightcrew.database import MOST, Books, Connection, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.errors import DatabaseError, SafetyStop
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
+from nightcrew.rails import FEW, Permit, canary
 from nightcrew.throttle import Size, Take
 from nightcrew.watch import Watch
 
@@ -36,6 +38,7 @@ class Broom:
 
     database: Database
     books: Books
+    consents: Consents
     ledger: Ledger
     clock: Clock
     lease: float
@@ -50,6 +53,18 @@ class Undeletable:
     reason: str
 
 
+class Strays(SafetyStop):
+    """The first batch of a new policy removed rows of tables that its plan does not know."""
+
+    def __init__(self, job: str, tables: list[str]) -> None:
+        self.tables = tables
+        named = ", ".join(table or "a table that the server does not name" for table in tables)
+        super().__init__(
+            f"the first batch also removed rows of {named}, of which no plan knows, and was undone: look"
+            f" for triggers there; if that is right, agree with 'nightcrew ack {job}'"
+        )
+
+
 class Walk:
     """One run's way through a selection; `total` is what was taken in all.
 
@@ -57,8 +72,10 @@ class Walk:
     else held; `undeletable` rows are passed by for good. From `unsure` on there may be rows left that could go.
     """
 
-    def __init__(self, claim: Claim, selection: Selection, broom: Broom, metronome: Metronome) -> None:
+    def __init__(self, claim: Claim, selection: Selection, permit: Permit, broom: Broom, metronome: Metronome) -> None:
         self.selection = selection
+        self._permit = permit
+        self._canary = permit.canary
         self.total = Counter(claim.counts)
         self.kept = 0
         self.undeletable: list[Undeletable] = []
@@ -83,14 +100,14 @@ class Walk:
         while isinstance(beat := self._metronome.next(), Take):
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             size = self._size(most if self._dense else beat.rows)
-            started = self._broom.clock.monotonic()
+            started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             try:
                 taken = self._batch(self.selection, size, most)
             except DatabaseError as error:
                 self._cope(error, size, most)
                 continue
             seconds = self._broom.clock.monotonic() - started
-            if self._suspects:
+            if small:
                 self._metronome.spent(seconds)
             else:
                 self._metronome.took(beat.rows, seconds)
@@ -140,7 +157,7 @@ class Walk:
 
     def _size(self, rows: int) -> int:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
-        most = min(rows, SIZES[self.selection.form].most)
+        most = FEW if self._canary else min(rows, SIZES[self.selection.form].most)
         size = max(1, int(_FILL * most / self._weight)) if self._weight > 1 else most
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
@@ -224,14 +241,24 @@ class Walk:
         self._broom.ledger.tell(entry)
 
     def _batch(self, selection: Selection, limit: int, most: int) -> Taken:
+        """Take a batch; what stopped the first one of a new policy is written down once it has been undone."""
+        try:
+            return self._committed(selection, limit, most)
+        except Strays as stop:
+            self._account("strays", {"tables": stop.tables})
+            raise
+
+    def _committed(self, selection: Selection, limit: int, most: int) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
         started = broom.clock.monotonic()
         with broom.database.transaction() as connection:
             broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
             cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
-            taken = broom.database.take(connection, selection, cursor, limit, most)
+            taken = self._take(connection, selection, cursor, (limit, most))
             so_far = total + Counter(taken.counts)
+            if why := self._permit.over(so_far):
+                raise SafetyStop(f"{why}; look with 'nightcrew plan {claim.job.name}'")
             if taken.load:
                 facts = {
                     "rows": self._rows(taken),
@@ -244,6 +271,20 @@ class Walk:
             if broom.clock.monotonic() - started > broom.lease / 3:
                 broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
         self.total = so_far
+        self._canary = self._canary and not taken.load
+        return taken
+
+    def _take(self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int]) -> Taken:
+        """Take a batch; the first one of a new policy is held against what the database itself saw leave."""
+        database, job = self._broom.database, self._claim.job.name
+        if not self._canary:
+            return database.take(connection, selection, cursor, *sizes)
+        with database.watched(connection, selection.table.name) as removed:
+            taken = database.take(connection, selection, cursor, *sizes)
+        # A rule that would remove rows of these too stands in the catalog, though no row goes that has any.
+        known = {**dict.fromkeys(absence.table for absence in selection.absences), **self._permit.most}
+        if strange := canary(taken.counts, removed, known):
+            raise Strays(job, strange)
         return taken
 
     def _look_back(self) -> tuple[Cursor, Counter[str]]:

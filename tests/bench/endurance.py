@@ -26,6 +26,7 @@ table = "sessions"
 column = "ends_at"
 older_than = "1 hour"
 pace = "fast"
+max_fraction = 1
 """
 _MAKE = """
 DROP TABLE IF EXISTS sessions;

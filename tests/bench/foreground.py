@@ -35,8 +35,8 @@ def measure() -> dict[str, Any]:
     taken = {"gentle sweep": 0, "unthrottled": 0}
     with fresh_database() as url:
         crew = Nightcrew(url, settings=Settings())
-        day = timedelta(hours=1)
-        crew.expire("clean-sessions", "sessions", column="ends_at", older_than=day, every="1 hour", pace="gentle")
+        terms = {"older_than": timedelta(hours=1), "pace": "gentle", "max_fraction": 1}
+        crew.expire("clean-sessions", "sessions", column="ends_at", every="1 hour", **terms)
         crew.migrate()
         engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
         _refill(engine)

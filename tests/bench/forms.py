@@ -82,7 +82,7 @@ class Ground:
     def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
         self.crew = Nightcrew(url, settings=Settings())
-        old = {"older_than": timedelta(hours=1), "every": "1 hour", "pace": "fast"}
+        old = {"older_than": timedelta(hours=1), "every": "1 hour", "pace": "fast", "max_fraction": 1}
         self.crew.expire("range", "sessions", column="ends_at", **old)
         self.crew.expire("contended", "sessions", column="left_at", **old)
         self.crew.expire("cascade", "chats", column="at", **old)

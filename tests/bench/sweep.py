@@ -35,7 +35,8 @@ def measure() -> dict[str, Any]:
     with fresh_database() as url:
         crew = Nightcrew(url, settings=Settings())
         old = timedelta(hours=1)
-        crew.expire("clean-sessions", "sessions", column="ends_at", older_than=old, every="1 hour", pace="fast")
+        terms = {"older_than": old, "pace": "fast", "max_fraction": 1}
+        crew.expire("clean-sessions", "sessions", column="ends_at", every="1 hour", **terms)
         crew.migrate()
         engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
         grown = 0

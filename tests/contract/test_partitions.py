@@ -91,7 +91,7 @@ def hired(url, yard, **terms):
         )  # fmt: skip
         seconds = connection.execute(sa.text(f"SELECT {passed.format(CUT)}".replace(":", r"\:"))).scalar_one()
     age = timedelta(seconds=float(seconds))
-    crew.expire("sweep", "events", column="at", every="1 hour", **{"older_than": age, **terms})
+    crew.expire("sweep", "events", column="at", every="1 hour", **{"older_than": age, "max_fraction": 1, **terms})
     crew.heard = heard
     try:
         yield crew

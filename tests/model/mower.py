@@ -9,7 +9,9 @@ from nightcrew import Nightcrew, Settings
 def crew_that_mows(url: str) -> Nightcrew:
     """Return a crew with one job that takes users with their chats, under a short lease."""
     crew = Nightcrew(url, settings=Settings(), lease=1.0)
-    crew.expire("mow", "users", column="left_at", older_than=timedelta(days=1), every="1 day", pace="fast")
+    crew.expire(
+        "mow", "users", column="left_at", older_than=timedelta(days=1), every="1 day", pace="fast", max_fraction=1
+    )
     return crew
 
 

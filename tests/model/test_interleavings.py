@@ -145,10 +145,10 @@ ACTS_ON: dict[str, list[Act]] = {
 
 def test_nothing_is_lost_that_an_application_saved_and_nothing_else_is_kept(server_url, campaign, figure, request):
     crew = Nightcrew(server_url, settings=Settings())
-    crew.expire("accounts", "users", column="left_at", older_than=timedelta(days=30), hold="held = 1", every="1 day")
-    crew.expire(
-        "chats", "chats", column="at", older_than=timedelta(days=1), unless_exists=["messages.chat_id"], every="1 day"
-    )
+    terms = {"every": "1 day", "max_fraction": 1}
+    crew.expire("accounts", "users", column="left_at", older_than=timedelta(days=30), hold="held = 1", **terms)
+    empty = {"older_than": timedelta(days=1), "unless_exists": ["messages.chat_id"]}
+    crew.expire("chats", "chats", column="at", **empty, **terms)
     crew.migrate()
     kind = crew._station.link.engine.dialect.name
     with crew._station.link.transaction() as connection:

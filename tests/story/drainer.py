@@ -12,7 +12,13 @@ def crew_that_erases(url: str, listeners=(), lease: float = 1.5) -> Nightcrew:
     """Return a crew with one job over the table `users`, with whatever hangs on them."""
     crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=lease)
     crew.expire(
-        "erase-users", "users", column="left_at", older_than=timedelta(days=1), schedule="0 0 1 1 *", pace="fast"
+        "erase-users",
+        "users",
+        column="left_at",
+        older_than=timedelta(days=1),
+        schedule="0 0 1 1 *",
+        pace="fast",
+        max_fraction=1,
     )
     return crew
 

@@ -12,7 +12,12 @@ def crew_that_sweeps(url: str, listeners=(), lease: float = 1.5) -> Nightcrew:
     """Return a crew with one job over the table `tokens`, in batches small enough to die between."""
     crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=lease)
     crew.expire(
-        "sweep-tokens", "tokens", column="revoked_at", older_than=timedelta(days=1), schedule="0 0 1 1 *"
+        "sweep-tokens",
+        "tokens",
+        column="revoked_at",
+        older_than=timedelta(days=1),
+        schedule="0 0 1 1 *",
+        max_fraction=1,
     )  # revoked_at may be NULL: the contended form, in batches of a thousand
     return crew
 

@@ -276,7 +276,7 @@ def test_show_says_a_schedule_once_and_everything_of_the_policy(shop: Shop) -> N
         "table": "users", "column": "left_at", "olderThan": "30 days", "where": "id > 5", "hold": None,
         "unlessExists": [], "erase": False, "links": [], "allowUnindexed": False, "action": "anonymize",
         "set": {"id": {"sql": "-id"}}, "keepLatest": None,
-        "per": [],
+        "per": [], "maxRows": None, "maxFraction": 0.2,
     }  # fmt: skip
 
 
@@ -752,6 +752,7 @@ def test_the_first_signal_hands_the_run_over_and_the_next_call_goes_on(shop: Sho
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000)"
             "INSERT INTO users SELECT i, '2020-01-01 00:00:00' FROM n"
         )
+    shop.nightcrew("ack", "yearly")
     with begun(shop, lambda: shop.rows("users") < 150_000, "run", "yearly", "--now") as running:
         running.send_signal(number)
         data, talk = running.communicate(timeout=20)

@@ -28,7 +28,7 @@ def crew(database_url):
         rows = [{"id": n, "expires_at": LONG_AGO + timedelta(seconds=n)} for n in range(300)]
         connection.execute(sa.insert(tokens), rows)
     crew.migrate()
-    crew.expire("sweep", "tokens", column="expires_at", every="1 day")
+    crew.expire("sweep", "tokens", column="expires_at", every="1 day", max_fraction=1)
     yield crew
     crew.close()
 

@@ -47,7 +47,8 @@ def crew(tmp_path) -> Iterator[Nightcrew]:
     with fresh("postgresql", tmp_path) as url:
         crew = Nightcrew(url, settings=Settings())
         for name, policy in JOBS.items():
-            crew.expire(name, "tokens", older_than=timedelta(hours=1), every="1 day", pace="fast", **policy)
+            terms = {"older_than": timedelta(hours=1), "pace": "fast", "max_fraction": 1}
+            crew.expire(name, "tokens", every="1 day", **terms, **policy)
         crew.migrate()
         run(crew, MAKE)
         yield crew

@@ -18,6 +18,7 @@ CONFIG = """\
 database = "${DATABASE_URL}"
 
 [jobs.sweep]
+max_fraction = 1
 every    = "1 hour"
 table    = "notes"
 column   = "at"

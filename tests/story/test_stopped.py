@@ -26,7 +26,7 @@ def crew(yard):
 def hired(yard, **options):
     url = yard.link.engine.url.render_as_string(hide_password=False)
     crew = Nightcrew(url, settings=Settings(), **options)
-    terms = {"where": "id >= 0", "pace": "gentle", "every": "1 hour"}
+    terms = {"where": "id >= 0", "pace": "gentle", "every": "1 hour", "max_fraction": 1}
     crew.expire("sweep", "notes", column="created_at", **terms)
     crew.migrate()
     return crew
@@ -133,7 +133,7 @@ def held(crew):
 
 
 def test_a_job_that_is_called_like_a_secret_says_all_the_same_how_far_it_is(crew):
-    crew.expire("expire-reset-token", "notes", column="created_at", every="1 hour")
+    crew.expire("expire-reset-token", "notes", column="created_at", every="1 hour", max_fraction=1)
     report = crew.run("expire-reset-token", trigger="cli", now=True, deadline=timedelta(milliseconds=1))
     told = f"Job expire-reset-token stopped early: {report.deleted} rows so far, {ROWS - report.deleted} left"
     assert report.message.startswith(told)

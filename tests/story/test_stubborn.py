@@ -57,7 +57,7 @@ def _crew(url: str) -> Iterator[Nightcrew]:
     crew = Nightcrew(url, settings=Settings())
     for form, column in FORMS.items():
         where = {"where": "id IN (SELECT t.id FROM tokens t)"} if form == "locked" else {}
-        crew.expire(form, "tokens", column=column, every="1 day", **where)
+        crew.expire(form, "tokens", column=column, every="1 day", max_fraction=1, **where)
     crew.migrate()
     metadata = sa.MetaData()
     tokens = sa.Table(

@@ -31,7 +31,7 @@ def fill(yard, rows):
 def hired(url, gauges=(), **terms):
     heard = []
     crew = Nightcrew(url, settings=Settings(), gauges=gauges, listeners=[heard.append])
-    crew.expire("sweep", "notes", column="created_at", every="1 hour", **{"where": "id >= 0", **terms})
+    crew.expire("sweep", "notes", column="created_at", every="1 hour", max_fraction=1, **{"where": "id >= 0", **terms})
     crew.migrate()
     crew.heard = heard
     try:

@@ -300,7 +300,7 @@ MISTAKES = {
     # what is wrong: (the file, the line it is on, a part of the sentence, the remedy)
     "unknown key": (JOB + 'colum = "x"', 5, "job 'cleanup': unknown key 'colum'", "did you mean 'column'?"),
     "unknown key like none": (JOB + "zzz = 1", 5, "unknown key 'zzz'", "remove it"),
-    "key of a later version": (JOB + "max_rows = 1", 5, "unknown key 'max_rows'", "remove it"),
+    "key of a later version": (JOB + "archive = 1", 5, "unknown key 'archive'", "remove it"),
     "unknown table": (JOB + "[mail.sequences]", 5, "unknown key 'mail'", "there is 'jobs', 'nightcrew'"),
     "misspelt table": (JOB + "[nightcrow]", 5, "unknown key 'nightcrow'", "did you mean 'nightcrew'?"),
     "unknown setting": ('[nightcrew]\ntimezon = "UTC"\n' + JOB, 2, "unknown key 'timezon'", "did you mean 'timezone'?"),

@@ -62,7 +62,8 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
         "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
         "failures": 2, "schedule": "every 10 minutes", "next_slot": "t", "listener": "l", "path": "/x", "client": "c",
         "caller": "#ab", "message": "Did it.", "slot": None, "trigger": "http", "durationMs": 1,
-        "table": "users", "key": "id 17", "keys": ["id 17"], "traceback": "Traceback\n  at\r line 1",
+        "table": "users", "tables": ["users"], "partition": "p1", "about": 9, "rows": 9, "plan": "x.plan-1",
+        "key": "id 17", "keys": ["id 17"], "traceback": "Traceback\n  at\r line 1",
     }  # fmt: skip
     with caplog.at_level(logging.DEBUG, "nightcrew"):
         logging.getLogger("nightcrew").propagate = True

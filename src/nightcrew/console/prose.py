@@ -107,6 +107,8 @@ def _rule(policy: Policy) -> dict[str, Any]:
         "erase": policy.erase,
         "links": list(policy.links),
         "allowUnindexed": policy.allow_unindexed,
+        "maxRows": policy.max_rows,
+        "maxFraction": policy.max_fraction,
         "action": str(policy.action),
         "set": given,
         "keepLatest": policy.keep_latest,
@@ -166,9 +168,11 @@ def plan(drawn: Plan, job: Job, screen: Screen) -> list[str]:
         (f"{'└' if step is along[-1] else '├'} {step.table}", step) for step in along
     ]
     rows = [[name, f"{step.rows:,}", step.oldest, step.newest, step.index, _manner(step)] for name, step in tree]
+    about = "" if drawn.exact else "; estimated, for counting took too long"
     return [
-        f"{job.name} {deed(job)}; as of {clock(drawn.moment)}",
+        f"{job.name} {deed(job)}; as of {clock(drawn.moment)}{about}",
         *(screen.table(["TABLE", "ROWS", "OLDEST", "NEWEST", "INDEX", "HOW"], rows) if rows else ()),
+        *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
         *(line for warning in drawn.warnings for line in _warning(warning, screen)),
     ]
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
-from nightcrew.databases.connect import Instant, Link
+from nightcrew.databases.connect import Instant, Link, storable
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
 from nightcrew.outcome import State
@@ -83,8 +83,8 @@ class Ledgers:
         """Keep every trigger from claiming this job's slots."""
         paused = {
             "paused_at": sa.func.coalesce(jobs.c.paused_at, self._now),
-            "paused_by": _storable(by, 100),
-            "paused_reason": _storable(reason, 500),
+            "paused_by": storable(by, 100),
+            "paused_reason": storable(reason, 500),
             "paused_until": until,
         }
         with self._link.transaction() as connection:
@@ -105,19 +105,6 @@ class Ledgers:
                 return False
             self._note(connection, skipped)
         return True
-
-    def stop(self, by: str, reason: str) -> None:
-        """Keep every trigger from claiming any job's slots, and let what runs end after the batch it is in."""
-        since = sa.func.coalesce(place.c.stopped_at, self._now)
-        stopped = {"stopped_at": since, "stopped_by": _storable(by, 100), "stopped_reason": _storable(reason, 500)}
-        with self._link.transaction() as connection:
-            if connection.execute(sa.update(place).values(stopped)).rowcount == 0:  # somebody has emptied the table
-                connection.execute(sa.insert(place).values({"id": 1, **stopped, "stopped_at": self._now}))
-
-    def release(self) -> None:
-        """End such a stop."""
-        with self._link.transaction() as connection:
-            connection.execute(sa.update(place).values(stopped_at=None, stopped_by=None, stopped_reason=None))
 
     def _note(self, connection: sa.Connection, rows: Sequence[RunRow]) -> None:
         """Record slots that will not run, unless a restored ledger knows them already."""
@@ -320,10 +307,10 @@ class Ledgers:
                 standing |= {"failed_run": row.id}
         ended: dict[str, Any] = {
             "state": row.state,
-            "reason": row.reason and _storable(row.reason, 500),
+            "reason": row.reason and storable(row.reason, 500),
             "deleted": row.deleted,
             "counts": dict(row.counts),
-            "error": row.error and _storable(row.error, 15_000),
+            "error": row.error and storable(row.error, 15_000),
             "finished_at": None if row.state is State.PARTIAL else self._now,
         }
         with self._link.transaction() as connection:
@@ -360,15 +347,14 @@ class Ledgers:
 
     def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
         """Return where a run's batches stand: the newest cursor, and rows per table so far."""
-        newest = (
-            sa.select(entries.c.facts)
-            .where(entries.c.run == run, entries.c.kind == "batch")
-            .order_by(entries.c.id.desc())
-            .limit(1)
-        )
-        with self._link.transaction(writes=False) as connection:
-            facts = connection.execute(newest).scalar_one_or_none()
+        facts = self.noted(run, "batch")
         return (facts["cursor"], facts["total"]) if facts else ({}, {})
+
+    def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
+        """Return the facts of a run's newest entry of a kind."""
+        of_kind = sa.select(entries.c.facts).where(entries.c.run == run, entries.c.kind == kind)
+        with self._link.transaction(writes=False) as connection:
+            return connection.execute(of_kind.order_by(entries.c.id.desc()).limit(1)).scalar_one_or_none()
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""
@@ -415,12 +401,6 @@ def _stop() -> list[sa.Label[Any]]:
 
 def _micros(seconds: float) -> int:
     return round(seconds * 1_000_000)
-
-
-def _storable(text: str, longest: int) -> str:
-    """Return a text that every database takes: without NUL and lone surrogates, and not too long for its column."""
-    clean = text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
-    return clean if len(clean) <= longest else f"{clean[: longest // 2 - 1]}…{clean[-longest // 2 + 1 :]}"
 
 
 def _standing(row: Any) -> Standing:

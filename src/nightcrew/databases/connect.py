@@ -217,6 +217,12 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
 
+def storable(text: str, longest: int) -> str:
+    """Return a text that every database takes: without NUL and lone surrogates, and not too long for its column."""
+    clean = text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+    return clean if len(clean) <= longest else f"{clean[: longest // 2 - 1]}…{clean[-longest // 2 + 1 :]}"
+
+
 def _parse(url: str) -> tuple[sa.URL, Kind]:
     scheme = url.partition(":")[0].strip().lower()
     kind = _KINDS.get(scheme)

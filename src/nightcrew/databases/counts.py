@@ -37,6 +37,13 @@ def count_hanging(
     return counts
 
 
+def hanging(target: Target, paths: Sequence[Path], *parents: Clause) -> Mapping[str, sa.Select[Any]]:
+    """Select the rows at the ends of paths, by table, for a planner to say how many it expects."""
+    held = _held(target, paths, *parents)
+    ways = {path[-1].table: [other for other in paths if other[-1].table == path[-1].table] for path in paths}
+    return {name: _hanging(target, several, held, sa.literal(1)) for name, several in ways.items()}
+
+
 def count_loosened(connection: sa.Connection, target: Target, *parents: Clause) -> Mapping[ForeignKey, int]:
     """Count by foreign key the rows that stay when our `parents` leave, and lose what they refer to."""
     selection = target.selection
@@ -129,10 +136,10 @@ def _answered(connection: sa.Connection, counts: Mapping[Thing, _Count]) -> Mapp
     return dict(zip(counts, tuple(row), strict=True))
 
 
-def _hanging(target: Target, ways: Sequence[Path], held: sa.CTE) -> _Count:
+def _hanging(target: Target, ways: Sequence[Path], held: sa.CTE, what: Clause | None = None) -> _Count:
     end = source(ways[0][-1].table, [column for path in ways for column in path[-1].columns])
     hanging = sa.or_(*(target.hanging(path, end, among=held) for path in ways))
-    return sa.select(sa.func.count()).select_from(end).where(hanging)
+    return sa.select(sa.func.count() if what is None else what).select_from(end).where(hanging)
 
 
 def _loosened(target: Target, key: ForeignKey, held: sa.CTE) -> _Count:

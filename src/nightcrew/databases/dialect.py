@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from nightcrew.clock import Clock
+from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
@@ -151,6 +152,15 @@ class Dialect(Protocol):
 
     def glimpse(self, connection: sa.Connection, seconds: float) -> AbstractContextManager[None]:
         """Let what is asked inside change nothing, and take no longer than so many seconds a statement."""
+
+    def identity(self, connection: sa.Connection) -> Identity:
+        """Return what tells this database from its copies, and stays the same when a replica takes its place."""
+
+    def watched(self, connection: sa.Connection, swept: Relation | None) -> AbstractContextManager[dict[str, int]]:
+        """Let the database itself count the rows that are removed inside a block that sweeps a table, by table."""
+
+    def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Return how many rows the planner expects of a select, or None where it expects nothing."""
 
     @property
     def scales(self) -> Sequence[Scale]:

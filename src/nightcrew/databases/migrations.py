@@ -37,6 +37,11 @@ class Migrations:
             raise SchemaError(f"database {self._link.name} {missing}: run 'nightcrew migrate' once before you deploy")
         self.apply()
 
+    @property
+    def current(self) -> bool:
+        """Whether the tables are there, and of this version."""
+        return self.version() == VERSION
+
     def version(self) -> int:
         """Return the newest step the database has seen, 0 for none."""
         # Inside a transaction of ours, for it is there that the schema is known in which the tables are looked for.

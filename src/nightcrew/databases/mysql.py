@@ -14,8 +14,9 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
 
 from nightcrew.clock import Clock
+from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
-from nightcrew.databases import mysql_partitions
+from nightcrew.databases import mysql_identity, mysql_partitions
 from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
@@ -58,6 +59,25 @@ UPDATE nightcrew_jobs AS j
    AND (due.slot IS NULL OR ((j.mark IS NULL OR due.slot > j.mark)
         AND due.slot <= UTC_TIMESTAMP(6) + INTERVAL :early MICROSECOND))
 """
+
+
+def _rules(connection: sa.Connection, schema: str) -> Sequence[Any]:
+    """Read who refers to tables of a database; raises SafetyStop where the server keeps that from our role.
+
+    It shows nothing, and says nothing, to who has rights to single tables only. One that must be there is our own.
+    """
+    rules = connection.execute(sa.text(_RULES), {"schema": schema}).all()
+    ours = any(row.parent_name == "nightcrew_runs" for row in rules)
+    if not ours and connection.execute(sa.text(_RELATION), {"schema": schema, "name": "nightcrew_entries"}).first():
+        raise SafetyStop(
+            f"the foreign keys of database {schema!r} are hidden from this role, so that nobody knows what goes along"
+            f" with a row: GRANT REFERENCES ON `{schema}`.* to it"
+        )
+    return rules
+
+
+def _handled(connection: sa.Connection) -> int:
+    return int(connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_delete'").one()[1])
 
 
 def _named(column: str) -> str:
@@ -172,6 +192,29 @@ class MySQL:
         """Write an instant as a DATETIME(6) in UTC."""
         return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
 
+    def identity(self, connection: sa.Connection) -> Identity:
+        """Name the server, and those it is a replica of: one that takes over has another name, and a dump has none."""
+        return mysql_identity.identity(connection)
+
+    @contextmanager
+    def watched(self, connection: sa.Connection, swept: Relation | None) -> Iterator[dict[str, int]]:
+        """Ask the session's own counter, which knows no tables, and counts what triggers remove but no cascades.
+
+        A row of a divided table is counted twice: as the table's, and as its partition's.
+        """
+        removed: dict[str, int] = {}
+        each = 2 if swept is not None and mysql_partitions.divided(connection, swept) else 1
+        before = _handled(connection)
+        yield removed
+        removed[""] = -((before - _handled(connection)) // each)
+
+    def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Multiply what the plan expects of each table."""
+        expected = 1.0
+        for row in connection.execute(Explain("EXPLAIN EXTENDED", statement)).mappings():
+            expected *= float(row["rows"] or 1) * float(row.get("filtered") or 100) / 100
+        return int(expected)
+
     scales = _SCALES
 
     @contextmanager
@@ -251,7 +294,7 @@ class MySQL:
         met: list[Any] = []
         while ahead:
             for schema in sorted(ahead):
-                rules += connection.execute(sa.text(_RULES), {"schema": schema})
+                rules += _rules(connection, schema)
             met = below(tops, (((row.parent_schema, row.parent_name), (row.schema, row.name), row) for row in rules))
             looked_through |= ahead
             ahead = {row.schema for row in met} - looked_through

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.database import Dropped, Partition
-from nightcrew.databases.dialect import Divided
+from nightcrew.databases.dialect import Divided, Relation
 from nightcrew.databases.names import quoted
 from nightcrew.databases.partitions import COUNTED, before, staying
 from nightcrew.databases.times import raw
@@ -30,6 +30,10 @@ SELECT p.partition_name AS name, p.partition_method AS method, p.partition_expre
                       AND t.event_object_table = :name AND t.event_manipulation = 'DELETE')
  ORDER BY p.partition_ordinal_position
 """
+_DIVIDED = """
+SELECT count(*) FROM information_schema.partitions
+ WHERE table_schema = :schema AND table_name = :name AND partition_name IS NOT NULL
+"""
 _EXPRESSION = re.compile(r"^(?:(\w+)\()?[`\"]?([^`\"()]+)[`\"]?\)?$")
 _ENDS: Mapping[str, Callable[[Any], Any]] = {
     "": lambda end: end,
@@ -38,6 +42,12 @@ _ENDS: Mapping[str, Callable[[Any], Any]] = {
     "unix_timestamp": sa.func.from_unixtime,
 }
 """By the function that a table is divided by: the first time behind a partition."""
+
+
+def divided(connection: sa.Connection, relation: Relation) -> bool:
+    """Tell whether a table has partitions, of whatever kind."""
+    where = {"schema": relation.schema, "name": relation.name}
+    return bool(connection.execute(sa.text(_DIVIDED), where).scalar_one())
 
 
 def partitions(connection: sa.Connection, divided: Divided) -> list[Partition]:

@@ -1,6 +1,7 @@
 """PostgreSQL."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
+from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
 from nightcrew.databases import postgresql_heap, postgresql_partitions, postgresql_strain
 from nightcrew.databases.below import below
@@ -144,6 +146,18 @@ _RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d
 
 _DIVIDED = f"SELECT c.relkind = 'p' OR c.relhassubclass FROM pg_class AS c WHERE c.oid = {_THE_TABLE}"
 
+_IDENTITY = """
+SELECT 'cluster ' || s.system_identifier || ', database ' || d.oid || ', table '
+       || CAST(to_regclass('nightcrew_place') AS oid)
+  FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database()
+"""
+# Rows of a partition count for the table that it is a part of.
+_REMOVED = """
+SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS visible, sum(s.n_tup_del) AS rows
+  FROM pg_stat_xact_user_tables AS s JOIN pg_class AS c ON c.oid = COALESCE(pg_partition_root(s.relid), s.relid)
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace GROUP BY 1, 2, 3
+"""
+
 _WHOLE, _FRACTION = ("bigint", "integer"), ("numeric", "double precision", "real")
 
 
@@ -199,6 +213,24 @@ class PostgreSQL:
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant with its offset."""
         return moment.isoformat()
+
+    def identity(self, connection: sa.Connection) -> Identity:
+        """Name the cluster, the database and the very table: a replica has them all, a dump that was restored none."""
+        mark = connection.execute(sa.text(_IDENTITY)).scalar_one()
+        return Identity((mark,), (mark,))
+
+    @contextmanager
+    def watched(self, connection: sa.Connection, swept: Relation | None) -> Iterator[dict[str, int]]:
+        """Ask the server's own statistics of this transaction, in which cascades and triggers count like the rest."""
+        removed: dict[str, int] = {}
+        before = _removed(connection)
+        yield removed
+        removed.update({table: rows for table, rows in (_removed(connection) - before).items() if rows})
+
+    def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Read it in the plan."""
+        (plan,) = connection.execute(Explain("EXPLAIN (FORMAT JSON)", statement)).scalar_one()
+        return int(plan["Plan"]["Plan Rows"])
 
     scales = postgresql_strain.SCALES
 
@@ -343,6 +375,11 @@ class _Kind(sa.types.UserDefinedType[Any]):
 
     def get_col_spec(self, **_options: Any) -> str:
         return self.kind
+
+
+def _removed(connection: sa.Connection) -> Counter[str]:
+    rows = connection.execute(sa.text(_REMOVED))
+    return Counter({_label(row.schema, row.name, row.visible): int(row.rows) for row in rows})
 
 
 def _by_value(parts: Sequence[tuple[sa.ColumnElement[Any], str]]) -> Address:

@@ -27,21 +27,22 @@ from nightcrew.database import (
     Survey,
     Taken,
 )
-from nightcrew.databases.catalog import read, split
+from nightcrew.databases.catalog import read, source, split
 from nightcrew.databases.connect import Link
-from nightcrew.databases.counts import count_hanging, count_loosened
+from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
 from nightcrew.databases.forms import empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import after, beyond, by_key, following, start, within
-from nightcrew.errors import DatabaseError, PolicyError, did_you_mean
+from nightcrew.errors import DatabaseError, PolicyError, SafetyStop, did_you_mean
 from nightcrew.gauge import Source
 from nightcrew.throttle import Pace
 
 # Rows looked at for one row taken, where a predicate may pass most of them by: it bounds what a statement reads.
 _LOOK = 10
 _REMEMBERED = 64
+LONGEST_COUNT = 30.0  # seconds a statement may count
 
 
 class Rows:
@@ -71,14 +72,23 @@ class Rows:
             return read(connection, self._link.dialect, names)
 
     def survey(self, selection: Selection) -> Survey:
-        """Count what `selection` holds, changing nothing."""
-        with self._link.transaction(writes=False) as connection:
+        """Count what `selection` holds, in a transaction that can change nothing; what takes long is estimated."""
+        begun = self._link.monotonic()
+        try:
+            return self._counted(selection)
+        except DatabaseError:
+            if self._link.monotonic() - begun < LONGEST_COUNT:
+                raise
+        return self._expected(selection)
+
+    def _counted(self, selection: Selection) -> Survey:
+        with self._link.glimpse(LONGEST_COUNT) as connection:
             target = self._target(connection, selection)
             column, mark = target.reading.column, target.reading.mark
             ends = mark(sa.func.min(column)), mark(sa.func.max(column))
             look = sa.select(sa.func.count(), *ends).select_from(target.table).where(*target.expired)
             rows, oldest, newest = connection.execute(look).one()
-            hanging = count_hanging(connection, target, selection.drains + selection.cascades, *target.expired)
+            hang = count_hanging(connection, target, selection.drains + selection.cascades, *target.expired)
             loosened = count_loosened(connection, target, *target.expired)
             walk = sa.select(column).where(*target.expired).order_by(column).limit(1000)
             index = self._link.dialect.index_used(connection, walk, selection.table)
@@ -87,7 +97,7 @@ class Rows:
             rows=rows,
             oldest=None if oldest is None else spell(oldest),
             newest=None if newest is None else spell(newest),
-            counts={selection.table.name: rows, **hanging},
+            counts={selection.table.name: rows, **hang},
             index=index,
             loosened=loosened,
         )
@@ -122,6 +132,40 @@ class Rows:
         reading = self._target(connection, selection).reading
         leads = selection.table.leads(column.name)
         return Divided(relation, reading, column.name, column.kind, leads) if relation else None
+
+    def _expected(self, selection: Selection) -> Survey:
+        """Ask the planner what it expects."""
+        estimate = self._link.dialect.estimate
+        with self._link.glimpse(LONGEST_COUNT) as connection:
+            target = self._target(connection, selection)
+            own = estimate(connection, sa.select(sa.literal(1)).select_from(target.table).where(*target.expired))
+            if own is None:
+                raise SafetyStop(
+                    f"counting rows of {selection.table.name} takes longer than {LONGEST_COUNT:g} s, and this database"
+                    " has no estimate: give the job an index, or say max_fraction = 1 and leave max_rows out"
+                )
+            hang = hanging(target, selection.drains + selection.cascades, *target.expired)
+            counts = {name: estimate(connection, rows) or 0 for name, rows in hang.items()}
+        return Survey(own, None, None, {selection.table.name: own, **counts}, None, exact=False)
+
+    def size(self, table: str, most: int) -> int:
+        """Count a table's rows up to so many; it is estimated where that takes long."""
+        every = sa.select(sa.literal(1).label("one")).select_from(source(table, ()))
+        begun = self._link.monotonic()
+        try:
+            with self._link.glimpse(LONGEST_COUNT) as connection:
+                some = every.limit(most).subquery()
+                rows: int = connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+                return rows
+        except DatabaseError:
+            if self._link.monotonic() - begun < LONGEST_COUNT:
+                raise
+        with self._link.glimpse(LONGEST_COUNT) as connection:
+            return min(most, self._link.dialect.estimate(connection, every) or 0)
+
+    def watched(self, connection: Connection, table: str) -> AbstractContextManager[dict[str, int]]:
+        """Let the database itself count, in the mapping, what rows are removed inside the block, by table."""
+        return self._link.dialect.watched(connection, self._link.dialect.relation(connection, *split(table)))
 
     def gauges(self, pace: Pace) -> tuple[Source, ...]:
         """Return the one gauge of the strain the database is under."""

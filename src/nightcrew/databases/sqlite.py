@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 from nightcrew.clock import Clock
+from nightcrew.consent import Identity
 from nightcrew.database import Column, ForeignKey, Partition, Table
 from nightcrew.databases import texts
 from nightcrew.databases.below import below
@@ -121,6 +122,33 @@ class SQLite:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
         if repeatable:  # a batch: whatever else of ours has to wait may be waiting for one
             self._waited = max(self._waited, self._monotonic() - begun)
+
+    def identity(self, connection: sa.Connection) -> Identity:
+        """Name the file by its place and by its number: what was moved has the one, what was put back the other."""
+        named = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
+        file = Path(named).resolve()
+        marks = (f"file {file}", f"file number {file.stat().st_ino}") if file.exists() else ()
+        return Identity(marks, marks)
+
+    @contextmanager
+    def watched(self, connection: sa.Connection, swept: Relation | None) -> Iterator[dict[str, int]]:
+        """Ask SQLite's compiler which tables the statements, their triggers and cascades remove rows of."""
+        driver: Any = connection.connection.driver_connection
+        removed: dict[str, int] = {}
+
+        def compiled(action: int, table: str | None, _column: str | None, schema: str | None, _by: str | None) -> int:
+            if action == sqlite3.SQLITE_DELETE and table and schema == "main" and not table.startswith("sqlite_"):
+                removed[table] = 1
+            return sqlite3.SQLITE_OK
+
+        driver.set_authorizer(compiled)
+        try:
+            yield removed
+        finally:
+            driver.set_authorizer(None)
+
+    def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
+        """Have none: SQLite's planner says no numbers."""
 
     scales = (Scale("waited", "a batch waited {value:.2f} s for another writer", 0.05, 1.0),)
 

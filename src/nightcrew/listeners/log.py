@@ -103,6 +103,8 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "paused": (logging.INFO, _paused),
     "stopped": (logging.WARNING, _says("[nightcrew] every job is stopped by {by}: {reason}")),
     "released": (logging.INFO, _says("[nightcrew] jobs run again when they are due")),
+    "acked": (logging.WARNING, _says("[{label}] {by} agreed to plan {plan}, of {rows} rows")),
+    "strays": (logging.ERROR, _says("[{job}] the first batch also removed rows of {tables}; it was undone")),
     "resumed": (logging.INFO, _says("[{label}] resumed")),
     "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),
     "ticker_off": (logging.INFO, _says("[nightcrew] in-process scheduler off: {reason}")),
