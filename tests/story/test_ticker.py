@@ -88,7 +88,7 @@ def test_ticker_and_http_calls_at_the_same_time_never_double_a_slot(url):
 
 def test_stopping_lets_a_batch_end_and_hands_the_run_over_to_the_next_process(url):
     crew = Nightcrew(url, settings=Settings(), lease=30)
-    crew.expire("sweep", "tokens", column="revoked_at", every="1 day", on_start=True)
+    crew.expire("sweep", "tokens", column="revoked_at", every="1 day", on_start=True, max_fraction=1)
     with crew._station.link.transaction() as connection:
         connection.execute(sa.text("CREATE TABLE tokens (id INTEGER PRIMARY KEY, revoked_at TEXT)"))
         connection.execute(sa.text("CREATE INDEX i ON tokens (revoked_at)"))
