@@ -76,9 +76,9 @@ class Plan:
 
     @property
     def reach(self) -> dict[str, int]:
-        """How many rows of each table would be removed or changed in all."""
+        """How many rows of each table would be removed or changed in all; those of partitions are among the table's."""
         reach: dict[str, int] = {}
-        for step in self.steps:
+        for step in (step for step in self.steps if step.how != "drop"):
             reach[step.table] = reach.get(step.table, 0) + step.rows
         return reach
 

@@ -114,7 +114,7 @@ def test_whole_partitions_are_dropped_and_the_ragged_edge_leaves_row_by_row(divi
         plan = crew.plan("sweep")
         (drop, rows) = plan.steps
         assert (drop.how, drop.note.partition(",")[0]) == ("drop", "2 partitions (events_0")
-        assert (rows.rows, plan.rows) == (4, 4)
+        assert (rows.rows, plan.rows, plan.reach) == (4, 4, {"events": 4})
         report = crew.run("sweep", now=True)
         assert (report.outcome, report.deleted, report.counts) == ("succeeded", 4, {"events": 4})
         assert report.message == "Deleted 4 rows of events, 2 of its partitions whole."
