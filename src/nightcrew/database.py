@@ -268,6 +268,10 @@ class Database(Protocol):
     def name(self) -> str:
         """The URL without its password, for messages."""
 
+    @property
+    def most_duty(self) -> float:
+        """The share of the time that batches may take, whatever the pace, for others to have their turn."""
+
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""
 

@@ -5,7 +5,7 @@ from nightcrew.clock import Budget, Clock
 from nightcrew.errors import DatabaseError
 from nightcrew.gauge import Gauge, Level
 from nightcrew.ledger import Entry, Ledger
-from nightcrew.throttle import Facts, Size, Stop, Take, Throttle, Wait
+from nightcrew.throttle import Facts, Stop, Take, Throttle, Wait
 from nightcrew.watch import Look
 
 _MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
@@ -14,13 +14,13 @@ _MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
 class Metronome:
     """The pace of one sweep."""
 
-    def __init__(self, claim: Claim, ledger: Ledger, size: Size, look: Look, budget: Budget) -> None:
+    def __init__(self, claim: Claim, ledger: Ledger, throttle: Throttle, look: Look, budget: Budget) -> None:
         self._claim = claim
         self._ledger = ledger
         self._look = look
         self._budget = budget
         self._clock: Clock = budget.clock
-        self._throttle = Throttle.of(claim.job.pace, size, claim.bidder.lease)
+        self._throttle = throttle
         self._noted = Gauge("nothing")
         self._notes = 0
 

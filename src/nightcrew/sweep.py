@@ -9,6 +9,7 @@ from nightcrew.database import Cursor, Selection
 from nightcrew.metronome import Metronome
 from nightcrew.partition import shed
 from nightcrew.rails import Permit
+from nightcrew.throttle import Throttle
 from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
@@ -43,7 +44,9 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
     for what retrying does not mend; the batches before it stay done and accounted for.
     """
     with broom.watch.over(claim.job) as look:
-        metronome = Metronome(claim, broom.ledger, SIZES[selection.form], look, budget)
+        duty = broom.database.most_duty
+        throttle = Throttle.of(claim.job.pace, SIZES[selection.form], claim.bidder.lease, duty)
+        metronome = Metronome(claim, broom.ledger, throttle, look, budget)
         gone = shed(claim, selection, broom, metronome)
         if gone.stopped is not None:
             return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)

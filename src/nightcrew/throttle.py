@@ -130,10 +130,14 @@ class Throttle:
     fresh: bool = True
 
     @classmethod
-    def of(cls, pace: Pace, size: Size, lease: float) -> "Throttle":
-        """Return the throttle of a sweep that begins; no wait is longer than a third of its lease."""
+    def of(cls, pace: Pace, size: Size, lease: float, most_duty: float) -> "Throttle":
+        """Return the throttle of a sweep that begins; no wait is longer than a third of its lease.
+
+        Whatever the pace, batches take no more than `most_duty` of the time.
+        """
         tempo = TEMPOS[pace]
-        tempo = replace(tempo, target=min(tempo.target, size.longest, lease / 3))
+        duty = min(tempo.duty, most_duty)
+        tempo = replace(tempo, target=min(tempo.target, size.longest, lease / 3), duty=duty)
         return cls(tempo, size.most, min(tempo.first, size.first, size.most), lease / 3, size.least)
 
     def answer(self, facts: Facts) -> Answer:

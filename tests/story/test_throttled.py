@@ -1,8 +1,9 @@
 """A sweep goes at its pace, stops while a gauge says so, and says why."""
 
+import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 
 import pytest
@@ -185,6 +186,20 @@ def test_a_question_in_sql_stops_a_sweep_while_its_answer_is_above_zero(table, d
                 lambda: table.run("INSERT INTO incidents VALUES (1)"),
                 lambda: table.run("DELETE FROM incidents"),
             )
+
+
+def test_a_writer_of_the_application_has_its_turn_in_a_file_that_a_fast_sweep_is_in(sqlite_yard):
+    sqlite_yard.run(DDL)
+    fill(sqlite_yard, 20_000)
+    with hired(str(sqlite_yard.link.engine.url), pace="fast") as crew:
+        slowed(crew, 0.1)
+        with running(crew), closing(sqlite3.connect(sqlite_yard.link.engine.url.database, timeout=10)) as application:
+            until(lambda: last_batch(crew) > 1)
+            for _ in range(10):
+                application.execute("UPDATE notes SET created_at = '2999-01-01' WHERE id = 19999")
+                application.commit()
+                time.sleep(0.05)
+            assert last_batch(crew) < 400, "it was over by then"
 
 
 def test_a_question_that_cannot_be_answered_brakes_and_is_told(table, database_url):

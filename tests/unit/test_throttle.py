@@ -20,8 +20,8 @@ LEVELS = st.sampled_from(Level)
 SECONDS = st.floats(0, 1e4)
 
 
-def begun(pace=Pace.STEADY, size=SIZE, lease=60.0):
-    return Throttle.of(pace, size, lease)
+def begun(pace=Pace.STEADY, size=SIZE, lease=60.0, most_duty=1.0):
+    return Throttle.of(pace, size, lease, most_duty)
 
 
 def sweep(throttle, cost, batches, level=Level.GREEN):
@@ -62,6 +62,12 @@ def test_batches_come_to_take_their_time_whatever_a_row_costs(pace, row, fixed, 
     seconds = [seconds for _, seconds in sweep(begun(pace), cost, 30)]
     assert all(abs(took - target) < 0.25 * target for took in seconds[20:])
     assert max(seconds[1:]) < 1.5 * target, "but for the first, none is much too long on the way"
+
+
+def test_where_others_would_wait_in_vain_even_the_fastest_pace_rests():
+    assert begun(Pace.FAST, most_duty=0.9).took(1000, 0.09).answer(GREEN) == Wait(pytest.approx(0.01))
+    assert isinstance(begun(Pace.FAST).took(1000, 0.09).answer(GREEN), Take)
+    assert begun(Pace.GENTLE, most_duty=0.9).took(1000, 0.09).answer(GREEN) == Wait(pytest.approx(0.27))
 
 
 def test_a_table_that_is_far_slower_than_the_first_guess_is_taken_in_small_batches_at_once():

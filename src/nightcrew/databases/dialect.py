@@ -129,6 +129,10 @@ class Dialect(Protocol):
     def migrates_itself(self) -> bool:
         """Whether nightcrew's tables are made on first use, for a database that is one application's own file."""
 
+    @property
+    def most_duty(self) -> float:
+        """The share of the time that batches may take: less than 1 where who waits for a lock is given none."""
+
     def accept(self, url: sa.URL) -> sa.URL:
         """Return the URL without the options that are answered here instead of by the driver.
 

@@ -169,6 +169,7 @@ class PostgreSQL:
     claim = _CLAIM
     returning = True
     migrates_itself = False
+    most_duty = 1.0
     locks_keys_apart = False
     deletes_by_value = False
     deepest_cascade = 1_000

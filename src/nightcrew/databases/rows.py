@@ -58,6 +58,11 @@ class Rows:
         """The URL without its password, for messages."""
         return self._link.name
 
+    @property
+    def most_duty(self) -> float:
+        """All of the time, but where others would wait for their turn in vain."""
+        return self._link.dialect.most_duty
+
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""
         return self._link.now()
