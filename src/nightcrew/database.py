@@ -219,9 +219,9 @@ Cursor: TypeAlias = Mapping[str, Any]
 class Taken:
     """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at.
 
-    `kept` are rows that were to go and are still there, because a trigger keeps them. `clean` says that as many rows
-    left as the stretch was known to hold, so that nobody need look for others there. Of a row with too many hanging on
-    it only a slice of these may have gone: then there are counts, and no `rows`. The `load` are all rows that were
+    `kept` are rows that were to go and are still there, because a trigger keeps them. From `unsure` on somebody has to
+    look for others that were to go; None where it is certain that none stayed. Of a row with too many hanging on it
+    only a slice of these may have gone: then there are counts, and no `rows`. The `load` are all rows that were
     touched, with those that lost what they referred to.
     """
 
@@ -230,7 +230,7 @@ class Taken:
     cursor: Cursor
     exhausted: bool
     kept: int = 0
-    clean: bool = False
+    unsure: Cursor | None = None
     load: int = 0
 
 

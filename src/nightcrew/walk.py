@@ -113,8 +113,8 @@ class Walk:
                 self._metronome.took(beat.rows, seconds)
             self._weigh(taken, most)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
-            if not taken.clean:
-                self._doubt()
+            if taken.unsure is not None:
+                self._doubt(taken.unsure)
             self._cursor = taken.cursor
             self.kept += taken.kept
             if taken.load:
@@ -166,7 +166,7 @@ class Walk:
 
     def _cope(self, error: DatabaseError, size: int, most: int) -> None:
         """Make the next try a better one, or raise the error."""
-        self._doubt()
+        self._doubt(self._cursor)
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
         if not by_row and not (error.transient and self._retries <= _RETRIES):
@@ -178,9 +178,9 @@ class Walk:
         else:
             self._metronome.smaller(most // 4)
 
-    def _doubt(self) -> None:
-        """Let the final look begin here, or where it was to begin before."""
-        self.unsure = self._cursor if self.unsure is None else self.unsure
+    def _doubt(self, since: Cursor) -> None:
+        """Let the final look begin here, or where it was to begin before: everywhere, for one."""
+        self.unsure = since if self.unsure is None or not since else self.unsure
 
     def _by_key(self) -> Selection:
         by_range = self.selection.form is Form.RANGE and self.selection.table.primary_key

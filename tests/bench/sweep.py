@@ -14,7 +14,7 @@ from nightcrew import Nightcrew, Settings
 
 STALE = int(os.environ.get("NIGHTCREW_BENCH_ROWS", "1000000"))
 FRESH = STALE // 10
-ROUNDS = 5
+ROUNDS = 9
 
 _MAKE = """
 CREATE TABLE sessions (id bigint PRIMARY KEY, user_id bigint NOT NULL, ends_at timestamptz NOT NULL, data text);

@@ -95,7 +95,7 @@ def empty(connection: sa.Connection, target: Target, window: Window, limit: int,
         return _locked(connection, target, window, limit, most)
     if target.selection.form is Form.RANGE and window.measured:
         removed = _run(connection, target.removal(*window.bounds(target)))
-        return Haul(removed, through=True, clean=window.clean(removed, limit))
+        return Haul(removed, through=True, clean=window.full and removed >= limit)
     if target.address is None and isinstance(window, Stretch):
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)

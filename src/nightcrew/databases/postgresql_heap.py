@@ -23,6 +23,17 @@ SELECT c.oid, pg_relation_size(c.oid) / CAST(current_setting('block_size') AS bi
 """
 
 
+# A snapshot tells of the oldest transaction under way and of the last that ended; who began since holds a lock.
+_NUMBER = "CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
+_ALONE = """
+pg_snapshot_xmin(pg_current_snapshot()) = pg_current_xact_id()
+AND pg_snapshot_xmax(pg_current_snapshot()) <= pg_current_xact_id()
+AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'
+                                           AND pid IS DISTINCT FROM pg_backend_pid())
+"""
+_WRITING = sa.select(sa.literal_column(_NUMBER, sa.BigInteger()), sa.literal_column(_ALONE, sa.Boolean()))
+
+
 def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> Heap | None:
     """Measure a table; None where it is too small, or has no pages of its own."""
     if (connection.dialect.server_version_info or ()) < (14,):
@@ -31,7 +42,7 @@ def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> He
     if row is None or row.pages < _FEWEST:
         return None
     place: sa.ColumnClause[str] = sa.column("ctid", _selectable=source)
-    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _at)
+    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _at, _WRITING)
 
 
 def _pages(oid: int) -> sa.ColumnElement[int]:

@@ -31,10 +31,21 @@ from nightcrew.databases.catalog import read, source, split
 from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
-from nightcrew.databases.forms import empty, next_keys
+from nightcrew.databases.forms import Haul, empty, next_keys
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
-from nightcrew.databases.windows import after, beyond, by_key, following, start, within
+from nightcrew.databases.windows import (
+    Pages,
+    Window,
+    after,
+    beyond,
+    by_key,
+    following,
+    listening,
+    quiet,
+    start,
+    within,
+)
 from nightcrew.errors import DatabaseError, PolicyError, SafetyStop, did_you_mean
 from nightcrew.gauge import Source
 from nightcrew.throttle import Pace
@@ -194,28 +205,19 @@ class Rows:
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
         window = following(connection, target, cursor, _size(selection, limit))
         if window is None:
-            return Taken(0, {}, {}, exhausted=True)
+            return Taken(0, {}, {}, exhausted=True, unsure={} if "page" in cursor else None)
+        if isinstance(window, Pages):
+            window = listening(connection, target, window, cursor)
         haul = empty(connection, target, window, limit, most)
         counts = Counter({selection.table.name: haul.removed})
         counts.update(haul.hanging)
-        going_on: Cursor | None
-        kept = haul.kept
-        if haul.begun:
-            going_on = cursor
-        elif haul.through:
-            going_on = after(connection, target, window)
-        elif haul.past is not None:
-            going_on = by_key(window, target, haul.last, haul.past)
-        elif haul.removed < haul.seen and haul.alike and target.key is not None:
-            # Some of a batch of one time stay, because a trigger keeps them or they were refreshed: there may be so
-            # many that they hide the others. They are looked at again, and counted then.
-            going_on, kept = by_key(window, target, haul.last), 0
-        elif haul.removed == 0:
-            going_on = beyond(connection, target, window, haul.last)
-        else:
-            going_on = within(window, target, haul.last)
+        going_on, kept = _further(connection, target, window, haul, cursor)
+        unsure = None if haul.clean else cursor
+        if isinstance(window, Pages):
+            clean = haul.removed >= haul.seen and quiet(connection, target, window, last=going_on is None)
+            unsure = None if clean else {}  # anywhere
         load = max(haul.load, haul.removed)
-        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, haul.clean, load)
+        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, unsure, load)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
@@ -255,6 +257,25 @@ class Rows:
                 self._targets.clear()
             self._targets[key] = target
         return target
+
+
+def _further(
+    connection: sa.Connection, target: Target, window: Window, haul: Haul, cursor: Cursor
+) -> tuple[Cursor | None, int]:
+    """Return where a walk goes on after a batch, None at its end, and how many of the rows it saw were kept."""
+    if haul.begun:
+        return within(window, target, haul.last) if isinstance(window, Pages) else cursor, haul.kept
+    if haul.through:
+        return after(connection, target, window), haul.kept
+    if haul.past is not None:
+        return by_key(window, target, haul.last, haul.past), haul.kept
+    if haul.removed < haul.seen and haul.alike and target.key is not None:
+        # Some of a batch of one time stay, because a trigger keeps them or they were refreshed: there may be so
+        # many that they hide the others. They are looked at again, and counted then.
+        return by_key(window, target, haul.last), 0
+    if haul.removed == 0:
+        return beyond(connection, target, window, haul.last), haul.kept
+    return within(window, target, haul.last), haul.kept
 
 
 def _size(selection: Selection, limit: int) -> int:

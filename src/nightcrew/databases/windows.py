@@ -1,7 +1,7 @@
 """A cursor → the next window of a sweep: a stretch of the time column's index, or pages of the table's own file."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from nightcrew.database import Cursor
 from nightcrew.databases.dialect import Heap
 from nightcrew.databases.keys import read, written
+from nightcrew.databases.quiet import Since, stayed, still
 from nightcrew.databases.target import Clause, Target
 
 
@@ -30,9 +31,10 @@ class Stretch:
         """Whether it holds no more rows than a batch may take, whatever they are."""
         return self.low is not None and not self.tied
 
-    def clean(self, removed: int, limit: int) -> bool:
-        """Tell whether a plain removal left nothing: as many rows went as the stretch was found to hold."""
-        return self.high is not None and removed >= limit
+    @property
+    def full(self) -> bool:
+        """Whether it was found to hold as many rows as that, so that nothing is left once they have gone."""
+        return self.high is not None
 
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
@@ -47,21 +49,38 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """From page `first` of the table's file, inclusive, to page `end`, exclusive."""
+    """From page `first` of the table's file, inclusive, to page `end`, exclusive; nobody disturbed it `since`."""
 
     first: int
     end: int
+    since: Since | None = None
     measured = True
+    full = False
 
-    def clean(self, removed: int, limit: int) -> bool:
-        """Never tell: an update may move rows to room on a page behind the walk."""
-        return False
+    def at(self, page: int) -> Cursor:
+        """Return the cursor to go on at a page with."""
+        return {"page": page, "since": list(self.since)} if self.since else {"page": page}
 
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
         assert target.heap is not None  # noqa: S101 - or there would be no such window
         place, at = target.heap.place, target.heap.at
         return [place >= at(self.first), place < at(self.end)]
+
+
+def listening(connection: sa.Connection, target: Target, window: Pages, cursor: Cursor) -> Pages:
+    """Return the window of a batch that is about to take rows, and to hear whether anybody else writes."""
+    assert target.heap is not None  # noqa: S101 - or there would be no such window
+    return replace(window, since=still(connection, target.heap, cursor))
+
+
+def quiet(connection: sa.Connection, target: Target, window: Pages, *, last: bool) -> bool:
+    """Tell whether nobody else has written so far, as is known for certain once the last window was emptied.
+
+    Whoever did may have moved rows to room on a page behind the walk.
+    """
+    assert target.heap is not None  # noqa: S101 - or there would be no such window
+    return window.since is not None and (not last or stayed(connection, target.heap, window.since))
 
 
 Window: TypeAlias = Stretch | Pages
@@ -112,7 +131,7 @@ def after(connection: sa.Connection, target: Target, window: Window) -> Cursor |
 def within(window: Window, target: Target, mark: str | None) -> Cursor:
     """Return where the walk goes on in the same window, whose end need not be looked for again."""
     if isinstance(window, Pages):
-        return {"page": window.first}
+        return window.at(window.first)
     if not target.walked:
         return {}
     return {"from": mark} if window.tied else {"from": mark, "to": window.high}
@@ -144,7 +163,7 @@ def start(target: Target, window: Window, first: Any) -> Cursor:
 
 def _past(connection: sa.Connection, target: Target, window: Pages) -> Cursor | None:
     assert target.heap is not None  # noqa: S101 - or there would be no such window
-    return {"page": window.end} if _reaches(connection, target.heap, window.end) else None
+    return window.at(window.end) if _reaches(connection, target.heap, window.end) else None
 
 
 def _reaches(connection: sa.Connection, heap: Heap, page: int) -> bool:

@@ -1,0 +1,93 @@
+"""A walk through a table's file knows for certain that nobody else wrote, or does not claim it."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from nightcrew.database import Cursor
+from nightcrew.policy import Policy
+
+STALE = Policy("tokens", "expires_at", timedelta(hours=1))
+BATCHES = 7
+MAKE = """
+CREATE TABLE tokens (id int PRIMARY KEY, expires_at timestamptz NOT NULL, pad text) WITH (autovacuum_enabled = off);
+INSERT INTO tokens SELECT n, '2020-01-01', repeat('x', 100) FROM generate_series(1, 20000) AS n ORDER BY random();
+CREATE INDEX tokens_expire ON tokens (expires_at);
+CREATE TABLE lease (fence int) WITH (autovacuum_enabled = off);
+CREATE TABLE elsewhere (n int) WITH (autovacuum_enabled = off);
+INSERT INTO lease VALUES (0);
+ANALYZE tokens
+"""
+
+
+@pytest.fixture
+def walk(postgresql_yard) -> Iterator[Callable[..., list[Cursor | None]]]:
+    """Walk through the table, calling what is to happen at a batch, and say where each batch is unsure."""
+    yard = postgresql_yard
+    with yard.link.transaction() as connection:
+        connection.exec_driver_sql(MAKE)
+    selection = yard.select(STALE)
+
+    def walk(at: int = -1, happens: Callable[[sa.Connection], object] = lambda _other: None) -> list[Cursor | None]:
+        cursor: Cursor = {}
+        unsure: list[Cursor | None] = []
+        with yard.link.engine.connect() as other:
+            while True:
+                with yard.link.transaction(repeatable=True) as connection:
+                    connection.exec_driver_sql("UPDATE lease SET fence = fence + 1")
+                    if len(unsure) == at:
+                        happens(other)
+                    taken = yard.rows.take(connection, selection, cursor, 6000)
+                unsure.append(taken.unsure)
+                cursor = taken.cursor
+                if taken.exhausted:
+                    assert len(unsure) == BATCHES
+                    return unsure
+
+    return walk
+
+
+def has_written(other: sa.Connection) -> None:
+    other.exec_driver_sql("BEGIN; INSERT INTO elsewhere VALUES (1); COMMIT")
+
+
+def is_writing(other: sa.Connection) -> None:
+    other.exec_driver_sql("BEGIN; INSERT INTO elsewhere VALUES (1)")
+
+
+def has_changed_its_mind(other: sa.Connection) -> None:
+    other.exec_driver_sql("BEGIN; INSERT INTO elsewhere VALUES (1); ROLLBACK")
+
+
+def reads(other: sa.Connection) -> None:
+    other.exec_driver_sql("SELECT count(*) FROM elsewhere")
+
+
+def quiet(walk, *happens) -> bool:
+    """Walk until it is quiet: other tests may be writing on the same server."""
+    return any(not any(found is not None for found in walk(*happens)) for _ in range(100))
+
+
+def test_where_nobody_else_writes_nothing_is_unsure(walk):
+    assert quiet(walk)
+
+
+def test_readers_disturb_nobody(walk):
+    assert quiet(walk, BATCHES - 1, reads)
+
+
+@pytest.mark.parametrize("write", [has_written, is_writing, has_changed_its_mind])
+@pytest.mark.parametrize("at", [0, 1, BATCHES // 2, BATCHES - 1])
+def test_who_writes_meanwhile_makes_everything_unsure(walk, at, write):
+    for _ in range(5):
+        assert walk(at, write)[-1] == {}
+
+
+def test_who_was_writing_before_makes_everything_unsure(walk, postgresql_yard):
+    with postgresql_yard.link.engine.connect() as other:
+        is_writing(other)
+        for _ in range(5):
+            found = walk()
+            assert found == [{}] * BATCHES
