@@ -3,23 +3,19 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from threading import Event, Lock, Thread
 
-from nightcrew.clock import Clock, instant
-from nightcrew.database import Bid, Bidder, Books, Cursor, RunRow, Standing, Won
-from nightcrew.errors import DatabaseError, ScheduleError, UsageError
+from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for
+from nightcrew.clock import Clock
+from nightcrew.database import Bid, Bidder, Books, Cursor, Standing, Won
+from nightcrew.errors import DatabaseError
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
-from nightcrew.schedule import Schedule, written
 
 LEASE = 60.0  # seconds; renewed by every batch and every third of it, so a dead holder is replaced within a minute
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
-MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
-_TICK = timedelta(microseconds=1)
-_NOBODY = "nobody was there to run them"
-_COUNTED = 1000  # lapsed slots beyond this are not counted one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,7 @@ class Claims:
         """
 
         def wanted(standing: Standing, now: datetime) -> Bid | Taken:
-            target = _slot_asked_for(job, slot, now)
+            target = slot_asked_for(job, slot, now)
             if target is None:
                 return Taken(Outcome.NOTHING_TO_DO, f"Job {job.name} has never been due yet.")
             if standing.mark is None or target > standing.mark:
@@ -210,7 +206,7 @@ class Claims:
             return bid
         if shut:
             return shut
-        won = self._books.claim([bid], wish.bidder, _early(job, now).total_seconds())
+        won = self._books.claim([bid], wish.bidder, early(job, now).total_seconds())
         return Claim(job, won[0], bid.slot, wish.bidder) if won else None
 
     def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
@@ -295,112 +291,6 @@ class Claims:
                 continue  # the lease outlasts two beats; past that another crew rightly takes over
 
 
-def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False) -> Bid | None:
-    """Return the bid for a job's latest slot if it is due: later than any slot claimed and than the job's epoch."""
-    slot = job.schedule.latest(now)
-    if slot is None or (standing.mark is not None and slot <= standing.mark):
-        return None
-    if slot <= standing.epoch_at and not (start and job.on_start):
-        return None
-    return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
-
-
-def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]:
-    """Return the rows for the slots between the last one claimed and `before`, which nobody ran: missed, or skipped.
-
-    Of those that wait for the job's window only the latest is run; the others are skipped.
-    """
-    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
-    until = before - _TICK
-    paused_at = standing.paused_at or until
-    awake = min(paused_at, until)
-    shut, opened = (end - _TICK for end in job.window.shut(before)) if job.window else (awake, awake)
-    rows = (
-        unrun(job, job.schedule, (since, min(shut, awake)), State.MISSED, _NOBODY),
-        unrun(
-            job,
-            job.schedule,
-            (max(since, shut), min(opened, awake)),
-            State.SKIPPED,
-            f"due outside of window {job.window}",
-        ),
-        unrun(job, job.schedule, (max(since, opened), awake), State.MISSED, _NOBODY),
-        unrun(job, job.schedule, (max(since, paused_at), until), State.SKIPPED, f"paused: {standing.paused_reason}"),
-    )
-    return tuple(row for row in rows if row is not None)
-
-
-def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow | None:
-    """Return the row for slots of the schedule that a job has had until now, which were due and nobody ran."""
-    try:
-        old = written(standing.schedule, standing.timezone)
-    except ScheduleError:  # an older nightcrew may have read what this one refuses
-        return None
-    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
-    row = unrun(job, old, (since, now), State.MISSED, "the schedule was changed before anybody ran them")
-    # An id of its own: a slot that both schedules have can still be asked for.
-    return row and replace(row, id=f"{row.id}.changed")
-
-
-def unrun(job: Job, schedule: Schedule, span: tuple[datetime, datetime], state: State, why: str) -> RunRow | None:
-    """Return the row for all slots later than the span's begin and up to its end, or None when there is none."""
-    slots = list(schedule.between(*span, limit=_COUNTED)) if span[0] < span[1] else []
-    last = schedule.latest(span[1]) if slots else None
-    if last is None:
-        return None
-    number = f"more than {_COUNTED}" if len(slots) >= _COUNTED else str(len(slots))
-    first = _stamp(slots[0])
-    which = f"slot {first}" if len(slots) == 1 else f"{number} slots from {first} to {_stamp(last)}"
-    return RunRow(
-        id=f"{job.name}.{_stamp(last)}",
-        job=job.name,
-        slot=last,
-        state=state,
-        trigger="none",
-        reason=f"{which}: {why}",
-    )
-
-
-def run_id(job: Job, slot: datetime) -> str:
-    """Return the id of the run of one slot: the same whoever runs it, so that it can only be written once."""
-    return f"{job.name}.{_stamp(slot)}"
-
-
-def waits(job: Job, standing: Standing, now: datetime) -> bool:
-    """Tell whether a job has something to do that its window keeps it from."""
-    shut = job.window is not None and job.window.closes(now) is None
-    return shut and (standing.run is not None or bid_for(job, standing, now) is not None)
-
-
-def is_paused(standing: Standing, now: datetime) -> bool:
-    """Tell whether a pause is in force, of the job or of all."""
-    alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
-    return alone or standing.stopped_at is not None
-
-
-def _slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
-    if asked is None:
-        return job.schedule.latest(now + _early(job, now))
-    if asked.tzinfo is None:
-        raise UsageError(f"slot {asked.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
-    if asked < datetime(1970, 1, 1, tzinfo=UTC):
-        raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies before 1970, when no job was due")
-    if asked > now + _early(job, now):
-        raise UsageError(f"slot {instant(asked)} of job {job.name!r} lies in the future: it cannot be run yet")
-    return job.schedule.latest(asked)
-
-
-def _early(job: Job, now: datetime) -> timedelta:
-    """Return how long before a slot a caller's tick already counts as that slot's: little, and less than its period."""
-    before = job.schedule.latest(now)
-    return timedelta(0) if before is None else min(MOST_EARLY, (job.schedule.after(now) - before) / 10)
-
-
-def _stamp(slot: datetime) -> str:
-    fraction = f".{slot:%f}" if slot.microsecond else ""
-    return f"{slot.astimezone(UTC):%Y%m%dT%H%M%S}{fraction}Z"
-
-
 def _paused(job: Job, standing: Standing) -> str:
     if standing.stopped_at is not None:
         return f"Every job is stopped by {standing.stopped_by}: {standing.stopped_reason}"
@@ -410,7 +300,7 @@ def _paused(job: Job, standing: Standing) -> str:
 
 def _shut(job: Job, standing: Standing, now: datetime) -> Taken | None:
     """Return what to answer outside of a job's window, which a caller's clock may reach a little early."""
-    if job.window is None or job.window.closes(now, _early(job, now)) is not None:
+    if job.window is None or job.window.closes(now, early(job, now)) is not None:
         return None
     opens = f"{job.window.opens(now):%Y-%m-%d %H:%M}Z"
     return Taken(

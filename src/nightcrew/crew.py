@@ -10,7 +10,8 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from nightcrew import guard
 from nightcrew import plan as plans
-from nightcrew.claim import LEASE, Claim, Taken, is_paused, waits
+from nightcrew.bid import is_paused, waits
+from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit

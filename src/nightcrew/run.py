@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nightcrew import guard
+from nightcrew.bid import MOST_EARLY
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
-from nightcrew.claim import MOST_EARLY, Claim, Claims
+from nightcrew.claim import Claim, Claims
 from nightcrew.clock import Budget
 from nightcrew.database import RunRow, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop

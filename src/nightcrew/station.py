@@ -6,7 +6,8 @@ from functools import cached_property
 from threading import Lock
 from weakref import ref
 
-from nightcrew.claim import Claims, unrun_before_change
+from nightcrew.bid import unrun_before_change
+from nightcrew.claim import Claims
 from nightcrew.clock import Clock
 from nightcrew.database import Registration
 from nightcrew.databases.books import Ledgers

@@ -1,0 +1,126 @@
+"""A Job and its Standing → the Bid for the slot that is due, and what becomes of those nobody ran."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from nightcrew.clock import instant
+from nightcrew.database import Bid, RunRow, Standing
+from nightcrew.errors import ScheduleError, UsageError
+from nightcrew.job import Job
+from nightcrew.outcome import State
+from nightcrew.schedule import Schedule, written
+
+MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
+_TICK = timedelta(microseconds=1)
+_NOBODY = "nobody was there to run them"
+_COUNTED = 1000  # lapsed slots beyond this are not counted one by one
+
+
+def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False) -> Bid | None:
+    """Return the bid for a job's latest slot if it is due: later than any slot claimed and than the job's epoch."""
+    slot = job.schedule.latest(now)
+    if slot is None or (standing.mark is not None and slot <= standing.mark):
+        return None
+    if slot <= standing.epoch_at and not (start and job.on_start):
+        return None
+    return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
+
+
+def slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
+    """Return the slot that an instant falls into, or the latest; None before the first one.
+
+    Raises UsageError for an instant that is naive, before 1970 or still to come.
+    """
+    if asked is None:
+        return job.schedule.latest(now + early(job, now))
+    if asked.tzinfo is None:
+        raise UsageError(f"slot {asked.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+    if asked < datetime(1970, 1, 1, tzinfo=UTC):
+        raise UsageError(f"slot {asked.isoformat()} of job {job.name!r} lies before 1970, when no job was due")
+    if asked > now + early(job, now):
+        raise UsageError(f"slot {instant(asked)} of job {job.name!r} lies in the future: it cannot be run yet")
+    return job.schedule.latest(asked)
+
+
+def early(job: Job, now: datetime) -> timedelta:
+    """Return how long before a slot a caller's tick already counts as that slot's: little, and less than its period."""
+    before = job.schedule.latest(now)
+    return timedelta(0) if before is None else min(MOST_EARLY, (job.schedule.after(now) - before) / 10)
+
+
+def waits(job: Job, standing: Standing, now: datetime) -> bool:
+    """Tell whether a job has something to do that its window keeps it from."""
+    shut = job.window is not None and job.window.closes(now) is None
+    return shut and (standing.run is not None or bid_for(job, standing, now) is not None)
+
+
+def is_paused(standing: Standing, now: datetime) -> bool:
+    """Tell whether a pause is in force, of the job or of all."""
+    alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
+    return alone or standing.stopped_at is not None
+
+
+def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]:
+    """Return the rows for the slots between the last one claimed and `before`, which nobody ran: missed, or skipped.
+
+    Of those that wait for the job's window only the latest is run; the others are skipped.
+    """
+    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    until = before - _TICK
+    paused_at = standing.paused_at or until
+    awake = min(paused_at, until)
+    shut, opened = (end - _TICK for end in job.window.shut(before)) if job.window else (awake, awake)
+    rows = (
+        unrun(job, job.schedule, (since, min(shut, awake)), State.MISSED, _NOBODY),
+        unrun(
+            job,
+            job.schedule,
+            (max(since, shut), min(opened, awake)),
+            State.SKIPPED,
+            f"due outside of window {job.window}",
+        ),
+        unrun(job, job.schedule, (max(since, opened), awake), State.MISSED, _NOBODY),
+        unrun(job, job.schedule, (max(since, paused_at), until), State.SKIPPED, f"paused: {standing.paused_reason}"),
+    )
+    return tuple(row for row in rows if row is not None)
+
+
+def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow | None:
+    """Return the row for slots of the schedule that a job has had until now, which were due and nobody ran."""
+    try:
+        old = written(standing.schedule, standing.timezone)
+    except ScheduleError:  # an older nightcrew may have read what this one refuses
+        return None
+    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    row = unrun(job, old, (since, now), State.MISSED, "the schedule was changed before anybody ran them")
+    # An id of its own: a slot that both schedules have can still be asked for.
+    return row and replace(row, id=f"{row.id}.changed")
+
+
+def unrun(job: Job, schedule: Schedule, span: tuple[datetime, datetime], state: State, why: str) -> RunRow | None:
+    """Return the row for all slots later than the span's begin and up to its end, or None when there is none."""
+    slots = list(schedule.between(*span, limit=_COUNTED)) if span[0] < span[1] else []
+    last = schedule.latest(span[1]) if slots else None
+    if last is None:
+        return None
+    number = f"more than {_COUNTED}" if len(slots) >= _COUNTED else str(len(slots))
+    first = _stamp(slots[0])
+    which = f"slot {first}" if len(slots) == 1 else f"{number} slots from {first} to {_stamp(last)}"
+    return RunRow(
+        id=f"{job.name}.{_stamp(last)}",
+        job=job.name,
+        slot=last,
+        state=state,
+        trigger="none",
+        reason=f"{which}: {why}",
+    )
+
+
+def run_id(job: Job, slot: datetime) -> str:
+    """Return the id of the run of one slot: the same whoever runs it, so that it can only be written once."""
+    return f"{job.name}.{_stamp(slot)}"
+
+
+def _stamp(slot: datetime) -> str:
+    fraction = f".{slot:%f}" if slot.microsecond else ""
+    return f"{slot.astimezone(UTC):%Y%m%dT%H%M%S}{fraction}Z"
