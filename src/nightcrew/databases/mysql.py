@@ -1,11 +1,9 @@
 """MySQL and MariaDB."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,13 @@ from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RES
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
-from nightcrew.databases import mysql_identity, mysql_partitions
-from nightcrew.databases.below import below
+from nightcrew.databases import mysql_catalog, mysql_identity, mysql_partitions
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
-from nightcrew.errors import PolicyError, SafetyStop
+from nightcrew.errors import SafetyStop
 
 # record changed since last read, lock wait timeout, deadlock, query interrupted or too long, server shutdown
 _TRANSIENT = {1020, 1205, 1213, 1317, 1969, 3024, 1053}
@@ -60,69 +57,6 @@ UPDATE nightcrew_jobs AS j
         AND due.slot <= UTC_TIMESTAMP(6) + INTERVAL :early MICROSECOND))
 """
 
-
-def _rules(connection: sa.Connection, schema: str) -> Sequence[Any]:
-    """Read who refers to tables of a database; raises SafetyStop where the server keeps that from our role.
-
-    It shows nothing, and says nothing, to who has rights to single tables only. One that must be there is our own.
-    """
-    rules = connection.execute(sa.text(_RULES), {"schema": schema}).all()
-    ours = any(row.parent_name == "nightcrew_runs" for row in rules)
-    if not ours and connection.execute(sa.text(_RELATION), {"schema": schema, "name": "nightcrew_entries"}).first():
-        raise SafetyStop(
-            f"the foreign keys of database {schema!r} are hidden from this role, so that nobody knows what goes along"
-            f" with a row: GRANT REFERENCES ON `{schema}`.* to it"
-        )
-    return rules
-
-
-def _handled(connection: sa.Connection) -> int:
-    return int(connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_delete'").one()[1])
-
-
-def _named(column: str) -> str:
-    """Select a name; small where the server (on macOS) keeps capitals, but heeds them nowhere and not in its keys."""
-    return f"IF(@@lower_case_table_names = 2, LOWER({column}), {column})"
-
-
-# information_schema is read by constant names wherever it can be: anything else opens every table of the server.
-_RELATION = f"""
-SELECT {_named("t.table_schema")} AS `schema`, {_named("t.table_name")} AS name, t.table_type AS kind,
-       t.engine AS engine,
-       (SELECT e.transactions FROM information_schema.engines AS e WHERE e.engine = t.engine) AS transactions
-  FROM information_schema.tables AS t WHERE t.table_schema = :schema AND t.table_name = :name
-"""
-_RELATIONS = """
-SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AND table_type = 'BASE TABLE'
-"""
-
-_COLUMNS = """
-SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
-  FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
-"""
-
-_INDEXES = """
-SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`, non_unique = 0 AS `unique`
-  FROM information_schema.statistics
- WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
-"""
-
-# Who refers to tables of this database, from others too.
-_RULES = f"""
-SELECT {_named("constraint_schema")} AS `schema`, {_named("table_name")} AS name, constraint_name AS `constraint`,
-       {_named("unique_constraint_schema")} AS parent_schema, {_named("referenced_table_name")} AS parent_name,
-       delete_rule AS rule
-  FROM information_schema.referential_constraints WHERE unique_constraint_schema = :schema
- ORDER BY constraint_schema <> unique_constraint_schema, constraint_schema, table_name, constraint_name
-"""
-_PAIRS = f"""
-SELECT {_named("table_name")} AS name, constraint_name AS `constraint`, column_name AS child,
-       referenced_column_name AS parent
-  FROM information_schema.key_column_usage
- WHERE table_schema = :schema AND table_name IN :names AND referenced_column_name IS NOT NULL
- ORDER BY ordinal_position
-"""
-
 _LOGS_STATEMENTS = "SELECT @@log_bin = 1 AND @@sql_log_bin = 1 AND @@binlog_format = 'STATEMENT'"
 _LONGEST_OF_BATCH = 10  # seconds a statement may take; MySQL itself bounds none but a SELECT
 
@@ -132,7 +66,6 @@ _WHOLE = ("int", "bigint", "integer", "mediumint")
 _FRACTION = ("decimal", "double", "float")
 _LETTERS = mysql.CHAR(charset="utf8mb4")
 _WORDS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
-
 
 # What every role may read; the length of the history is among it on one of the two servers only.
 _STRAIN = """
@@ -254,54 +187,23 @@ class MySQL:
 
     def relation(self, connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
         """Look a table or view up in the URL's database, or in `schema`."""
-        own = connection.engine.url.database
-        row = connection.execute(sa.text(_RELATION), {"schema": schema or own, "name": name}).one_or_none()
-        if row is None:
-            return None
-        relation = _relation(own, row.schema, row.name, "table" if row.kind == "BASE TABLE" else row.kind.lower())
-        if row.kind == "BASE TABLE" and row.transactions != "YES":
-            raise PolicyError(
-                f"table {relation.label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a"
-                f" batch: ALTER TABLE {quoted(row.schema, self.quote)}.{quoted(row.name, self.quote)} ENGINE = InnoDB"
-            )
-        return relation
+        return mysql_catalog.relation(connection, schema, name)
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables."""
-        own = connection.engine.url.database
-        return list(connection.execute(sa.text(_RELATIONS), {"schema": schema or own}).scalars())
+        return mysql_catalog.relations(connection, schema)
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""
-        rows = connection.execute(sa.text(_COLUMNS), _the(relation))
-        return [Column(row.name, row.kind, bool(row.nullable)) for row in rows]
+        return mysql_catalog.columns(connection, relation)
 
     def indexes(self, connection: sa.Connection, relation: Relation) -> list[Index]:
         """Return the b-tree indexes, up to the first expression or prefix in each."""
-        rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
-        indexes = []
-        for name, group in groupby(rows, key=lambda row: row.name):
-            parts = list(group)
-            columns = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
-            unique = bool(parts[0].unique) and len(columns) == len(parts)
-            indexes.append(Index(columns, name == "PRIMARY", unique))
-        return indexes
+        return mysql_catalog.indexes(connection, relation)
 
     def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
         """Return the foreign keys that are met on the way down from the tables, through other databases too."""
-        tops = [(relation.schema, relation.name) for relation in relations]
-        ahead, looked_through = {relation.schema for relation in relations}, set[str]()
-        rules: list[Any] = []
-        met: list[Any] = []
-        while ahead:
-            for schema in sorted(ahead):
-                rules += _rules(connection, schema)
-            met = below(tops, (((row.parent_schema, row.parent_name), (row.schema, row.name), row) for row in rules))
-            looked_through |= ahead
-            ahead = {row.schema for row in met} - looked_through
-        pairs = _pairs(connection, met)
-        own = connection.engine.url.database
-        return [_foreign_key(own, row, pairs[row.schema, row.name, row.constraint]) for row in met]
+        return mysql_catalog.references(connection, relations)
 
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Read DATETIME and TIMESTAMP in UTC (the session's zone), dates, and numbers since 1970."""
@@ -382,34 +284,12 @@ def _refuse_log_of_statements(connection: Any, _record: object) -> None:
         )
 
 
+def _handled(connection: sa.Connection) -> int:
+    return int(connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_delete'").one()[1])
+
+
 def _number(error: sa.exc.DBAPIError) -> object:
     return None if error.orig is None else next(iter(error.orig.args), None)
-
-
-def _relation(own: str | None, schema: str, name: str, kind: str = "table") -> Relation:
-    return Relation(schema, name, name if schema == own else f"{schema}.{name}", kind)
-
-
-def _pairs(connection: sa.Connection, rules: Sequence[Any]) -> Mapping[tuple[str, str, str], list[Any]]:
-    """Return the pairs of columns, child's and parent's, of each key: by schema, table and constraint."""
-    pairs = defaultdict(list)
-    asked = sa.text(_PAIRS).bindparams(sa.bindparam("names", expanding=True))
-    for schema in sorted({row.schema for row in rules}):
-        names = sorted({row.name for row in rules if row.schema == schema})
-        for pair in connection.execute(asked, {"schema": schema, "names": names}):
-            pairs[schema, pair.name, pair.constraint].append(pair)
-    return pairs
-
-
-def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
-    """InnoDB keeps an index for each."""
-    child, parent = _relation(own, row.schema, row.name), _relation(own, row.parent_schema, row.parent_name)
-    columns, parents = tuple(pair.child for pair in pairs), tuple(pair.parent for pair in pairs)
-    return ForeignKey(child.label, columns, parent.label, parents, row.rule, indexed=True)
-
-
-def _the(relation: Relation) -> dict[str, str]:
-    return {"schema": relation.schema, "name": relation.name}
 
 
 def _ceiling(cut: datetime, kind: str) -> datetime:

@@ -1,0 +1,155 @@
+"""The catalog of MySQL and MariaDB, read: which tables there are, their columns and indexes, and who refers to them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby, takewhile
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.database import Column, ForeignKey
+from nightcrew.databases.below import below
+from nightcrew.databases.dialect import Index, Relation
+from nightcrew.databases.names import quoted
+from nightcrew.errors import PolicyError, SafetyStop
+
+
+def _named(column: str) -> str:
+    """Select a name; small where the server (on macOS) keeps capitals, but heeds them nowhere and not in its keys."""
+    return f"IF(@@lower_case_table_names = 2, LOWER({column}), {column})"
+
+
+# information_schema is read by constant names wherever it can be: anything else opens every table of the server.
+_RELATION = f"""
+SELECT {_named("t.table_schema")} AS `schema`, {_named("t.table_name")} AS name, t.table_type AS kind,
+       t.engine AS engine,
+       (SELECT e.transactions FROM information_schema.engines AS e WHERE e.engine = t.engine) AS transactions
+  FROM information_schema.tables AS t WHERE t.table_schema = :schema AND t.table_name = :name
+"""
+_RELATIONS = """
+SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AND table_type = 'BASE TABLE'
+"""
+
+_COLUMNS = """
+SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
+  FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
+"""
+
+_INDEXES = """
+SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`, non_unique = 0 AS `unique`
+  FROM information_schema.statistics
+ WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
+"""
+
+# Who refers to tables of this database, from others too.
+_RULES = f"""
+SELECT {_named("constraint_schema")} AS `schema`, {_named("table_name")} AS name, constraint_name AS `constraint`,
+       {_named("unique_constraint_schema")} AS parent_schema, {_named("referenced_table_name")} AS parent_name,
+       delete_rule AS rule
+  FROM information_schema.referential_constraints WHERE unique_constraint_schema = :schema
+ ORDER BY constraint_schema <> unique_constraint_schema, constraint_schema, table_name, constraint_name
+"""
+_PAIRS = f"""
+SELECT {_named("table_name")} AS name, constraint_name AS `constraint`, column_name AS child,
+       referenced_column_name AS parent
+  FROM information_schema.key_column_usage
+ WHERE table_schema = :schema AND table_name IN :names AND referenced_column_name IS NOT NULL
+ ORDER BY ordinal_position
+"""
+
+
+def relation(connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+    """Look a table or view up in the URL's database, or in `schema`."""
+    own = connection.engine.url.database
+    row = connection.execute(sa.text(_RELATION), {"schema": schema or own, "name": name}).one_or_none()
+    if row is None:
+        return None
+    found = _relation(own, row.schema, row.name, "table" if row.kind == "BASE TABLE" else row.kind.lower())
+    if row.kind == "BASE TABLE" and row.transactions != "YES":
+        raise PolicyError(
+            f"table {found.label!r} is kept by the engine {row.engine}, which can neither lock a row nor undo a"
+            f" batch: ALTER TABLE {quoted(row.schema, '`')}.{quoted(row.name, '`')} ENGINE = InnoDB"
+        )
+    return found
+
+
+def relations(connection: sa.Connection, schema: str | None) -> list[str]:
+    """Return the names of the schema's tables."""
+    own = connection.engine.url.database
+    return list(connection.execute(sa.text(_RELATIONS), {"schema": schema or own}).scalars())
+
+
+def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
+    """Return the columns in the table's order."""
+    rows = connection.execute(sa.text(_COLUMNS), _the(relation))
+    return [Column(row.name, row.kind, bool(row.nullable)) for row in rows]
+
+
+def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:
+    """Return the b-tree indexes, up to the first expression or prefix in each."""
+    rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
+    found = []
+    for name, group in groupby(rows, key=lambda row: row.name):
+        parts = list(group)
+        ordered = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+        unique = bool(parts[0].unique) and len(ordered) == len(parts)
+        found.append(Index(ordered, name == "PRIMARY", unique))
+    return found
+
+
+def references(connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+    """Return the foreign keys that are met on the way down from the tables, through other databases too."""
+    tops = [(relation.schema, relation.name) for relation in relations]
+    ahead, looked_through = {relation.schema for relation in relations}, set[str]()
+    rules: list[Any] = []
+    met: list[Any] = []
+    while ahead:
+        for schema in sorted(ahead):
+            rules += _rules(connection, schema)
+        met = below(tops, (((row.parent_schema, row.parent_name), (row.schema, row.name), row) for row in rules))
+        looked_through |= ahead
+        ahead = {row.schema for row in met} - looked_through
+    pairs = _pairs(connection, met)
+    own = connection.engine.url.database
+    return [_foreign_key(own, row, pairs[row.schema, row.name, row.constraint]) for row in met]
+
+
+def _the(relation: Relation) -> dict[str, str]:
+    return {"schema": relation.schema, "name": relation.name}
+
+
+def _relation(own: str | None, schema: str, name: str, kind: str = "table") -> Relation:
+    return Relation(schema, name, name if schema == own else f"{schema}.{name}", kind)
+
+
+def _rules(connection: sa.Connection, schema: str) -> Sequence[Any]:
+    """Read who refers to tables of a database; raises SafetyStop where the server keeps that from our role.
+
+    It shows nothing, and says nothing, to who has rights to single tables only. One that must be there is our own.
+    """
+    rules = connection.execute(sa.text(_RULES), {"schema": schema}).all()
+    ours = any(row.parent_name == "nightcrew_runs" for row in rules)
+    if not ours and connection.execute(sa.text(_RELATION), {"schema": schema, "name": "nightcrew_entries"}).first():
+        raise SafetyStop(
+            f"the foreign keys of database {schema!r} are hidden from this role, so that nobody knows what goes along"
+            f" with a row: GRANT REFERENCES ON `{schema}`.* to it"
+        )
+    return rules
+
+
+def _pairs(connection: sa.Connection, rules: Sequence[Any]) -> Mapping[tuple[str, str, str], list[Any]]:
+    """Return the pairs of columns, child's and parent's, of each key: by schema, table and constraint."""
+    pairs = defaultdict(list)
+    asked = sa.text(_PAIRS).bindparams(sa.bindparam("names", expanding=True))
+    for schema in sorted({row.schema for row in rules}):
+        names = sorted({row.name for row in rules if row.schema == schema})
+        for pair in connection.execute(asked, {"schema": schema, "names": names}):
+            pairs[schema, pair.name, pair.constraint].append(pair)
+    return pairs
+
+
+def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
+    """InnoDB keeps an index for each."""
+    child, parent = _relation(own, row.schema, row.name), _relation(own, row.parent_schema, row.parent_name)
+    columns, parents = tuple(pair.child for pair in pairs), tuple(pair.parent for pair in pairs)
+    return ForeignKey(child.label, columns, parent.label, parents, row.rule, indexed=True)
