@@ -4,7 +4,6 @@ The protocol (row compare-and-set, persisted mark, fence, lease, database clock)
 docs/protocol.md. Every decision is made on the job's own row, so that no join can show an old snapshot.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
-from nightcrew.databases.connect import Instant, Link, storable
+from nightcrew.databases.bids import opened, win
+from nightcrew.databases.connect import Instant, Link, micros, storable
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
 from nightcrew.outcome import State
@@ -122,10 +122,11 @@ class Ledgers:
         """
         try:
             with self._link.transaction() as connection:
-                won = self._win(connection, bids, bidder, early)
+                won = win(connection, self._link.dialect, bids, bidder, early)
                 if won:
-                    connection.execute(sa.insert(runs), self._opened(won, bids, bidder))
                     by_job = {bid.job: bid for bid in bids}
+                    begun = [_values(opened(one, by_job[one.job], bidder)) for one in won]
+                    connection.execute(sa.insert(runs), begun)
                     self._note(connection, [row for one in won for row in by_job[one.job].lapsed])
             return won
         except DatabaseError as error:
@@ -134,57 +135,6 @@ class Ledgers:
             if error.transient and not error.away:
                 return []
             raise
-
-    def _win(self, connection: sa.Connection, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
-        asked = [
-            {
-                "job": bid.job,
-                "slot": bid.slot and self._link.dialect.bid_instant(bid.slot),
-                "run": bid.run,
-                "fence": bid.fence,
-            }
-            for bid in sorted(bids, key=lambda bid: bid.job)
-        ]
-        values = {
-            "bids": json.dumps(asked),
-            "owner": bidder.owner,
-            "lease": _micros(bidder.lease),
-            "early": _micros(early),
-        }
-        claim = sa.text(self._link.dialect.claim)
-        if self._link.dialect.returning:
-            answer = connection.execute(claim.columns(moment=Instant()), values)
-        elif connection.execute(claim, values).rowcount == 0:
-            return []
-        else:
-            answer = connection.execute(self._won_by(bids, bidder.owner))
-        return [Won(row.job, row.run, row.fence, row.moment) for row in answer]
-
-    def _won_by(self, bids: Sequence[Bid], owner: str) -> sa.Select[Any]:
-        claimed = sa.tuple_(jobs.c.name, jobs.c.run, jobs.c.fence)
-        mine = claimed.in_([(bid.job, bid.run, bid.fence + 1) for bid in bids])
-        return sa.select(jobs.c.name.label("job"), jobs.c.run, jobs.c.fence, self._now.label("moment")).where(
-            jobs.c.owner == owner, mine
-        )
-
-    def _opened(self, won: Sequence[Won], bids: Sequence[Bid], bidder: Bidder) -> list[dict[str, Any]]:
-        slots = {bid.job: bid.slot for bid in bids}
-        return [
-            _values(
-                RunRow(
-                    id=one.run,
-                    job=one.job,
-                    slot=slots[one.job],
-                    state=State.RUNNING,
-                    trigger=bidder.trigger[:20],
-                    caller=bidder.caller,
-                    fence=one.fence,
-                    owner=bidder.owner,
-                    moment=one.moment,
-                )
-            )
-            for one in won
-        ]
 
     def _claim_around_known_runs(self, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
         """Claim one by one; a slot whose run already stands in the ledger (a restored job row) is marked as done."""
@@ -389,7 +339,7 @@ class Ledgers:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def _later(self, seconds: float) -> sa.ColumnElement[datetime]:
-        later = self._link.dialect.later.format(micros=_micros(seconds))
+        later = self._link.dialect.later.format(micros=micros(seconds))
         return sa.type_coerce(sa.literal_column(later), Instant())
 
 
@@ -397,10 +347,6 @@ def _stop() -> list[sa.Label[Any]]:
     """Return who has stopped everything, since when and why, as columns of any select."""
     words = place.c.stopped_at, place.c.stopped_by, place.c.stopped_reason
     return [sa.select(word).limit(1).scalar_subquery().label(word.name) for word in words]
-
-
-def _micros(seconds: float) -> int:
-    return round(seconds * 1_000_000)
 
 
 def _standing(row: Any) -> Standing:

@@ -223,6 +223,11 @@ def storable(text: str, longest: int) -> str:
     return clean if len(clean) <= longest else f"{clean[: longest // 2 - 1]}…{clean[-longest // 2 + 1 :]}"
 
 
+def micros(seconds: float) -> int:
+    """Return seconds as the whole microseconds that SQL counts in."""
+    return round(seconds * 1_000_000)
+
+
 def _parse(url: str) -> tuple[sa.URL, Kind]:
     scheme = url.partition(":")[0].strip().lower()
     kind = _KINDS.get(scheme)
