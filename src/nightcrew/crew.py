@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from threading import Event, RLock
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from nightcrew import guard
 from nightcrew import plan as plans
@@ -16,27 +16,25 @@ from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit
 from nightcrew.gauge import hooks
-from nightcrew.hours import Hours, hours
-from nightcrew.job import Job, concerning
+from nightcrew.hours import Hours
+from nightcrew.job import Job, coming, concerning
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
-from nightcrew.policy import Action, Policy, Value, column_name, table_name
+from nightcrew.policy import Policy, column_name, table_name
 from nightcrew.report import Report
-from nightcrew.run import carry_out
-from nightcrew.schedule import Cron, Schedule, cron, every
+from nightcrew.run import carry_out, turned_away
+from nightcrew.schedule import Schedule
 from nightcrew.settings import Settings
 from nightcrew.station import Station
-from nightcrew.throttle import Pace
-from nightcrew.trigger import Work
+from nightcrew.terms import Terms, schedule_of, window_of
+from nightcrew.trigger import Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
 
-_INSTANT = (datetime, "write an aware datetime, such as datetime(2026, 1, 31, 12, tzinfo=UTC)")
-_SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 _F = TypeVar("_F", bound=Callable[..., Any])
 _R = TypeVar("_R")
@@ -55,34 +53,6 @@ class JobStatus:
     next_slot: datetime | None
     paused: bool
     opens: datetime | None = None
-
-
-class Terms(TypedDict, total=False):
-    """What may be said of a retention job beyond its table, column and schedule: the fields of Policy and Job."""
-
-    older_than: timedelta | None
-    where: str | None
-    hold: str | None
-    unless_exists: Iterable[str]
-    erase: bool
-    links: Iterable[str]
-    allow_unindexed: bool
-    max_rows: int | None
-    max_fraction: float
-    action: str | Action
-    set: Mapping[str, Value]
-    keep_latest: int | None
-    per: Iterable[str]
-    timezone: str | None
-    label: str
-    path: str | None
-    on_start: bool
-    enabled: bool
-    owner: str | None
-    runbook: str | None
-    pace: str | Pace
-    throttle: Iterable[object]
-    window: str | Hours | None
 
 
 class Nightcrew:
@@ -153,9 +123,9 @@ class Nightcrew:
         `table` and `column` are names, or a SQLAlchemy model, Table or column.
         """
         with concerning(name):
-            timezone = terms.pop("timezone", None)
-            when = self._schedule(name, schedule, every, timezone)
-            window = self._window(terms.pop("window", None), when, timezone)
+            timezone = terms.pop("timezone", None) or self.timezone
+            when = schedule_of(name, schedule, every, timezone)
+            window = window_of(terms.pop("window", None), when, timezone)
             rule = Policy(table_name(table), column_name(column))
             return self.add(Job(name, when, policy=rule, window=window).but(**terms))
 
@@ -174,24 +144,12 @@ class Nightcrew:
         def register(function: _F) -> _F:
             called = name or getattr(function, "__name__", "job").strip("_").replace("_", "-").lower()
             with concerning(called):
-                when = self._schedule(called, schedule, every, timezone)
-                within = self._window(window, when, timezone)
+                when = schedule_of(called, schedule, every, timezone or self.timezone)
+                within = window_of(window, when, timezone or self.timezone)
                 self.add(Job(called, when, function=function, window=within).but(**of_job))
             return function
 
         return register
-
-    def _schedule(
-        self, name: str, schedule: str | Schedule | None, period: str | timedelta | None, timezone: str | None
-    ) -> Schedule:
-        if (schedule is None) == (period is None):
-            raise ConfigurationError(f"job {name!r} needs either a schedule or every, not both and not neither")
-        if period is not None:
-            return every(period)
-        return cron(schedule, timezone or self.timezone) if isinstance(schedule, str) else schedule  # type: ignore[return-value]
-
-    def _window(self, given: str | Hours | None, when: Schedule, timezone: str | None) -> Hours | None:
-        return hours(given, when.timezone if isinstance(when, Cron) else timezone or self.timezone)
 
     def job_named(self, name: str) -> Job:
         """Return a job; raises UnknownJob naming the nearest right name."""
@@ -234,17 +192,13 @@ class Nightcrew:
         Raises UnknownJob, UsageError for a slot that cannot be, and DatabaseError when the database is away.
         """
         job = self.job_named(name)
-        if now and slot is not None:
-            raise UsageError(f"job {name!r} can be run for a slot or right now, not both: drop one of the two")
-        for argument, given, (kind, remedy) in (("slot", slot, _INSTANT), ("deadline", deadline, _SPAN)):
-            if given is not None and (wrong := misfit(given, kind, remedy)):
-                raise UsageError(f"{argument} of a run of job {name!r} {wrong}")
-        if deadline is not None and deadline < timedelta(0):
-            raise UsageError(f"deadline of a run of job {name!r} is negative ({deadline}); {_SPAN[1]}")
+        check_wish(name, slot=slot, now=now, plan=plan, deadline=deadline)
         if plan is not None:
-            self._check_plan(job, plan, slot)
+            self._station.ready(self._jobs, looking=True)
+            guard.demand(plan, job, self._station.broom)
         if not job.enabled:
-            return self._answer(job, trigger, Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration."))
+            taken = Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration.")
+            return turned_away(job, trigger, taken, self.clock.now())
         budget, finished = Budget.of(self.clock, deadline, stop or self._stopping), None
 
         def bid() -> Claim | Taken:
@@ -255,7 +209,7 @@ class Nightcrew:
         while True:
             claim = self._registered(bid)
             if isinstance(claim, Taken):
-                return finished or self._answer(job, trigger, claim)
+                return finished or turned_away(job, trigger, claim, self.clock.now())
             report = self._carry_out(claim if claim.resumed else replace(claim, plan=plan), budget)
             if finished:
                 note = f"run {finished.run} was left open, and is finished: {finished.message}"
@@ -285,15 +239,6 @@ class Nightcrew:
             agreed = guard.agree(job, by, self._station.broom)
         self.tell("acked", job=name, label=job.label, by=by, plan=agreed.id, rows=agreed.rows)
         return agreed
-
-    def _check_plan(self, job: Job, plan: str, slot: datetime | None) -> None:
-        if slot is not None:
-            raise UsageError(f"plan {plan} is run by itself, and for no slot: drop one of the two")
-        self._station.ready(self._jobs, looking=True)
-        kept = self._station.consents.plan(plan)
-        if kept is None or kept.job != job.name:
-            whose = f", which is one of job {kept.job!r}" if kept else ""
-            raise UsageError(f"job {job.name!r} has no plan {plan[:120]!r}{whose}: draw one up with 'nightcrew plan'")
 
     def expected(self, name: str) -> int | None:
         """Return about how many rows a run would take now, found out within about a second; None where nobody knows."""
@@ -329,22 +274,12 @@ class Nightcrew:
 
     def next(self, number: int = 10) -> list[tuple[datetime, Job]]:
         """Return the next slots of all jobs, earliest first, by the process's own clock: it needs no database."""
-        moment = self.clock.now()
-        coming: list[tuple[datetime, Job]] = []
-        for job in self._jobs.values():
-            slot = moment
-            for _ in range(number if job.enabled else 0):
-                slot = job.schedule.after(slot)
-                coming.append((slot, job))
-        return sorted(coming, key=lambda pair: (pair[0], pair[1].name))[:number]
+        return coming(self._jobs.values(), self.clock.now(), number)
 
     def pause(self, name: str, *, by: str, reason: str, until: datetime | None = None) -> None:
         """Keep every trigger from running a job, until it is resumed or `until` (aware) has passed."""
         job = self.job_named(name)
-        if until is not None and (wrong := misfit(until, *_INSTANT)):
-            raise UsageError(f"until of a pause of job {name!r} {wrong}")
-        if until is not None and until.tzinfo is None:
-            raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+        check_until(name, until)
         now, _ = self._registered(lambda: self._station.books.standings([name]))
         if until is not None and until <= now:
             raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
@@ -459,18 +394,3 @@ class Nightcrew:
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:
         return carry_out(claim, self._station.claims, self._station.broom, budget)
-
-    def _answer(self, job: Job, trigger: str, taken: Taken) -> Report:
-        now = self.clock.now()
-        return Report(
-            job=job.name,
-            outcome=taken.outcome,
-            message=taken.message,
-            timestamp=now,
-            trigger=trigger,
-            run=taken.run,
-            slot=taken.slot,
-            next_slot=job.schedule.after(now) if job.enabled else None,
-            error=taken.message if taken.outcome is Outcome.FAILED else None,
-            details=taken.details,
-        )

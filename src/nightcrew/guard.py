@@ -9,7 +9,7 @@ from nightcrew import rails
 from nightcrew.claim import Claim
 from nightcrew.consent import Filed, Here, Known
 from nightcrew.database import Selection
-from nightcrew.errors import ConfigurationError, DatabaseError, SafetyStop
+from nightcrew.errors import ConfigurationError, DatabaseError, SafetyStop, UsageError
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import State
@@ -103,6 +103,14 @@ def agree(job: Job, by: str, broom: Broom) -> Plan:
     filed = _filed(drawn, job.policy)
     broom.consents.file(replace(filed, counts={**known, **filed.counts}, acked_at=here.now, acked_by=by))
     return drawn
+
+
+def demand(plan: str, job: Job, broom: Broom) -> None:
+    """Raise UsageError for the ID of a plan that was not kept, or is another job's."""
+    kept = broom.consents.plan(plan)
+    if kept is None or kept.job != job.name:
+        whose = f", which is one of job {kept.job!r}" if kept else ""
+        raise UsageError(f"job {job.name!r} has no plan {plan[:120]!r}{whose}: draw one up with 'nightcrew plan'")
 
 
 def _filed(drawn: Plan, policy: Policy) -> Filed:

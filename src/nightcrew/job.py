@@ -1,9 +1,10 @@
 """Job: a name, a Schedule, and a Policy or a function."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any
 
 from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
@@ -142,6 +143,17 @@ class Job:
     def route(self) -> str:
         """The HTTP path every job answers on."""
         return f"/api/internal/jobs/{self.name}"
+
+
+def coming(jobs: Iterable[Job], moment: datetime, number: int) -> list[tuple[datetime, Job]]:
+    """Return so many slots of all enabled jobs after a moment, earliest first."""
+    slots: list[tuple[datetime, Job]] = []
+    for job in jobs:
+        slot = moment
+        for _ in range(number if job.enabled else 0):
+            slot = job.schedule.after(slot)
+            slots.append((slot, job))
+    return sorted(slots, key=lambda pair: (pair[0], pair[1].name))[:number]
 
 
 _TEXT = ((str, type(None)), "write a text")

@@ -3,15 +3,17 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from nightcrew import guard
 from nightcrew.bid import MOST_EARLY
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
-from nightcrew.claim import Claim, Claims
+from nightcrew.claim import Claim, Claims, Taken
 from nightcrew.clock import Budget
 from nightcrew.database import RunRow, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
+from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report, one_line
@@ -234,6 +236,22 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         error=done.message if done.state is State.FAILED else None,
         details=done.details,
         note=done.note,
+    )
+
+
+def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
+    """Report a slot that was not claimed, and why."""
+    return Report(
+        job=job.name,
+        outcome=taken.outcome,
+        message=taken.message,
+        timestamp=now,
+        trigger=trigger,
+        run=taken.run,
+        slot=taken.slot,
+        next_slot=job.schedule.after(now) if job.enabled else None,
+        error=taken.message if taken.outcome is Outcome.FAILED else None,
+        details=taken.details,
     )
 
 

@@ -6,9 +6,13 @@ from threading import Event
 from typing import Any, Protocol, TypeAlias
 
 from nightcrew.clock import Clock
+from nightcrew.errors import UsageError, misfit
 from nightcrew.job import Job
 from nightcrew.report import Report
 from nightcrew.settings import Settings
+
+_INSTANT = (datetime, "write an aware datetime, such as datetime(2026, 1, 31, 12, tzinfo=UTC)")
+_SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
 
 Work: TypeAlias = Callable[[], Report]
 """A claim, ready to be carried out."""
@@ -48,3 +52,26 @@ class Roster(Protocol):
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Let the listeners hear a fact that belongs to no run."""
+
+
+def check_wish(job: str, *, slot: datetime | None, now: bool, plan: str | None, deadline: timedelta | None) -> None:
+    """Raise UsageError for what cannot be asked of a run of a job, whatever stands in its row."""
+    if now and slot is not None:
+        raise UsageError(f"job {job!r} can be run for a slot or right now, not both: drop one of the two")
+    for argument, given, (kind, remedy) in (("slot", slot, _INSTANT), ("deadline", deadline, _SPAN)):
+        if given is not None and (wrong := misfit(given, kind, remedy)):
+            raise UsageError(f"{argument} of a run of job {job!r} {wrong}")
+    if deadline is not None and deadline < timedelta(0):
+        raise UsageError(f"deadline of a run of job {job!r} is negative ({deadline}); {_SPAN[1]}")
+    if plan is not None and slot is not None:
+        raise UsageError(f"plan {plan} is run by itself, and for no slot: drop one of the two")
+
+
+def check_until(job: str, until: datetime | None) -> None:
+    """Raise UsageError for what no pause of a job can last to; whether it is past, the database's clock knows."""
+    if until is None:
+        return
+    if wrong := misfit(until, *_INSTANT):
+        raise UsageError(f"until of a pause of job {job!r} {wrong}")
+    if until.tzinfo is None:
+        raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
