@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from nightcrew.books import Bid, RunRow, Standing
 from nightcrew.clock import instant
-from nightcrew.database import Bid, RunRow, Standing
 from nightcrew.errors import ScheduleError, UsageError
 from nightcrew.job import Job
 from nightcrew.outcome import State

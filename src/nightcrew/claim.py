@@ -7,8 +7,9 @@ from datetime import datetime
 from threading import Event, Lock, Thread
 
 from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for
+from nightcrew.books import Bid, Bidder, Books, Standing, Won
 from nightcrew.clock import Clock
-from nightcrew.database import Bid, Bidder, Books, Cursor, Standing, Won
+from nightcrew.database import Cursor
 from nightcrew.errors import DatabaseError
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State

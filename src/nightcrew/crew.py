@@ -11,9 +11,9 @@ from typing import Any, TypeVar, Unpack
 from nightcrew import guard
 from nightcrew import plan as plans
 from nightcrew.bid import is_paused, waits
+from nightcrew.books import RunRow, Standing
 from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
-from nightcrew.database import RunRow, Standing
 from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit
 from nightcrew.gauge import hooks
 from nightcrew.hours import Hours

@@ -1,7 +1,6 @@
 """The shape of a relational database: the few verbs it must offer, and the values they speak in.
 
-`Database` is about the application's tables, `Books` about nightcrew's own. Both live in the same database, so
-that a batch of deletes and the fence that guards it commit together.
+This is about the application's tables; books.py is about nightcrew's own.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -13,15 +12,11 @@ from typing import Any, Protocol, TypeAlias
 
 from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
-from nightcrew.outcome import State
 from nightcrew.policy import Action, Value
 from nightcrew.throttle import Pace
 
 Connection: TypeAlias = Any
 """An open transaction; opaque outside `databases/`."""
-
-
-# ── the application's tables, as the catalog knows them ──────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,164 +320,3 @@ class Database(Protocol):
 
     def ask(self, question: str, seconds: float) -> Any:
         """Return the first value of the first row that an application's own SELECT finds, or None; changes nothing."""
-
-
-# ── nightcrew's own tables ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a crew says of a job when it starts; two schedules are the same when their `meaning` is."""
-
-    job: str
-    schedule: str
-    timezone: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A job's row: everything a claim is decided on stands here, so that one compare-and-set decides it.
-
-    `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
-    run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None. `stopped_at`,
-    set for all jobs or none, says since when every sweep is stopped.
-    """
-
-    job: str
-    schedule: str
-    timezone: str
-    meaning: str
-    epoch_at: datetime
-    mark: datetime | None
-    fence: int
-    run: str | None
-    owner: str | None
-    attempt: int
-    lease_until: datetime | None
-    failed_run: str | None
-    paused_at: datetime | None
-    paused_by: str | None
-    paused_reason: str | None
-    paused_until: datetime | None
-    fail_streak: int
-    last_ok_at: datetime | None
-    stopped_at: datetime | None = None
-    stopped_by: str | None = None
-    stopped_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bid:
-    """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran."""
-
-    job: str
-    slot: datetime | None
-    run: str
-    fence: int
-    lapsed: "tuple[RunRow, ...]" = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Won:
-    """A claim that committed: the new fence, and the database's moment it was won at."""
-
-    job: str
-    run: str
-    fence: int
-    moment: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run as it stands in the ledger."""
-
-    id: str
-    job: str
-    slot: datetime | None
-    state: State
-    trigger: str
-    caller: str | None = None
-    reason: str | None = None
-    attempt: int = 1
-    fence: int = 0
-    owner: str | None = None
-    moment: datetime | None = None
-    finished_at: datetime | None = None
-    deleted: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bidder:
-    """Who bids: the process, what started it, who called, and for how many seconds the lease shall hold."""
-
-    owner: str
-    trigger: str
-    caller: str | None
-    lease: float
-
-
-class Books(Protocol):
-    """nightcrew's own tables: the jobs' standings, the runs, and the ledger's entries."""
-
-    def register(self, registrations: Sequence[Registration]) -> None:
-        """Make sure every job has its row; a new one fires nothing that was due before now."""
-
-    def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
-        """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
-
-    def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
-        """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
-
-    def claim(self, bids: Sequence[Bid], bidder: Bidder, early: float = 0.0) -> list[Won]:
-        """Claim all slots that are still free, in one statement; `early` is the seconds a claim may come too soon."""
-
-    def take_over(self, standing: Standing, bidder: Bidder) -> Won | None:
-        """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
-
-    def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises ClaimLost or JobPaused, as `renew` does."""
-
-    def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
-        """Renew a lease inside the transaction of the work it guards.
-
-        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
-        """
-
-    def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
-        """Renew many leases in one statement; return those (job, fence) still held."""
-
-    def settle(self, job: str, fence: int, row: RunRow) -> bool:
-        """Close the run, or hand it over (state partial); False when a newer fence exists."""
-
-    def bury(self, standing: Standing, reason: str) -> bool:
-        """Close as failed an open run whose attempts are used up."""
-
-    def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
-        """Add a ledger entry, in the given transaction or its own."""
-
-    def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
-        """Return where a run's batches stand: the newest cursor, and rows per table so far."""
-
-    def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
-        """Return the facts of a run's newest entry of a kind."""
-
-    def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
-        """Keep every trigger from claiming this job's slots."""
-
-    def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
-        """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
-
-    def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
-        """Return the newest runs first."""
-
-    def latest(self) -> dict[str, RunRow]:
-        """Return the newest run of every job; slots that nobody ran are not runs."""
-
-    def run(self, run: str) -> RunRow | None:
-        """Return one run."""
-
-    def entries(self, run: str, limit: int = 1000) -> list[Mapping[str, Any]]:
-        """Return a run's ledger entries, oldest first."""

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from nightcrew.books import Books
 from nightcrew.censor import Censor
-from nightcrew.database import Books, Connection
+from nightcrew.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

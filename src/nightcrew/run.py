@@ -7,11 +7,12 @@ from datetime import datetime
 
 from nightcrew import guard
 from nightcrew.bid import MOST_EARLY
+from nightcrew.books import RunRow
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims, Taken
 from nightcrew.clock import Budget
-from nightcrew.database import RunRow, Selection
+from nightcrew.database import Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
 from nightcrew.job import Job
 from nightcrew.ledger import Entry

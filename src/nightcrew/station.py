@@ -7,9 +7,9 @@ from threading import Lock
 from weakref import ref
 
 from nightcrew.bid import unrun_before_change
+from nightcrew.books import Registration
 from nightcrew.claim import Claims
 from nightcrew.clock import Clock
-from nightcrew.database import Registration
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records

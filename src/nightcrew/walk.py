@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from nightcrew.books import Books
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
-from nightcrew.database import MOST, Books, Connection, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.database import MOST, Connection, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.errors import DatabaseError, SafetyStop
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome

@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
+from nightcrew.books import Bid, Bidder
 from nightcrew.claim import ATTEMPTS, Claim, Taken
-from nightcrew.database import Bid, Bidder
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table

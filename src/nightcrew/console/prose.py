@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from nightcrew.books import RunRow
 from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import JobStatus, Nightcrew
-from nightcrew.database import Form, RunRow
+from nightcrew.database import Form
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.job import Job

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Bid, Bidder, RunRow, Won
+from nightcrew.books import Bid, Bidder, RunRow, Won
 from nightcrew.databases.connect import Instant, micros
 from nightcrew.databases.dialect import Dialect
 from nightcrew.databases.tables import jobs

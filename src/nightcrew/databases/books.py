@@ -10,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Bid, Bidder, Connection, Cursor, Registration, RunRow, Standing, Won
+from nightcrew.books import Bid, Bidder, Registration, RunRow, Standing, Won
+from nightcrew.database import Connection, Cursor
 from nightcrew.databases.bids import opened, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
 from nightcrew.databases.tables import entries, jobs, place, runs

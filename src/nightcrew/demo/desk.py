@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from nightcrew.books import RunRow
 from nightcrew.crew import JobStatus, Nightcrew
-from nightcrew.database import RunRow
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import State
 from nightcrew.report import Report
