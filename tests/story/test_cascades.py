@@ -1,33 +1,18 @@
 """One user with very many messages: erased in short transactions, stopped by a return, finished after a kill."""
 
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.story.mortal import LEASE, crew_with, kill_in
 
-DRAINER = Path(__file__).with_name("drainer.py")
 MANY = {"sqlite": 50_000, "postgresql": 200_000, "mysql": 50_000}
 MESSAGES = 20_000
 MOST = 20_000
 """Rows of the largest batch, as docs/policies.md says."""
 TYPES = {"sqlite": "DATETIME", "postgresql": "timestamptz", "mysql": "DATETIME(6)"}
-
-
-@pytest.fixture
-def drainer():
-    """The module beside this one, which is also a program."""
-    sys.path.insert(0, str(DRAINER.parent))
-    try:
-        import drainer
-
-        yield drainer
-    finally:
-        sys.path.pop(0)
 
 
 @pytest.fixture
@@ -74,9 +59,9 @@ def accounted(crew, run):
     return +sum((Counter(facts["counts"]) for facts in batches), start=Counter())
 
 
-def test_a_user_with_many_messages_leaves_in_short_batches_and_nobody_elses_go(database_url, engine, drainer):
+def test_a_user_with_many_messages_leaves_in_short_batches_and_nobody_elses_go(database_url, engine):
     heard = []
-    crew = drainer.crew_that_erases(database_url, [heard.append])
+    crew = crew_with("erase-users", database_url, [heard.append])
     crew.migrate()
     messages = MANY[engine.dialect.name]
     fill(engine, messages)
@@ -92,7 +77,7 @@ def test_a_user_with_many_messages_leaves_in_short_batches_and_nobody_elses_go(d
     crew.close()
 
 
-def test_a_user_who_comes_back_in_the_middle_stays_with_what_is_left(database_url, engine, drainer):
+def test_a_user_who_comes_back_in_the_middle_stays_with_what_is_left(database_url, engine):
     """Each slice looks at the user again: what was taken before the return is gone, and not a row after it."""
     seen = []
 
@@ -103,7 +88,7 @@ def test_a_user_who_comes_back_in_the_middle_stays_with_what_is_left(database_ur
                 with engine.begin() as connection:
                     connection.exec_driver_sql("UPDATE users SET left_at = NULL WHERE id = 1")
 
-    crew = drainer.crew_that_erases(database_url, [come_back])
+    crew = crew_with("erase-users", database_url, [come_back])
     crew.migrate()
     fill(engine)
     report = crew.run("erase-users", trigger="http")
@@ -114,18 +99,15 @@ def test_a_user_who_comes_back_in_the_middle_stays_with_what_is_left(database_ur
     crew.close()
 
 
-def test_a_drain_that_was_killed_is_finished_and_no_message_is_counted_twice(database_url, engine, drainer):
-    crew = drainer.crew_that_erases(database_url)
+def test_a_drain_that_was_killed_is_finished_and_no_message_is_counted_twice(database_url, engine):
+    crew = crew_with("erase-users", database_url)
     crew.migrate()
     fill(engine)
-    killed = subprocess.run(
-        [sys.executable, str(DRAINER), database_url, "4"], check=False, capture_output=True, text=True
-    )
-    assert killed.returncode == -9, killed.stderr
+    kill_in("erase-users", database_url, batches=4)
     users, messages = left(engine)
     assert users == [1, 2, 3]
     assert 0 < messages[1] < MESSAGES
-    time.sleep(1.6)  # its lease
+    time.sleep(LEASE + 0.1)
     report = crew.run("erase-users", trigger="http")
     assert (report.outcome, report.deleted) == ("succeeded", 2)
     assert left(engine) == ([3], {3: 10})

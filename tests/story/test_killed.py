@@ -1,37 +1,27 @@
 """A process that is killed in the middle of a sweep costs nothing but time."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
+from tests.story.mortal import LEASE, crew_with, kill_in
 
-SWEEPER = Path(__file__).with_name("sweeper.py")
 ROWS = 12_000
 
 
 def test_another_process_finishes_a_sweep_that_was_killed_and_counts_no_batch_twice(database_url):
     """SIGKILL after the fourth batch: the run is taken over once its lease is out, from the last committed batch."""
-    sys.path.insert(0, str(SWEEPER.parent))
-    try:
-        from sweeper import crew_that_sweeps
-    finally:
-        sys.path.pop(0)
-    crew = crew_that_sweeps(database_url)
+    crew = crew_with("sweep-tokens", database_url)
     crew.migrate()
     fill(crew._station.link)
 
-    killed = subprocess.run(
-        [sys.executable, str(SWEEPER), database_url, "4"], check=False, capture_output=True, text=True
-    )
-    assert killed.returncode == -9, killed.stderr
+    kill_in("sweep-tokens", database_url, batches=4)
     left = count(crew)
     assert 0 < left < ROWS
 
     early = crew.run("sweep-tokens", trigger="http")
     assert early.outcome == "in_progress_elsewhere", "the dead process's lease still holds"
-    time.sleep(1.6)
+    time.sleep(LEASE + 0.1)
     report = crew.run("sweep-tokens", trigger="http")
 
     assert report.outcome == "succeeded"
@@ -54,8 +44,6 @@ def fill(link) -> None:
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("revoked_at", sa.DateTime, index=True),
     )
-    from datetime import UTC, datetime, timedelta
-
     start = datetime(2025, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     with link.transaction() as connection:
         tokens.create(connection)
