@@ -18,6 +18,10 @@ from nightcrew.demo.schema import chats, messages
 from nightcrew.demo.serve import workspace
 from nightcrew.settings import Settings
 
+ACCOUNTS = "/api/internal/jobs/delete-stale-deactivated-accounts"
+SHELLS = "/api/internal/jobs/delete-stale-empty-chats"
+PKCE = "/api/oauth/cleanup-pkce"
+
 SECRET = "a-secret-that-is-long-enough"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
