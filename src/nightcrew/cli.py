@@ -15,7 +15,7 @@ import click
 
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import INTERRUPTED, Commands, Moment, Span, options, run
-from nightcrew.console.screen import when
+from nightcrew.console.screen import outputs, when
 from nightcrew.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _JOB = click.argument("name", metavar="JOB")
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # either may have been closed by the shell
-        stream.reconfigure(errors="replace")  # a ✓ must not fail on a Latin-1 terminal
-    sys.exit(run(nightcrew, args, Desk()))
+    with outputs():
+        code = run(nightcrew, args, Desk())
+    sys.exit(code)
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings=_HELP, epilog="Example: nightcrew status")

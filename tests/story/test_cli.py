@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -631,6 +632,18 @@ def test_quiet_says_nothing_beside_the_data_and_verbose_says_more(shop: Shop) ->
     assert "[Cleanup pkce] nothing to do" in shop.nightcrew("run", "cleanup-pkce", "--now", "-v").stderr
 
 
+LOST = "nightcrew: stdout cannot be written ({}): the command was carried out, its answer is lost\n"
+
+
+def in_a_shell(shop: Shop, *args: str, ending: str, **environ: str) -> tuple[int, str]:
+    """Return the code that a command ends with in a shell, and what it says on stderr."""
+    line, env = f"{shlex.join([*COMMAND, *args])} {ending}; exit ${{PIPESTATUS[0]}}", shop.environ | environ
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=shop.folder, env=env, stderr=subprocess.PIPE, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
 def test_a_reader_that_goes_away_changes_nothing(shop: Shop) -> None:
     running = shop.begin("run", "cleanup-pkce")
     assert running.stdout
@@ -646,16 +659,26 @@ def test_a_reader_that_goes_away_changes_nothing(shop: Shop) -> None:
 def test_an_answer_that_finds_no_room_ends_with_1_and_says_that_the_work_was_done(
     shop: Shop, command: tuple[str, ...]
 ) -> None:
-    with Path("/dev/full").open("w") as full:
-        line, pipe = [*COMMAND, *command], subprocess.PIPE
-        done = subprocess.Popen(line, cwd=shop.folder, env=shop.environ, text=True, stdout=full, stderr=pipe)
-        _, said = done.communicate(timeout=30)
-    assert done.returncode == 1
-    assert said == (
-        "nightcrew: stdout cannot be written (No space left on device): the command was carried out, its answer is"
-        " lost\n"
-    )
+    assert in_a_shell(shop, *command, ending=">/dev/full") == (1, LOST.format("No space left on device"))
     assert shop.rows("oauth_pkce_states") == 2
+
+
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", [("--help",), ("jobs", "--help"), ("--version",), (), ("jobs",)], ids=" ".join)
+def test_help_and_lists_that_find_no_room_say_so_too(shop: Shop, command: tuple[str, ...], buffered: str) -> None:
+    environ = {"PYTHONUNBUFFERED": buffered}
+    lost = LOST.format("No space left on device")
+    assert in_a_shell(shop, *command, ending=">/dev/full", **environ) == (1, lost)
+    assert in_a_shell(shop, *command, ending=">&-", **environ) == (1, LOST.format("Bad file descriptor"))
+    assert in_a_shell(shop, *command, ending="| true", **environ) == (0, "")
+    assert in_a_shell(shop, *command, ending=">/dev/null 2>&-", **environ) == (0, "")
+
+
+def test_a_problem_that_finds_no_room_on_stdout_is_said_on_stderr_and_keeps_its_code(shop: Shop) -> None:
+    assert in_a_shell(shop, "--json", "show", "nothing", ending=">/dev/full")[0] == 2
+    code, said = in_a_shell(shop, "--json", "show", "nothing", ending=">&-")
+    assert code == 2
+    assert re.fullmatch(r"nightcrew: no job is called 'nothing'[^\n]+\n", said)
 
 
 def test_a_terminal_without_unicode_gets_a_question_mark_not_an_error(shop: Shop) -> None:

@@ -5,7 +5,8 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TextIO
@@ -38,23 +39,25 @@ class Screen:
     def show(self, body: Mapping[str, Any], lines: Iterable[str]) -> None:
         """Give the data: one JSON object if that was asked for, else lines."""
         text = json.dumps(body, ensure_ascii=False, default=str) if self.json else "\n".join(lines)
-        self._write(sys.stdout, text)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     def talk(self, text: str) -> None:
         """Say something beside the data."""
         if not self.quiet:
-            self._write(sys.stderr, text)
+            _say(text)
 
     def fail(self, problem: BaseException | str, sentence: str = "") -> None:
         """Say what went wrong, a line for every fault; the traceback only with -v."""
         censor = settings.censor()
         if self.verbose and isinstance(problem, BaseException):
-            self._write(sys.stderr, censor("".join(traceback.format_exception(problem)).rstrip()))
+            _say(censor("".join(traceback.format_exception(problem)).rstrip()))
         text = censor(sentence or str(problem))
         for line in text.splitlines():
-            self._write(sys.stderr, f"nightcrew: {line}")
+            _say(f"nightcrew: {line}")
         if self.json:
-            self.show({"error": text}, ())
+            with suppress(OutputLost):  # the sentence stands on stderr, and the code tells of a worse problem
+                self.show({"error": text}, ())
 
     def mark(self, word: str) -> str:
         """Return a state or an outcome as glyph, word and colour."""
@@ -86,19 +89,70 @@ class Screen:
         wanted = not (self.plain or settings.variable("NO_COLOR") or settings.variable("TERM") == "dumb")
         return wanted and sys.stdout.isatty()
 
-    def _write(self, stream: TextIO, text: str) -> None:
-        """Write a text; a reader that has gone away (`… | head`) changes nothing about how the command ends.
 
-        Raises OutputLost where the text could not be kept for another reason (a full disk).
-        """
+class Output:
+    """Stdout, whoever writes to it: a reader that has gone away (`… | head`) changes nothing about how a command ends.
+
+    Raises OutputLost where a text cannot be kept for another reason: a full disk, or a stdout that was closed.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the stream in everything else."""
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, which may be kept back until the next flush."""
+        if text == "":  # by which libraries try a stream, and mind no error
+            return 0
+        with self._kept():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        with self._kept():
+            self._stream.flush()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
         try:
-            print(text, file=stream, flush=True)
+            yield
         except OSError as problem:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or the interpreter fails at its end, too
-            if not isinstance(problem, BrokenPipeError) and stream is sys.stdout:
+            _drain(self._stream)
+            if not isinstance(problem, BrokenPipeError):
                 raise OutputLost(
                     f"stdout cannot be written ({problem.strerror}): the command was carried out, its answer is lost"
                 ) from None
+
+
+@contextmanager
+def outputs() -> Iterator[None]:
+    """Let a command have a stdout, whatever the shell has made of it."""
+    if sys.stdout is None:  # closed: what takes nothing stands in its place, or a database's file might
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="replace")  # a ✓ must not fail on a Latin-1 terminal
+    with redirect_stdout(Output(sys.stdout)):
+        yield
+
+
+def _say(text: str) -> None:
+    """Write to stderr; where that cannot be done nobody is there to be told."""
+    if sys.stderr is None:  # closed by the shell
+        return
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _drain(sys.stderr)
+
+
+def _drain(stream: TextIO) -> None:
+    """Let what is still to be written go nowhere, or the interpreter fails with it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def when(moment: datetime | None, now: datetime) -> str:
