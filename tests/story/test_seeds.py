@@ -185,6 +185,14 @@ def test_sessions_token_locks_and_any_expiring_table_are_cleaned_alike(crew):
     assert crew.run("generic", trigger="cli").outcome == "nothing_to_do"
 
 
+def test_what_gathered_before_the_first_night_is_cleaned_unasked_where_most_of_a_table_expires(crew):
+    many = [{"state": f"old {number}", "expires_at": NOW - timedelta(days=1)} for number in range(1500)]
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.insert(states), many)
+    assert call(crew, "/api/oauth/cleanup-pkce", **BEARER).json()["deletedCount"] == 1501
+    assert left(crew, states.c.state) == ["alive"]
+
+
 def test_the_crew_prunes_its_own_history(crew):
     crew.run("cleanup-pkce", trigger="http")
     with crew._station.link.transaction() as connection:

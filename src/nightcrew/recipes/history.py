@@ -13,5 +13,5 @@ def prune_run_history(**changes: Any) -> Job:
 
     Nothing is run twice for it: which slots were claimed is kept on the job, not in the history.
     """
-    policy = Policy("nightcrew_runs", "finished_at", older_than=timedelta(days=90))
+    policy = Policy("nightcrew_runs", "finished_at", older_than=timedelta(days=90), max_fraction=1)
     return Job("prune-run-history", cron("23 4 * * *"), policy=policy, label="Run History").but(**changes)
