@@ -100,6 +100,15 @@ def test_what_has_expired_leaves_page_by_page_and_the_rest_stays(crew, job):
     assert left(crew, "expires_at >= now() - interval '1 hour'") == left(crew)
 
 
+def test_a_file_that_begins_with_empty_pages_is_not_gone_through_page_by_page(crew):
+    run(crew, "DELETE FROM tokens WHERE ctid < '(400,0)'")
+    with statements(crew) as seen:
+        assert crew.run("range", trigger="cli", now=True).deleted > 3000
+    assert by_page(seen)
+    assert len([statement for statement in seen if statement.startswith("DELETE")]) < 20
+    assert left(crew, "expires_at < now() - interval '61 minutes'") == 0
+
+
 def test_few_expired_rows_of_a_large_table_are_found_by_their_index(crew):
     run(crew, "UPDATE tokens SET expires_at = now() WHERE id < 29980", "ANALYZE tokens")
     with statements(crew) as seen:

@@ -71,7 +71,8 @@ class Address:
 class Heap:
     """A table whose rows lie in one file of so many `pages`, at their `place`; `at` makes the place a page begins at.
 
-    `pages_now` counts the pages anew where it is asked. `per_page` are the rows that a window reckons with on a page.
+    `page` is the number of the one that a place is on. `pages_now` counts the pages anew where it is asked. `per_page`
+    are the rows that a window reckons with on a page.
     `writing` asks for the number of this transaction, and whether no other one that writes has been under way with it.
     """
 
@@ -79,6 +80,7 @@ class Heap:
     pages_now: sa.ColumnElement[int]
     per_page: float
     place: sa.ColumnElement[Any]
+    page: Callable[[sa.ColumnElement[Any]], sa.ColumnElement[int]]
     at: Callable[[int], sa.ColumnElement[Any]]
     writing: sa.Select[int, bool]
 

@@ -42,7 +42,7 @@ def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> He
     if row is None or row.pages < _FEWEST:
         return None
     place: sa.ColumnClause[str] = sa.column("ctid", _selectable=source)
-    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _at, _WRITING)
+    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _page, _at, _WRITING)
 
 
 def _pages(oid: int) -> sa.ColumnElement[int]:
@@ -51,3 +51,7 @@ def _pages(oid: int) -> sa.ColumnElement[int]:
 
 def _at(page: int) -> sa.ColumnElement[str]:
     return sa.literal_column(f"CAST('({page:d},0)' AS tid)")
+
+
+def _page(place: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.split_part(sa.func.ltrim(sa.cast(place, sa.Text), "("), ",", 1), sa.BigInteger)

@@ -41,9 +41,9 @@ from nightcrew.databases.windows import (
     beyond,
     by_key,
     following,
-    listening,
     quiet,
     start,
+    to_take,
     within,
 )
 from nightcrew.errors import DatabaseError, PolicyError, SafetyStop, did_you_mean
@@ -203,11 +203,9 @@ class Rows:
         """
         target = self._target(connection, selection)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
-        window = following(connection, target, cursor, _size(selection, limit))
+        window = to_take(connection, target, cursor, _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True, unsure={} if "page" in cursor else None)
-        if isinstance(window, Pages):
-            window = listening(connection, target, window, cursor)
         haul = empty(connection, target, window, limit, most)
         counts = Counter({selection.table.name: haul.removed})
         counts.update(haul.hanging)

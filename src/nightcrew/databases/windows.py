@@ -68,20 +68,8 @@ class Pages:
         return [place >= at(self.first), place < at(self.end)]
 
 
-def listening(connection: sa.Connection, target: Target, window: Pages, cursor: Cursor) -> Pages:
-    """Return the window of a batch that is about to take rows, and to hear whether anybody else writes."""
-    assert target.heap is not None  # noqa: S101 - or there would be no such window
-    return replace(window, since=still(connection, target.heap, cursor))
-
-
-def quiet(connection: sa.Connection, target: Target, window: Pages, *, last: bool) -> bool:
-    """Tell whether nobody else has written so far, as is known for certain once the last window was emptied.
-
-    Whoever did may have moved rows to room on a page behind the walk.
-    """
-    assert target.heap is not None  # noqa: S101 - or there would be no such window
-    return window.since is not None and (not last or stayed(connection, target.heap, window.since))
-
+_FEW = 20  # pages of a window so small that it had better begin where something has expired
+_LEAP = 500  # pages that are looked through for that at once: four megabytes
 
 Window: TypeAlias = Stretch | Pages
 
@@ -93,7 +81,7 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
     if "past" in cursor:
         return Stretch(cursor.get("from"), tied="from" in cursor, past=read(cursor["past"]))
     if target.heap is not None and "from" not in cursor:
-        return _pages(connection, target.heap, cursor, size)
+        return _pages(connection, target, target.heap, cursor, size)
     return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
 
 
@@ -114,9 +102,37 @@ def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: in
     return Stretch(low, high) if further else Stretch(low, tied=True)
 
 
-def _pages(connection: sa.Connection, heap: Heap, cursor: Cursor, size: int) -> Pages | None:
-    first = cursor.get("page", 0)
-    return Pages(first, first + max(1, int(size / heap.per_page))) if _reaches(connection, heap, first) else None
+def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor, size: int) -> Pages | None:
+    first, pages = cursor.get("page", 0), max(1, int(size / heap.per_page))
+    if not _reaches(connection, heap, first):
+        return None
+    if pages < _FEW:  # thousands of pages that hold nothing would be as many batches
+        first = _next_page(connection, target, heap, Pages(first, first + _LEAP)) or first + _LEAP - pages
+    return Pages(first, first + pages)
+
+
+def _next_page(connection: sa.Connection, target: Target, heap: Heap, ahead: Pages) -> int | None:
+    """Return the first of the pages ahead on which something has expired."""
+    look = sa.select(heap.page(sa.func.min(heap.place))).where(*ahead.bounds(target), *target.expired)
+    page: int | None = connection.execute(look).scalar_one()
+    return page
+
+
+def to_take(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
+    """Return the same for a batch that is about to take rows, and hears from now on whether anybody else writes."""
+    by_page = target.heap is not None and "from" not in cursor
+    since = still(connection, target.heap, cursor) if target.heap and by_page else None  # before any page is looked at
+    window = following(connection, target, cursor, size)
+    return replace(window, since=since) if isinstance(window, Pages) else window
+
+
+def quiet(connection: sa.Connection, target: Target, window: Pages, *, last: bool) -> bool:
+    """Tell whether nobody else has written so far, as is known for certain once the last window was emptied.
+
+    Whoever did may have moved rows to room on a page behind the walk.
+    """
+    assert target.heap is not None  # noqa: S101 - or there would be no such window
+    return window.since is not None and (not last or stayed(connection, target.heap, window.since))
 
 
 def after(connection: sa.Connection, target: Target, window: Window) -> Cursor | None:
