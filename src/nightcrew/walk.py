@@ -21,7 +21,7 @@ from nightcrew.watch import Watch
 # counts with them.
 SIZES = {
     Form.RANGE: Size(10_000, 200_000, 0.1),
-    Form.CONTENDED: Size(1_000, 5_000, 0.05),
+    Form.CONTENDED: Size(1_000, 20_000, 0.05),
     Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
 }
 _FILL = 0.9  # of what fits is aimed at, for rows differ

@@ -17,6 +17,7 @@ from nightcrew.policy import Action, Policy
 MOMENT = datetime(2024, 6, 15, 12, tzinfo=UTC)
 HOURS = [timedelta(hours=number) for number in range(24)]
 HALF_A_DAY = timedelta(hours=12)
+DAY = timedelta(days=1)
 OLD = [number for number in range(24) if number > 12]
 MICRO = timedelta(microseconds=1)
 
@@ -933,3 +934,20 @@ def test_a_key_of_two_columns_can_be_spared(yard):
     yard.fill("chats", *[{"room": room, "id": n, "seen_at": age} for room in "ab" for n, age in enumerate(HOURS)])
     selection = replace(yard.select(POLICIES[Form.CONTENDED]), spared=(("a", 23), ("b", 22)))
     assert yard.sweep(selection) == {"chats": 20}
+
+
+@pytest.mark.parametrize("key", ["id {number} PRIMARY KEY", "id INTEGER PRIMARY KEY", "id TEXT NOT NULL PRIMARY KEY"])
+def test_sqlite_finds_locked_rows_by_their_key_and_not_by_reading_all_that_expired(sqlite_yard, key):
+    sqlite_yard.run(f"CREATE TABLE notes ({key}, at {{time}})", "CREATE INDEX notes_at ON notes (at)")
+    sqlite_yard.fill("notes", *({"id": str(n), "at": DAY} for n in range(2000)))
+    plans = []
+
+    def explain(connection, _cursor, statement, parameters, *_rest):
+        if statement.startswith("DELETE"):
+            driver = connection.connection.driver_connection
+            plans.extend(row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    sa.event.listen(sqlite_yard.link.engine, "before_cursor_execute", explain)
+    assert sqlite_yard.sweep(Policy("notes", "at", HALF_A_DAY), 1000) == {"notes": 2000}
+    assert plans
+    assert not any("notes_at" in plan for plan in plans)

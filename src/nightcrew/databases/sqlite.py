@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -21,7 +22,7 @@ from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
-from nightcrew.databases.times import Reading, epoch, no_time
+from nightcrew.databases.times import Reading, epoch, no_time, raw
 
 _CLAIM = """
 UPDATE nightcrew_jobs AS j
@@ -246,21 +247,16 @@ class SQLite:
 
     def address(self, connection: sa.Connection, source: Named, table: Table) -> Address | None:
         """Find a row by its key, or by its rowid where the table has none."""
-        return self.key(source, table) or by_key([_rowid(source, table)])
+        return self.key(source, table) or _by_rowid(source, table)
 
     def key(self, source: Named, table: Table) -> Address | None:
         """Compare with the values themselves; a key that may be NULL in many rows stands for the rowid after it."""
         columns = [source.c[name] for name in table.primary_key]
         kinds = [table.columns[name].kind.upper() for name in table.primary_key]
-        if kinds == ["INTEGER"] or not any(table.columns[name].nullable for name in table.primary_key):
-            return by_key(columns)
-        rowid = _rowid(source, table)
-        return Address(
-            (*columns, rowid),
-            lambda rows: rowid.in_([row[-1] for row in rows]),
-            order=(rowid,),
-            after=lambda row: rowid > row[-1],
-        )
+        if kinds != ["INTEGER"] and any(table.columns[name].nullable for name in table.primary_key):
+            return _by_rowid(source, table, *columns)
+        found = by_key(columns)
+        return replace(found, among=_listed(columns[0])) if found and len(columns) == 1 else found
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
@@ -295,6 +291,27 @@ def _rowid(source: Named, table: Table) -> sa.ColumnElement[Any]:
     free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
     rowid: sa.ColumnElement[Any] = sa.column(free, _selectable=source)
     return rowid
+
+
+def _by_rowid(source: Named, table: Table, *columns: sa.ColumnElement[Any]) -> Address:
+    rowid = _rowid(source, table)
+    return Address((*columns, rowid), _listed(rowid), order=(rowid,), after=lambda row: rowid > row[-1])
+
+
+def _listed(column: sa.ColumnElement[Any]) -> Callable[[Sequence[Sequence[Any]]], sa.ColumnElement[bool]]:
+    """Find rows by the last value of each, in a list that the planner thinks is short.
+
+    Of a long IN (…) it thinks so ill that it would rather read every row that any other condition lets through.
+    """
+
+    def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
+        values = [row[-1] for row in rows]
+        if not all(isinstance(value, int | str) for value in values):
+            return column.in_(values)
+        each = sa.func.json_each(raw(json.dumps(values))).table_valued("value")
+        return column.in_(sa.select(each.c.value))
+
+    return among
 
 
 def _is_attached(connection: sa.Connection, schema: str | None) -> bool:

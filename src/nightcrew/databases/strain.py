@@ -18,7 +18,9 @@ from nightcrew.gauge import LONGEST, Gauge, Level, unreadable, worst
 from nightcrew.throttle import Pace
 
 # A read by key that takes so many times what it takes at best, and at least so many seconds, brakes, or stops.
-_BRAKE, _STOP = (2.0, 0.025), (4.0, 0.1)
+_SLOW = {Level.BRAKE: (2.0, 0.025), Level.STOP: (4.0, 0.1)}
+# A fast sweep's own batches keep a reader of a SQLite file waiting for as long as they last.
+_LASTING = {Pace.GENTLE: 1.0, Pace.STEADY: 1.0, Pace.FAST: 10.0}
 _FREELY = {Pace.GENTLE: 1.0, Pace.STEADY: 4.0, Pace.FAST: math.inf}
 """How many times a rate is allowed that brakes a gentle sweep."""
 
@@ -32,6 +34,7 @@ class Strain:
     def __init__(self, link: Link, pace: Pace) -> None:
         self._link = link
         self._freely = _FREELY[pace]
+        self._lasting = _LASTING[pace]
         self._lock = Lock()
         self._answers: deque[float] = deque(maxlen=2)
         self._best = math.inf
@@ -62,8 +65,8 @@ class Strain:
         self._best = min(self._best, *self._answers)
         took = min(self._answers) if len(self._answers) == 2 else 0.0
         level = Level.GREEN
-        for times, least, reached in ((*_BRAKE, Level.BRAKE), (*_STOP, Level.STOP)):
-            if took > max(times * self._best, least):
+        for reached, (times, least) in _SLOW.items():
+            if took > max(times * self._best, least * self._lasting):
                 level = reached
         return Gauge(self.name, level, f"answers within {1000 * took:.0f} ms, at best {1000 * self._best:.1f} ms")
 

@@ -59,9 +59,11 @@ def _older(column: sa.ColumnClause[Any], cut: datetime) -> sa.ColumnElement[bool
     fraction = naive(cut)
     exact = fraction.rstrip("0") if "." in fraction else fraction
     close = sa.and_(julian < raw(_julian(cut + _DOUBT)), sa.func.length(digits) >= raw(19), in_utc, digits < raw(exact))
+    # Cases, because SQLite works out both sides of an OR within one: three times the work for every row.
     return sa.case(
         (sa.func.length(column) == raw(10), column < raw(day(cut).isoformat())),
-        else_=sa.or_(julian < raw(_julian(cut - _DOUBT)), close),
+        (julian < raw(_julian(cut - _DOUBT)), sa.true()),
+        else_=close,
     )
 
 
