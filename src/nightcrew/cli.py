@@ -218,12 +218,12 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
 @_JOB
 def plan(desk: Desk, name: str) -> None:
     """Count what a job would remove now; changes nothing."""
-    from nightcrew.console import prose
+    from nightcrew.console import prospect
 
     with desk.crew_at_work() as crew:
         drawn, job = crew.plan(name, keep=True), crew.job_named(name)
     run = f"run {name} --plan {drawn.id}" if drawn.id else f"run {name} --now"
-    desk.screen.show(drawn.json(), [*prose.plan(drawn, job, desk.screen), f"next: {desk.line(run)}"])
+    desk.screen.show(drawn.json(), [*prospect.lines(drawn, job, desk.screen), f"next: {desk.line(run)}"])
 
 
 # ── to act ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -302,13 +302,13 @@ def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, 
 @_JOB
 def ack(desk: Desk, name: str) -> None:
     """Agree to what a run of a job would be refused for."""
-    from nightcrew.console import prose
+    from nightcrew.console import prospect
 
     with desk.crew_at_work() as crew:
         agreed, job = crew.ack(name, by=_caller()), crew.job_named(name)
     took = [f"agreed: {why}" for why in agreed.refusals] or ["agreed; nothing stood in its way"]
     following = f"next: {desk.line(f'run {name}')}"
-    desk.screen.show(agreed.json(), [*prose.plan(replace(agreed, refusals=()), job, desk.screen), *took, following])
+    desk.screen.show(agreed.json(), [*prospect.lines(replace(agreed, refusals=()), job, desk.screen), *took, following])
 
 
 @command("nightcrew resume cleanup-pkce")

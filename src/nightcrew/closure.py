@@ -99,8 +99,7 @@ class Closure:
                 )
             declared = {(key.table, key.columns) for key in self._catalog.children(above.name)}
             if (table.name, columns) not in declared:
-                indexed = table.leads(columns[0])
-                yield ForeignKey(table.name, columns, above.name, referred, LINK, indexed)
+                yield ForeignKey(table.name, columns, above.name, referred, LINK, table.leading(columns[0]))
 
     def _column(self, name: str) -> tuple[Table, tuple[str, ...]]:
         named, _, column = name.rpartition(".")
@@ -197,8 +196,3 @@ def _reached(table: str, below: Mapping[str, Iterable[str]]) -> set[str]:
             reached.add(other)
             ahead += below[other]
     return reached
-
-
-def ends(paths: Iterable[Path]) -> list[str]:
-    """Name the tables at the ends of paths, each once."""
-    return list(dict.fromkeys(path[-1].table for path in paths))

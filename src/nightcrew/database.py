@@ -36,8 +36,8 @@ LINK = "LINK"
 class ForeignKey:
     """A foreign key seen from the table it points at: `table`.`columns` refer to `parent`.`parent_columns`.
 
-    `indexed` says whether an index of the child leads with its columns; without one every delete of a parent
-    reads the whole child table. `kind` is "table", or the word for what the child is instead.
+    `index` names one of the child that leads with its columns; without one every delete of a parent reads the whole
+    child table. `kind` is "table", or the word for what the child is instead.
     """
 
     table: str
@@ -45,26 +45,36 @@ class ForeignKey:
     parent: str
     parent_columns: tuple[str, ...]
     on_delete: str  # CASCADE | SET NULL | SET DEFAULT | RESTRICT | NO ACTION | LINK
-    indexed: bool
+    index: str | None
     kind: str = "table"
+
+    @property
+    def indexed(self) -> bool:
+        """Whether the rows that refer to one of the parent are found by an index."""
+        return self.index is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table: `name` carries the schema where it is not the one that is implied.
 
-    Of the `indexes`, `unique` are those that allow no values twice; the primary key is among both.
+    The `indexes` are named by their columns; `unique` are those that allow no values twice. The primary key is among
+    both.
     """
 
     name: str
     columns: Mapping[str, Column]
     primary_key: tuple[str, ...]
-    indexes: tuple[tuple[str, ...], ...]
+    indexes: Mapping[tuple[str, ...], str]
     unique: tuple[tuple[str, ...], ...] = ()
 
     def leads(self, column: str) -> bool:
         """Tell whether some index starts with `column`."""
-        return any(index[:1] == (column,) for index in self.indexes) or self.primary_key[:1] == (column,)
+        return self.leading(column) is not None
+
+    def leading(self, column: str) -> str | None:
+        """Return the name of an index that starts with `column`."""
+        return next((name for columns, name in self.indexes.items() if columns[:1] == (column,)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,28 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from nightcrew import change
 from nightcrew.clock import instant
-from nightcrew.closure import Closure, ends
-from nightcrew.database import Absence, Catalog, Database, ForeignKey, Form, Latest, Partition, Selection, Table
+from nightcrew.closure import Closure
+from nightcrew.database import (
+    Absence,
+    Catalog,
+    Database,
+    ForeignKey,
+    Form,
+    Latest,
+    Partition,
+    Path,
+    Selection,
+    Survey,
+    Table,
+)
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
@@ -35,7 +48,8 @@ class Step:
     """What happens to one table: `how` is the action, or what the database does ("cascade", "set null", "set default").
 
     "drop" takes whole partitions of the table first. Of "set null" and "set default", rows are counted that stay: their
-    columns, which `note` names, refer to nothing afterwards.
+    columns, which `note` names, refer to nothing afterwards. The rows are found by `index`; where one is wanting,
+    `create_index` is the statement that makes it.
     """
 
     table: str
@@ -46,6 +60,12 @@ class Step:
     index: str | None = None
     form: str | None = None
     note: str | None = None
+    create_index: str | None = None
+
+    def json(self) -> dict[str, Any]:
+        """Return the step as JSON values."""
+        said = {name: getattr(self, name) for name in Step.__slots__ if name != "create_index"}
+        return said | {"createIndex": self.create_index}
 
     @property
     def leaves(self) -> bool:
@@ -84,14 +104,13 @@ class Plan:
 
     def json(self) -> dict[str, Any]:
         """Return the plan as JSON values; instants are ISO-8601 in UTC."""
-        steps = [{name: getattr(step, name) for name in Step.__slots__} for step in self.steps]
         return {
             "id": self.id,
             "job": self.job,
             "moment": instant(self.moment),
             "rows": self.rows,
             "exact": self.exact,
-            "steps": steps,
+            "steps": [step.json() for step in self.steps],
             "warnings": list(self.warnings),
             "refusals": list(self.refusals),
         }
@@ -104,9 +123,9 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     """
     if job.policy is None:
         return Plan(job.name, moment, (), ("the job is a function of its own: what it would do cannot be counted",))
-    selection, warnings = _chart(job.policy, moment, database)
+    selection, warnings, catalog = _chart(job.policy, moment, database)
     survey = database.survey(selection)
-    name = selection.table.name
+    name, column = selection.table.name, selection.column
     first = Step(
         table=name,
         how=str(selection.action),
@@ -115,10 +134,11 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
         newest=survey.newest,
         index=survey.index,
         form=str(selection.form),
+        create_index=None if selection.table.leads(column) else catalog.create_index(name, (column,)),
     )
-    drained = [Step(table, "delete", survey.counts[table], note=f"before {name}") for table in ends(selection.drains)]
-    cascaded = [Step(table, "cascade", survey.counts[table], note=f"with {name}") for table in ends(selection.cascades)]
-    loosened = [_loosened(key, rows) for key, rows in survey.loosened.items()]
+    drained = _along(selection.drains, Step("", "delete", 0, note=f"before {name}"), survey, catalog)
+    cascaded = _along(selection.cascades, Step("", "cascade", 0, note=f"with {name}"), survey, catalog)
+    loosened = [_loosened(key, rows, catalog) for key, rows in survey.loosened.items()]
     forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     steps = (*whole, *drained, first, *cascaded, *loosened)
@@ -143,7 +163,7 @@ def compile(policy: Policy, moment: datetime, database: Database) -> Selection: 
     return _chart(policy, moment, database)[0]
 
 
-def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...]]:
+def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...], Catalog]:
     named = (*policy.unless_exists, *(column for link in policy.linked for column in link if column))
     catalog = database.catalog((policy.table, *(name.rpartition(".")[0] for name in named)))
     with about("table"):
@@ -179,7 +199,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         alone=_alone(policy, table, catalog),
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
-    return selection, (*unwise, *closure.warnings)
+    return selection, (*unwise, *closure.warnings), catalog
 
 
 def _check_columns(policy: Policy, table: Table) -> None:
@@ -266,9 +286,24 @@ def _slow(policy: Policy, table: Table, catalog: Catalog) -> Iterator[str]:
         )
 
 
-def _loosened(key: ForeignKey, rows: int) -> Step:
+def _along(paths: Iterable[Path], step: Step, survey: Survey, catalog: Catalog) -> list[Step]:
+    """Return a step like this one for each table that the paths end at."""
+    keys: dict[str, dict[ForeignKey, None]] = defaultdict(dict)
+    for path in paths:
+        keys[path[-1].table][path[-1]] = None
+    return [replace(step, table=table, rows=survey.counts[table], **_found(by, catalog)) for table, by in keys.items()]
+
+
+def _found(keys: Iterable[ForeignKey], catalog: Catalog) -> dict[str, Any]:
+    """Say by which indexes the rows that refer to others by these keys are found, and which are wanting."""
+    known = sorted({key.index for key in keys if key.index is not None})
+    wanting = [catalog.create_index(key.table, key.columns) for key in keys if not key.indexed]
+    return {"index": ", ".join(known) or None, "create_index": " ".join(wanting) or None}
+
+
+def _loosened(key: ForeignKey, rows: int, catalog: Catalog) -> Step:
     note = f"{', '.join(key.columns)} of rows that refer to {key.parent}"
-    return Step(key.table, key.on_delete.lower(), rows, note=note)
+    return Step(key.table, key.on_delete.lower(), rows, note=note, **_found((key,), catalog))
 
 
 def _half_counted(selection: Selection) -> Iterator[str]:

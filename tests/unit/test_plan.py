@@ -399,15 +399,16 @@ def test_a_plan_lists_what_would_happen_in_order_and_changes_nothing(yard):
     drawn = plan.draw_up(Job("clean", cron("0 0 * * *"), replace(CHATS, erase=True)), MOMENT, yard.rows)
     oldest, newest = "2024-06-11T12:00:00Z", "2024-06-13T12:00:00Z"
     assert drawn.steps == (
-        Step("messages", "delete", 6, note="before chats"),
+        Step("messages", "delete", 6, index="messages_up", note="before chats"),
         Step("chats", "delete", 3, oldest, newest, "chats_at", "locked"),
-        Step("parts", "cascade", 18, note="with chats"),
+        Step("parts", "cascade", 18, index="parts_up", note="with chats"),
     )
     assert (drawn.job, drawn.moment, drawn.rows, drawn.warnings) == ("clean", MOMENT, 3, ())
     assert len(yard.ids("chats")) == 5
     said = drawn.json()
     assert (said["moment"], said["rows"], len(said["steps"])) == ("2024-06-15T12:00:00.000Z", 3, 3)
     assert said["steps"][1]["form"] == "locked"
+    assert [step["index"] for step in said["steps"]] == ["messages_up", "chats_at", "parts_up"]
 
 
 @pytest.mark.parametrize("rule", ["SET NULL", "SET DEFAULT"])
@@ -417,7 +418,7 @@ def test_rows_that_outlive_what_they_refer_to_have_a_step_and_an_erasure_warns_o
     yard.fill("chats", *[{"id": n, "at": n * DAY} for n in range(5)])
     job = Job("clean", cron("0 0 * * *"), CHATS)
     assert plan.draw_up(job, MOMENT, yard.rows).steps[1:] == (
-        Step("messages", rule.lower(), 0, note="up of rows that refer to chats"),
+        Step("messages", rule.lower(), 0, index="messages_up", note="up of rows that refer to chats"),
     )
     yard.fill("messages", *[{"id": n, "up": n % 5} for n in range(10)])
     erasing = job.but(erase=True)

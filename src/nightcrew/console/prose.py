@@ -9,22 +9,15 @@ from nightcrew.books import RunRow
 from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import JobStatus, Nightcrew
-from nightcrew.database import Form
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.job import Job
 from nightcrew.outcome import State
-from nightcrew.plan import Plan, Step
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.schedule import Cron, Schedule
 from nightcrew.settings import SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
 
-_FORMS = {
-    Form.RANGE: "a stretch of time per batch",
-    Form.CONTENDED: "rows that others hold are left for later",
-    Form.LOCKED: "rows are locked, then looked at again",
-}
 _BAD = {State.FAILED, State.MISSED}
 _LATER = (NoDatabase, MissingExtra)  # what the machine that checks need not have, if the one that runs does
 _YEAR = timedelta(days=366)
@@ -156,39 +149,6 @@ def _when(schedule: Schedule) -> str:
     """Say a schedule in words, and as it is written where that says it in other words."""
     words = schedule.describe()
     return f"{words} [{schedule.expression}]" if isinstance(schedule, Cron) else words
-
-
-# ── plans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plan(drawn: Plan, job: Job, screen: Screen) -> list[str]:
-    """Return what a run would do: the job's own table, what leaves with it, and what is unwise about it."""
-    own = [step for step in drawn.steps if step.form]
-    along = [step for step in drawn.steps if not step.form]
-    tree = [(step.table, step) for step in own] + [
-        (f"{'└' if step is along[-1] else '├'} {step.table}", step) for step in along
-    ]
-    rows = [[name, f"{step.rows:,}", step.oldest, step.newest, step.index, _manner(step)] for name, step in tree]
-    about = "" if drawn.exact else "; estimated, for counting took too long"
-    return [
-        f"{job.name} {deed(job)}; as of {clock(drawn.moment)}{about}",
-        *(screen.table(["TABLE", "ROWS", "OLDEST", "NEWEST", "INDEX", "HOW"], rows) if rows else ()),
-        *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
-        *(line for warning in drawn.warnings for line in _warning(warning, screen)),
-    ]
-
-
-def _manner(step: Step) -> str:
-    if step.form:
-        return f"{step.how}: {_FORMS[Form(step.form)]}"
-    return f"{step.how}, {step.note}" if step.how != "cascade" else f"{step.note}, by the database's own rule"
-
-
-def _warning(sentence: str, screen: Screen) -> list[str]:
-    """Put a statement on a line of its own, so that it can be copied."""
-    words, statement, rest = sentence.partition("CREATE INDEX")
-    head = f"{screen.paint('! warning', 'yellow')}  {words.rstrip(' :')}"
-    return [head, f"  {statement}{rest}"] if statement else [head]
 
 
 # ── how they stand ───────────────────────────────────────────────────────────────────────────────────────────────────

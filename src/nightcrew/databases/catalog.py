@@ -70,7 +70,7 @@ def _table(connection: sa.Connection, dialect: Dialect, relation: Relation) -> T
         name=relation.label,
         columns={column.name: column for column in dialect.columns(connection, relation)},
         primary_key=next((index.columns for index in indexes if index.primary), ()),
-        indexes=tuple(index.columns for index in indexes),
+        indexes={index.columns: index.name for index in indexes},
         unique=tuple(index.columns for index in indexes if index.unique),
     )
 

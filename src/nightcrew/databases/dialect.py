@@ -40,11 +40,16 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The plain columns an index begins with, as far as they order it."""
+    """An index by its name, and the plain columns it begins with, as far as they order it."""
 
+    name: str
     columns: tuple[str, ...]
     primary: bool
     unique: bool
+
+    def begins_with(self, columns: Sequence[str]) -> bool:
+        """Tell whether these columns are its first ones, in whatever order; their names compare without case."""
+        return {name.lower() for name in self.columns[: len(columns)]} == {name.lower() for name in columns}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The catalog of MySQL and MariaDB, read: which tables there are, their columns and indexes, and who refers to them."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -35,10 +35,12 @@ SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
   FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """
 
-_INDEXES = """
-SELECT index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`, non_unique = 0 AS `unique`
+_INDEXES = f"""
+SELECT {_named("table_name")} AS `table`, index_name AS name, IF(sub_part IS NULL, column_name, NULL) AS `column`,
+       non_unique = 0 AS `unique`
   FROM information_schema.statistics
- WHERE table_schema = :schema AND table_name = :name AND index_type = 'BTREE' ORDER BY index_name, seq_in_index
+ WHERE table_schema = :schema AND table_name IN :names AND index_type = 'BTREE'
+ ORDER BY table_name, index_name, seq_in_index
 """
 
 # Who refers to tables of this database, from others too.
@@ -87,14 +89,7 @@ def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
 
 def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:
     """Return the b-tree indexes, up to the first expression or prefix in each."""
-    rows = connection.execute(sa.text(_INDEXES), _the(relation)).all()
-    found = []
-    for name, group in groupby(rows, key=lambda row: row.name):
-        parts = list(group)
-        ordered = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
-        unique = bool(parts[0].unique) and len(ordered) == len(parts)
-        found.append(Index(ordered, name == "PRIMARY", unique))
-    return found
+    return _indexes(connection, relation.schema, [relation.name])[relation.name]
 
 
 def references(connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
@@ -109,9 +104,16 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
         met = below(tops, (((row.parent_schema, row.parent_name), (row.schema, row.name), row) for row in rules))
         looked_through |= ahead
         ahead = {row.schema for row in met} - looked_through
-    pairs = _pairs(connection, met)
+    children: dict[str, list[str]] = defaultdict(list)
+    for row in met:
+        children[row.schema].append(row.name)
+    pairs = {schema: _pairs(connection, schema, names) for schema, names in children.items()}
+    indexes = {schema: _indexes(connection, schema, names) for schema, names in children.items()}
     own = connection.engine.url.database
-    return [_foreign_key(own, row, pairs[row.schema, row.name, row.constraint]) for row in met]
+    return [
+        _foreign_key(own, row, pairs[row.schema][row.name, row.constraint], indexes[row.schema][row.name])
+        for row in met
+    ]
 
 
 def _the(relation: Relation) -> dict[str, str]:
@@ -137,19 +139,34 @@ def _rules(connection: sa.Connection, schema: str) -> Sequence[Any]:
     return rules
 
 
-def _pairs(connection: sa.Connection, rules: Sequence[Any]) -> Mapping[tuple[str, str, str], list[Any]]:
-    """Return the pairs of columns, child's and parent's, of each key: by schema, table and constraint."""
+def _pairs(connection: sa.Connection, schema: str, names: Iterable[str]) -> Mapping[tuple[str, str], list[Any]]:
+    """Return the pairs of columns, child's and parent's, of each key of some tables: by table and constraint."""
     pairs = defaultdict(list)
-    asked = sa.text(_PAIRS).bindparams(sa.bindparam("names", expanding=True))
-    for schema in sorted({row.schema for row in rules}):
-        names = sorted({row.name for row in rules if row.schema == schema})
-        for pair in connection.execute(asked, {"schema": schema, "names": names}):
-            pairs[schema, pair.name, pair.constraint].append(pair)
+    for pair in _of_tables(connection, _PAIRS, schema, names):
+        pairs[pair.name, pair.constraint].append(pair)
     return pairs
 
 
-def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any]) -> ForeignKey:
-    """InnoDB keeps an index for each."""
+def _indexes(connection: sa.Connection, schema: str, names: Iterable[str]) -> Mapping[str, list[Index]]:
+    """Return the b-tree indexes of some tables, up to the first expression or prefix in each."""
+    found = defaultdict(list)
+    rows = _of_tables(connection, _INDEXES, schema, names)
+    for (table, name), group in groupby(rows, key=lambda row: (row.table, row.name)):
+        parts = list(group)
+        ordered = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+        unique = bool(parts[0].unique) and len(ordered) == len(parts)
+        found[table].append(Index(name, ordered, name == "PRIMARY", unique))
+    return found
+
+
+def _of_tables(connection: sa.Connection, question: str, schema: str, names: Iterable[str]) -> sa.CursorResult[Any]:
+    asked = sa.text(question).bindparams(sa.bindparam("names", expanding=True))
+    return connection.execute(asked, {"schema": schema, "names": sorted(set(names))})
+
+
+def _foreign_key(own: str | None, row: Any, pairs: Sequence[Any], indexes: Sequence[Index]) -> ForeignKey:
+    """InnoDB keeps an index for each; one that were kept from our role would go by the constraint's name."""
     child, parent = _relation(own, row.schema, row.name), _relation(own, row.parent_schema, row.parent_name)
     columns, parents = tuple(pair.child for pair in pairs), tuple(pair.parent for pair in pairs)
-    return ForeignKey(child.label, columns, parent.label, parents, row.rule, indexed=True)
+    index = next((index.name for index in indexes if index.begins_with(columns)), row.constraint)
+    return ForeignKey(child.label, columns, parent.label, parents, row.rule, index)

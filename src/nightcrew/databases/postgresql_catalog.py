@@ -54,7 +54,7 @@ SELECT a.attname AS name, NOT (a.attnotnull OR base.demanded) AS nullable, forma
 # An index of another method has no order; an invalid one is not kept up, a partial one has not every row.
 _PLAIN = "i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'"
 _INDEXES = f"""
-SELECT i.indisprimary AS primary, i.indisunique AS unique, ARRAY(
+SELECT c.relname AS name, i.indisprimary AS primary, i.indisunique AS unique, ARRAY(
            SELECT a.attname FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (attnum, place)
              LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
             WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
@@ -79,10 +79,12 @@ SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS vis
                JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place) AS columns,
        ARRAY(SELECT a.attname FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, place)
                JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place) AS parents,
-       EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_am AS m ON m.oid = x.relam
+       (SELECT x.relname FROM pg_index AS i
+                  JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_am AS m ON m.oid = x.relam
                 WHERE i.indrelid = k.conrelid AND {_PLAIN}
                   AND i.indnkeyatts >= cardinality(k.conkey)
-                  AND (CAST(i.indkey AS int2[]))[0 : cardinality(k.conkey) - 1] @> k.conkey) AS indexed
+                  AND (CAST(i.indkey AS int2[]))[0 : cardinality(k.conkey) - 1] @> k.conkey
+                ORDER BY i.indnkeyatts, x.relname LIMIT 1) AS index
   FROM pg_constraint AS k
   JOIN pg_class AS c ON c.oid = k.conrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
   JOIN pg_class AS r ON r.oid = k.confrelid JOIN pg_namespace AS o ON o.oid = r.relnamespace
@@ -147,10 +149,10 @@ def _relation(row: Any) -> Relation:
 def _index(row: Any) -> Index:
     whole = None not in row.columns
     columns = row.columns if whole else row.columns[: row.columns.index(None)]
-    return Index(tuple(columns), row.primary, row.unique and whole)
+    return Index(row.name, tuple(columns), row.primary, row.unique and whole)
 
 
 def _foreign_key(row: Any) -> ForeignKey:
     child, parent = _relation(row), label(row.parent_schema, row.parent_name, row.parent_visible)
     columns, parents = tuple(row.columns), tuple(row.parents)
-    return ForeignKey(child.label, columns, parent, parents, _RULES[row.rule], row.indexed, child.kind)
+    return ForeignKey(child.label, columns, parent, parents, _RULES[row.rule], row.index, child.kind)

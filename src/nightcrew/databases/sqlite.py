@@ -344,12 +344,13 @@ def _indexes(connection: sa.Connection, schema: str, columns: Mapping[str, Seque
     """Return the indexes of each table whose columns these are, its primary key the last."""
     named: dict[str, list[Index]] = {name: [] for name in columns}
     rows = connection.execute(sa.text(_INDEXES), {"schema": schema, "names": json.dumps(list(named))})
-    for (table, _), group in groupby(rows, key=lambda row: (row.table, row.name)):
+    for (table, name), group in groupby(rows, key=lambda row: (row.table, row.name)):
         parts = list(group)
         plain = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
-        named[table].append(Index(plain, primary=False, unique=bool(parts[0].unique) and len(plain) == len(parts)))
+        unique = bool(parts[0].unique) and len(plain) == len(parts)
+        named[table].append(Index(name, plain, primary=False, unique=unique))
     for table, indexes in named.items():
-        indexes.append(Index(_primary_key(columns[table]), primary=True, unique=True))
+        indexes.append(Index("PRIMARY KEY", _primary_key(columns[table]), primary=True, unique=True))
     return named
 
 
@@ -366,12 +367,11 @@ def _foreign_key(
     """
     columns, names = tuple(pair.child for pair in pairs), {row.name.lower(): row.name for row in parent_columns}
     named = tuple(names.get(pair.parent.lower(), pair.parent) for pair in pairs if pair.parent is not None)
-    leading = {name.lower() for name in columns}
     return ForeignKey(
         _relation(schema, pairs[0].name).label,
         columns,
         _relation(schema, parent).label,
         named or _primary_key(parent_columns),
         pairs[0].rule,
-        indexed=any({name.lower() for name in index.columns[: len(columns)]} == leading for index in indexes),
+        next((index.name for index in indexes if index.begins_with(columns)), None),
     )

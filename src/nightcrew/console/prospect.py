@@ -1,0 +1,67 @@
+"""Prospect: a plan in words for a person."""
+
+import re
+from collections.abc import Iterator
+
+from nightcrew.console.prose import clock, deed
+from nightcrew.console.screen import Screen
+from nightcrew.database import Form
+from nightcrew.job import Job
+from nightcrew.plan import Plan, Step
+
+_FORMS = {
+    Form.RANGE: "a stretch of time per batch",
+    Form.CONTENDED: "rows that others hold are left for later",
+    Form.LOCKED: "rows are locked, then looked at again",
+}
+_FRACTION = re.compile(r"\.\d+")
+
+
+def lines(drawn: Plan, job: Job, screen: Screen) -> list[str]:
+    """Return what a run would do: the job's own table, what leaves with it, and what is unwise about it."""
+    return [
+        f"{job.name} {deed(job)}",
+        *(screen.table(["TABLE", "ROWS", "INDEX", "HOW"], _rows(drawn)) if drawn.steps else ()),
+        *(f"  {name:<8} {fact}" for name, fact in _facts(drawn)),
+        *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
+        *(line for warning in drawn.warnings for line in _warning(warning, screen)),
+    ]
+
+
+def _rows(drawn: Plan) -> Iterator[list[str | None]]:
+    """Return each step as the row TABLE, ROWS, INDEX, HOW of a table, the job's own first."""
+    along = [step for step in drawn.steps if not step.form]
+    for step in sorted(drawn.steps, key=lambda step: not step.form):
+        branch = "" if step.form else "└ " if step is along[-1] else "├ "
+        yield [f"{branch}{step.table}", f"{step.rows:,}", _index(step), _manner(step)]
+
+
+def _index(step: Step) -> str | None:
+    if step.index is None:
+        return "none" if step.create_index else None
+    first, *others = step.index.split(", ")
+    return f"{first} +{len(others)}" if others else first
+
+
+def _manner(step: Step) -> str:
+    before = step.how == "delete" and not step.form
+    return f"{step.how} before" if before else step.how
+
+
+def _facts(drawn: Plan) -> Iterator[tuple[str, str]]:
+    """Return what else is to be said, chiefly of the job's own table."""
+    yield "as of", clock(drawn.moment) + ("" if drawn.exact else "; estimated, for counting took too long")
+    for step in drawn.steps:
+        if step.how == "drop":
+            yield "whole", str(step.note)
+        if step.form and step.oldest is not None:
+            yield "times", _FRACTION.sub("", f"{step.oldest} to {step.newest}")
+        if step.form:
+            yield "batches", _FORMS[Form(step.form)]
+
+
+def _warning(sentence: str, screen: Screen) -> list[str]:
+    """Put a statement on a line of its own, so that it can be copied."""
+    words, statement, rest = sentence.partition("CREATE INDEX")
+    head = f"{screen.paint('! warning', 'yellow')}  {words.rstrip(' :')}"
+    return [head, f"  {statement}{rest}"] if statement else [head]
