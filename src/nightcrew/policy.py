@@ -14,7 +14,9 @@ from nightcrew.errors import PolicyError, did_you_mean, misfit
 
 Constant: TypeAlias = str | int | float | bool | None
 
-_NAME = r"[^\s.\"'`;\[\]\x00-\x1f]+"
+# Whatever a catalog may know, spaces within a name too, but for signs that mean somebody has written SQL.
+_WORD = r"[^\s.\"'`;=<>\[\]\x00-\x1f]+"
+_NAME = rf"{_WORD}(?: +{_WORD})*"
 _TABLE = re.compile(rf"^(?:{_NAME}\.)?{_NAME}$")
 _COLUMN = re.compile(rf"^{_NAME}$")
 _CHILD_COLUMN = re.compile(rf"^(?:{_NAME}\.){{1,2}}{_NAME}$")
@@ -117,8 +119,11 @@ class Policy:
 
     def __post_init__(self) -> None:
         self._check_kinds()
-        _demand(_TABLE.match(self.table), f"table {self.table!r} is no table name: write 'table' or 'schema.table'")
-        _demand(_COLUMN.match(self.column), f"column {self.column!r} is no column name")
+        _demand(
+            _TABLE.match(self.table),
+            f"table {self.table!r} is no table name: write 'table' or 'schema.table', without quotes",
+        )
+        _demand(_COLUMN.match(self.column), f"column {self.column!r} is no column name: write it without quotes")
         if self.older_than is not None:
             _demand(
                 self.older_than >= timedelta(0),
@@ -197,7 +202,7 @@ class Policy:
             f"keep_latest {self.keep_latest!r} is no number of rows to keep: write 1 to {_MOST_KEPT}",
         )
         for name in self.per:
-            _demand(_COLUMN.match(name), f"per {name!r} is no column name")
+            _demand(_COLUMN.match(name), f"per {name!r} is no column name: write it without quotes")
         twice = len(set(self.per)) < len(self.per) or self.column in self.per
         _demand(not twice, "per names a column twice, or the time itself: name the columns that make a group")
 

@@ -377,6 +377,30 @@ def test_names_are_only_names(yard, name):
     assert yard.sweep(cleared) == {name: 6}
 
 
+def test_a_policy_may_name_whatever_the_catalog_knows(yard):
+    mark = "`" if yard.kind == "mysql" else '"'
+    sign_ups, items, left, number = (
+        f"{mark}{name}{mark}" for name in ("Sign-Ups", "line items", "Left At", "No-Of User")
+    )
+    yard.run(
+        f"CREATE TABLE {sign_ups} (id {{number}} PRIMARY KEY, {left} {{time}}, {number} {{number}})",
+        f"CREATE INDEX left_at ON {sign_ups} ({left})",
+        f"CREATE TABLE {items} (id {{number}} PRIMARY KEY, {number} {{number}})",
+        f"CREATE INDEX items_of ON {items} ({number})",
+    )
+    yard.fill("Sign-Ups", *[{"id": n, "Left At": timedelta(days=9 - n), "No-Of User": n % 2} for n in range(8)])
+    yard.fill("line items", *[{"id": n, "No-Of User": n} for n in (0, 3)])
+    old = Policy("Sign-Ups", "Left At", timedelta(days=5))
+    kept = replace(old, unless_exists=("line items.No-Of User",), keep_latest=1, per=("No-Of User",))
+    assert yard.sweep(kept) == {"Sign-Ups": 2}
+    assert yard.ids("Sign-Ups") == [0, 3, 4, 5, 6, 7]
+    cleared = replace(old, action=Action.CLEAR, set={"No-Of User": None}, where=f"{number} = 1")
+    assert yard.sweep(cleared) == {"Sign-Ups": 1}
+    linked = replace(old, older_than=None, links=("line items.No-Of User = Sign-Ups.id",))
+    assert yard.sweep(linked) == {"Sign-Ups": 5, "line items": 1}
+    assert yard.ids("Sign-Ups") == yard.ids("line items") == [3]
+
+
 def test_a_table_in_another_schema_is_found_by_its_schema(postgresql_yard):
     yard = postgresql_yard
     yard.run(

@@ -339,7 +339,7 @@ MISTAKES = {
         PKCE + '[jobs.b]\nrecipe = "cleanup-pkce"',
         3, "job 'cleanup-pkce' answers on this path already", "give one of them another",
     ),
-    "bad table name": (JOB.replace("users", "us ers"), 3, "no table name", "write 'table' or 'schema.table'"),
+    "bad table name": (JOB.replace("users", "us;ers"), 3, "no table name", "write 'table' or 'schema.table'"),
     "unfinished predicate": (JOB + 'hold = "(a"', 5, "is not one SQL expression", "check its quotes and brackets"),
     "bad child column": (JOB + 'unless_exists = ["messages"]', 5, "no column of a table", "write 'messages.chat_id'"),
     "unknown action": (JOB + 'action = "purge"', 5, "there is no action 'purge'", "there is 'anonymize', 'clear'"),
@@ -402,7 +402,7 @@ def test_a_mistake_is_one_sentence_with_file_line_and_remedy(
 
 
 def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(here: Path) -> None:
-    text = '[nightcrew]\nredis = 1\n[jobs.a]\nevery = 5\nolder_than = 30\ntable = "b c"\n[jobs.b]\npath = 3\n'
+    text = '[nightcrew]\nredis = 1\n[jobs.a]\nevery = 5\nolder_than = 30\ntable = "b;c"\n[jobs.b]\npath = 3\n'
     said = [line.split(": ")[0] for line in refusal(here, text).splitlines()]
     assert said == [f"nightcrew.toml:{line}" for line in (2, 3, 4, 5, 6, 7, 7, 7, 8)]
 
