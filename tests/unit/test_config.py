@@ -171,7 +171,7 @@ def test_other_keys_change_a_recipe(here: Path) -> None:
         Job(
             "nightly",
             cron("0 3 * * *", "Asia/Tokyo"),
-            Policy("pkce", "expires_at", timedelta(hours=1)),
+            Policy("pkce", "expires_at", timedelta(hours=1), max_fraction=1),
             label="OAuth Cleanup",
             path="/sweep",
         ),
