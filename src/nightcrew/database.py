@@ -304,6 +304,9 @@ class Database(Protocol):
         None where it has none.
         """
 
+    def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
+        """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""
+
     def partitions(self, selection: Selection) -> tuple[Partition, ...]:
         """Return the partitions that hold nothing but what an `alone` selection takes, oldest first."""
 

@@ -39,7 +39,8 @@ from nightcrew.policy import Action, Policy, about
 
 # A function may read other tables, too: what is not plainly about the row itself takes the careful form.
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
-_NAMED = 3  # partitions in a plan
+_NAMED = 3  # partitions in a plan, and rows by their keys
+_PATIENCE = 5.0  # seconds that looking for those may take
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 
@@ -49,7 +50,7 @@ class Step:
 
     "drop" takes whole partitions of the table first. Of "set null" and "set default", rows are counted that stay: their
     columns, which `note` names, refer to nothing afterwards. The rows are found by `index`; where one is wanting,
-    `create_index` is the statement that makes it.
+    `create_index` is the statement that makes it. The `sample` are the primary keys of a few, the oldest first.
     """
 
     table: str
@@ -61,11 +62,12 @@ class Step:
     form: str | None = None
     note: str | None = None
     create_index: str | None = None
+    sample: tuple[Mapping[str, Any], ...] = ()
 
     def json(self) -> dict[str, Any]:
         """Return the step as JSON values."""
-        said = {name: getattr(self, name) for name in Step.__slots__ if name != "create_index"}
-        return said | {"createIndex": self.create_index}
+        said = {name: getattr(self, name) for name in Step.__slots__ if name not in ("create_index", "sample")}
+        return said | {"createIndex": self.create_index, "sample": list(map(dict, self.sample))}
 
     @property
     def leaves(self) -> bool:
@@ -135,6 +137,7 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
         index=survey.index,
         form=str(selection.form),
         create_index=None if selection.table.leads(column) else catalog.create_index(name, (column,)),
+        sample=_sample(selection, database) if survey.rows and survey.exact else (),
     )
     drained = _along(selection.drains, Step("", "delete", 0, note=f"before {name}"), survey, catalog)
     cascaded = _along(selection.cascades, Step("", "cascade", 0, note=f"with {name}"), survey, catalog)
@@ -143,6 +146,19 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     steps = (*whole, *drained, first, *cascaded, *loosened)
     return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact)
+
+
+def _sample(selection: Selection, database: Database) -> tuple[Mapping[str, Any], ...]:
+    """Return the keys of the oldest rows by their columns' names, as JSON values."""
+    names = selection.table.primary_key
+    keys = database.oldest(selection, _NAMED, _PATIENCE)
+    return tuple({name: _plain(value) for name, value in zip(names, key, strict=True)} for key in keys)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, int | float | str) else str(value)
 
 
 def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:

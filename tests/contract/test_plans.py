@@ -1,5 +1,7 @@
-"""What a plan says of each step, in every database: the index it uses, or the one that is wanting."""
+"""What a plan says of each step, in every database: the index it uses or lacks, and some rows by their keys."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -69,3 +71,42 @@ def test_the_swept_tables_own_step_has_the_statement_where_no_index_begins_with_
     site.run(own.create_index)
     (own,) = [step for step in drawn(site, USERS).steps if step.form]
     assert own.create_index is None
+
+
+# ── sample keys ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_oldest_rows_are_named_by_their_keys_and_by_nothing_else(site):
+    site.fill("users", *[{"id": n, "left_at": (40 + n) * DAY} for n in range(6)], {"id": 9, "left_at": DAY})
+    (own,) = [step for step in drawn(site, USERS).json()["steps"] if step["form"]]
+    assert own["sample"] == [{"id": 5}, {"id": 4}, {"id": 3}]
+    (held,) = [step for step in drawn(site, replace(USERS, hold="id = 5")).steps if step.form]
+    assert [key["id"] for key in held.sample] == [4, 3, 2]
+
+
+def test_a_key_of_several_columns_is_named_whole_and_a_table_without_one_has_no_sample(yard):
+    yard.run(
+        "CREATE TABLE seats (room {text} NOT NULL, seat {number} NOT NULL, at {time} NOT NULL,"
+        " PRIMARY KEY (room, seat))",
+        "CREATE TABLE beats (at {time} NOT NULL)",
+    )
+    yard.fill("seats", {"room": "b", "seat": 1, "at": 2 * DAY}, {"room": "a", "seat": 2, "at": 2 * DAY})
+    yard.fill("beats", {"at": 2 * DAY})
+    assert drawn(yard, Policy("seats", "at")).steps[0].sample == ({"room": "a", "seat": 2}, {"room": "b", "seat": 1})
+    assert drawn(yard, Policy("beats", "at")).steps[0].sample == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "said"),
+    [
+        ("uuid", "'00000000-0000-0000-0000-00000000002a'", "00000000-0000-0000-0000-00000000002a"),
+        ("bytea", r"'\x00ff'", "00ff"),
+        ("numeric", "1.50", "1.50"),
+    ],
+)
+def test_keys_of_every_kind_are_json(postgresql_yard, kind, written, said):
+    postgresql_yard.run(f"CREATE TABLE t (id {kind} PRIMARY KEY, at {{time}})")
+    postgresql_yard.run(f"INSERT INTO t VALUES ({written}, '2024-01-01')".replace(":", r"\:"))
+    assert json.loads(json.dumps(drawn(postgresql_yard, Policy("t", "at")).json()))["steps"][0]["sample"] == [
+        {"id": said}
+    ]

@@ -191,6 +191,7 @@ def test_rows_are_anonymized_and_their_newest_kept_as_the_file_says(shop: Shop) 
     planned = shop.nightcrew("plan", "forget-logins").stdout
     assert re.search(r"^logins +3 .+anonymize$", planned, re.MULTILINE)
     assert "batches  rows are locked, then looked at again" in planned
+    assert re.search(r"oldest +id \d+, \d+, \d+$", planned, re.MULTILINE)
     assert "CREATE INDEX logins_user_id_at_idx ON logins (user_id, at);" in planned
     assert "Anonymized 3 rows of logins." in shop.nightcrew("run", "forget-logins", "--now").stdout
     assert shop.json("run", "forget-logins", "--now")["outcome"] == "nothing_to_do"

@@ -400,7 +400,7 @@ def test_a_plan_lists_what_would_happen_in_order_and_changes_nothing(yard):
     oldest, newest = "2024-06-11T12:00:00Z", "2024-06-13T12:00:00Z"
     assert drawn.steps == (
         Step("messages", "delete", 6, index="messages_up", note="before chats"),
-        Step("chats", "delete", 3, oldest, newest, "chats_at", "locked"),
+        Step("chats", "delete", 3, oldest, newest, "chats_at", "locked", sample=({"id": 4}, {"id": 3}, {"id": 2})),
         Step("parts", "cascade", 18, index="parts_up", note="with chats"),
     )
     assert (drawn.job, drawn.moment, drawn.rows, drawn.warnings) == ("clean", MOMENT, 3, ())

@@ -131,6 +131,19 @@ class Rows:
         except DatabaseError:
             return guess
 
+    def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
+        """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""
+        if not selection.table.primary_key:
+            return []
+        try:
+            with self._link.glimpse(seconds) as connection:
+                target = self._target(connection, selection)
+                key = [target.table.c[name] for name in selection.table.primary_key]
+                first = sa.select(*key).where(*target.expired).order_by(target.reading.column, *key).limit(most)
+                return [tuple(row) for row in connection.execute(first)]
+        except DatabaseError:
+            return []
+
     def partitions(self, selection: Selection) -> tuple[Partition, ...]:
         """Return the partitions whose rows have all expired, oldest first."""
         with self._link.transaction(writes=False) as connection:
