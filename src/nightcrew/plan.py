@@ -41,6 +41,8 @@ from nightcrew.policy import Action, Policy, about
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
 _NAMED = 3  # partitions in a plan, and rows by their keys
 _PATIENCE = 5.0  # seconds that looking for those may take
+_LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 
@@ -156,9 +158,11 @@ def _sample(selection: Selection, database: Database) -> tuple[Mapping[str, Any]
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, int | float | str) else str(value)
+    """Return a key's value as JSON has it; of a long text the beginning only, for it may be a secret by itself."""
+    if isinstance(value, int | float):
+        return value
+    word = value.hex() if isinstance(value, bytes) else str(value)
+    return word if len(word) <= _LONGEST or _UUID.fullmatch(word) else f"{word[:_SHOWN]}…"
 
 
 def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:

@@ -15,7 +15,6 @@ _FORMS = {
     Form.CONTENDED: "rows that others hold are left for later",
     Form.LOCKED: "rows are locked, then looked at again",
 }
-_LONGEST = 40  # characters of a key's value, for there are texts among them
 _FRACTION = re.compile(r"\.\d+")
 
 
@@ -67,15 +66,10 @@ def _facts(drawn: Plan) -> Iterator[tuple[str, str]]:
 def _keys(step: Step) -> str:
     """Name rows by their keys; the name of a column stands once where there is no other."""
     names = list(step.sample[0])
-    keys = [[_word(value) for value in key.values()] for key in step.sample]
+    keys = [[one_line(str(value)) for value in key.values()] for key in step.sample]
     if len(names) == 1:
         return f"{names[0]} {', '.join(word for (word,) in keys)}"
     return "; ".join(", ".join(f"{name} {word}" for name, word in zip(names, key, strict=True)) for key in keys)
-
-
-def _word(value: object) -> str:
-    word = one_line(str(value))
-    return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
 
 
 def _warning(sentence: str, screen: Screen) -> list[str]:
