@@ -13,7 +13,7 @@ from nightcrew.claim import ATTEMPTS, Claim, Taken
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
-from nightcrew.errors import DatabaseError, NightcrewError, SchemaError, UsageError
+from nightcrew.errors import DatabaseError, NightcrewError, UsageError
 from nightcrew.ledger import Audience
 
 DAILY = cron("0 0 * * *")
@@ -460,48 +460,6 @@ def test_an_async_function_is_awaited(database_url):
     crew.migrate()
     assert crew.run("wait-for-it", trigger="http").deleted == 5
     crew.close()
-
-
-def test_a_database_that_was_not_migrated_says_which_command_to_run(database_url):
-    crew = Nightcrew(database_url, settings=Settings())
-    crew.add(Job("daily", DAILY, function=lambda run: 1))
-    if crew._station.link.dialect.migrates_itself:
-        assert crew.run("daily", trigger="http").outcome == "succeeded"
-    else:
-        with pytest.raises(SchemaError, match="nightcrew migrate"):
-            crew.run("daily", trigger="http")
-    crew.close()
-
-
-def test_migrating_twice_applies_nothing_twice(crew):
-    assert crew.migrate() == []
-
-
-def test_migrating_from_many_threads_at_once_ends_well(database_url):
-    crews = [Nightcrew(database_url, settings=Settings()) for _ in range(4)]
-    errors = []
-
-    def migrate(crew):
-        try:
-            crew.migrate()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=migrate, args=[crew]) for crew in crews]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert crews[0]._station.migrations.version() == 2
-    for crew in crews:
-        crew.close()
-
-
-def test_the_sql_of_a_migration_names_every_table(crew):
-    sql = crew.migration()
-    for table in ("schema", "jobs", "runs", "entries", "place", "policies", "plans"):
-        assert f"CREATE TABLE IF NOT EXISTS nightcrew_{table}" in sql or f"CREATE TABLE nightcrew_{table}" in sql
 
 
 def test_a_claim_and_a_refusal_are_told_apart_by_type(crew):
