@@ -316,10 +316,21 @@ class Database(Protocol):
         Some databases commit the caller's transaction by it.
         """
 
-    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:
+    def take(
+        self,
+        connection: Connection,
+        selection: Selection,
+        cursor: Cursor,
+        limit: int,
+        most: int = MOST,
+        *,
+        even: bool = False,
+    ) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
+        Where as much hangs on the next rows as on those before they are `even`, and may not be looked at for that
+        beforehand; raises DatabaseError where it was not so after all, and the caller has to roll back.
         """
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:

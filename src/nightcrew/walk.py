@@ -54,6 +54,31 @@ class Undeletable:
     reason: str
 
 
+class Trust:
+    """Whether rows may go without a look at what hangs on them: once batches in a row had about as much on each row.
+
+    When that was wrong, a batch was taken in vain: it takes twice as many before the next is trusted.
+    """
+
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._alike, self._needed = 0, 1
+
+    @property
+    def given(self) -> bool:
+        """Whether the next batch is expected to be like the last ones."""
+        return self._alike >= self._needed
+
+    def learn(self, before: float, weight: float) -> None:
+        """Hear what a row weighed on average, in earlier batches and in this one."""
+        self._alike = self._alike + 1 if _FILL <= weight / before <= 1 / _FILL else 0
+
+    def broken(self) -> None:
+        """Hear that it was in vain."""
+        self._alike, self._needed = 0, min(2 * self._needed, self._MOST)
+
+
 class Strays(SafetyStop):
     """The first batch of a new policy removed rows of tables that its plan does not know."""
 
@@ -90,6 +115,7 @@ class Walk:
         self._proven = SIZES[selection.form].first  # rows that a batch may take in all
         self._dense = False  # whether the last batch took about as many as it might
         self._weight = 1.0  # rows that are touched for each of ours that goes
+        self._trust = Trust()
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
     def on(self) -> str | None:
@@ -102,10 +128,11 @@ class Walk:
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             size = self._size(most if self._dense else beat.rows)
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
+            even = self._trust.given and not (small or self._retries)
             try:
-                taken = self._batch(self.selection, size, most)
+                taken = self._batch(self.selection, size, most, even=even)
             except DatabaseError as error:
-                self._cope(error, size, most)
+                self._cope(error, size, most, even=even)
                 continue
             seconds = self._broom.clock.monotonic() - started
             if small:
@@ -150,6 +177,7 @@ class Walk:
         """Learn from a batch how much hangs on rows, and how large the next may be: what is far more is not known."""
         if taken.load:
             weight = taken.load / taken.rows if taken.rows else most
+            self._trust.learn(self._weight, weight)
             usual = (self._weight + weight) / 2 if self._weight > 1 else weight
             self._weight = max(usual, most * self._begun(taken))
         self._dense = 2 * taken.load >= most
@@ -165,8 +193,12 @@ class Walk:
     def _rows(self, taken: Taken) -> int:
         return taken.counts.get(self.selection.table.name, 0)
 
-    def _cope(self, error: DatabaseError, size: int, most: int) -> None:
+    def _cope(self, error: DatabaseError, size: int, most: int, *, even: bool) -> None:
         """Make the next try a better one, or raise the error."""
+        if even and not error.away:
+            self._trust.broken()
+            self._metronome.stumbled(1)
+            return
         self._doubt(self._cursor)
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
@@ -241,22 +273,22 @@ class Walk:
         self._broom.ledger.write(entry)
         self._broom.ledger.tell(entry)
 
-    def _batch(self, selection: Selection, limit: int, most: int) -> Taken:
+    def _batch(self, selection: Selection, limit: int, most: int, *, even: bool = False) -> Taken:
         """Take a batch; what stopped the first one of a new policy is written down once it has been undone."""
         try:
-            return self._committed(selection, limit, most)
+            return self._committed(selection, limit, most, even=even)
         except Strays as stop:
             self._account("strays", {"tables": stop.tables})
             raise
 
-    def _committed(self, selection: Selection, limit: int, most: int) -> Taken:
+    def _committed(self, selection: Selection, limit: int, most: int, *, even: bool) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
         started = broom.clock.monotonic()
         with broom.database.transaction() as connection:
             broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
             cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
-            taken = self._take(connection, selection, cursor, (limit, most))
+            taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
             if why := self._permit.over(so_far):
                 raise SafetyStop(f"{why}; look with 'nightcrew plan {claim.job.name}'")
@@ -275,11 +307,13 @@ class Walk:
         self._canary = self._canary and not taken.load
         return taken
 
-    def _take(self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int]) -> Taken:
+    def _take(
+        self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], *, even: bool
+    ) -> Taken:
         """Take a batch; the first one of a new policy is held against what the database itself saw leave."""
         database, job = self._broom.database, self._claim.job.name
         if not self._canary:
-            return database.take(connection, selection, cursor, *sizes)
+            return database.take(connection, selection, cursor, *sizes, even=even)
         with database.watched(connection, selection.table.name) as removed:
             taken = database.take(connection, selection, cursor, *sizes)
         # A rule that would remove rows of these too stands in the catalog, though no row goes that has any.

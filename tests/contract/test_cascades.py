@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from nightcrew.databases import webs
+from nightcrew.databases import forms, webs
 from nightcrew.errors import DatabaseError
 from nightcrew.policy import Policy
 
@@ -205,3 +205,82 @@ def test_rows_that_hang_on_each_other_and_fit_into_no_batch_are_named(users):
     assert error.value.of_row
     assert len(users.ids("notes")) == 60
     assert loads(users, USERS, load=100)[1] == {"users": 5, "notes": 60}
+
+
+# ── rows of which nobody looks what hangs on them, for it was the same with those before ─────────────────────────────
+
+
+def even(yard, policy=USERS, load=LOAD):
+    """Take one batch of rows that are said to be even."""
+    with yard.rows.transaction() as connection:
+        return yard.rows.take(connection, yard.select(policy), {}, 50, load, even=True)
+
+
+def test_what_leaves_with_even_rows_is_counted_as_it_left(users):
+    child(users, "chats", "users", "CASCADE", *[(n, n % 6) for n in range(12)])
+    child(users, "messages", "chats", "CASCADE", *[(n, n % 12) for n in range(36)])
+    child(users, "notes", "users", "SET NULL", *[(n, n % 6) for n in range(6)])
+    refer(users, "users", "guest_of", "users", "SET NULL")
+    users.run("UPDATE users SET guest_of = 0 WHERE id = 5")
+    for _ in range(2):
+        taken = even(users, load=1000)
+        assert (taken.rows, +Counter(taken.counts)) == (5, {"users": 5, "chats": 10, "messages": 30})
+        assert taken.load == 5 + 10 + 30 + 5 + 1, "with five notes and a guest that stay, and refer to nothing"
+        users.fill("users", *[{"id": n, "left_at": OLD} for n in range(5)])
+        users.fill("chats", *[{"id": n, "up": n % 6} for n in range(12) if n % 6 < 5])
+        users.fill("messages", *[{"id": n, "up": n % 12} for n in range(36) if n % 6 < 5])
+        users.run("UPDATE notes SET up = id", "UPDATE users SET guest_of = 0 WHERE id = 5")
+
+
+def test_even_rows_of_a_divided_table_are_counted_once(postgresql_yard):
+    postgresql_yard.run(
+        'CREATE TABLE "Users" (id bigint PRIMARY KEY, left_at timestamptz)',
+        'CREATE TABLE visits (id bigint, up bigint REFERENCES "Users" ON DELETE CASCADE) PARTITION BY HASH (id)',
+        "CREATE INDEX visits_up ON visits (up)",
+        "CREATE TABLE visits_0 PARTITION OF visits FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+        "CREATE TABLE visits_1 PARTITION OF visits FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+        'CREATE TABLE marks (up bigint REFERENCES "Users" ON DELETE CASCADE)',
+        "CREATE INDEX marks_up ON marks (up)",
+    )
+    postgresql_yard.fill("Users", *[{"id": n, "left_at": OLD} for n in range(5)])
+    postgresql_yard.fill("visits", *[{"id": n, "up": n % 5} for n in range(20)])
+    postgresql_yard.fill("marks", *[{"up": n % 5} for n in range(10)])
+    taken = even(postgresql_yard, replace(USERS, table="Users"), load=1000)
+    assert (taken.counts, taken.load) == ({"Users": 5, "visits": 20, "marks": 10}, 35)
+
+
+def test_rows_that_are_not_as_even_as_they_were_said_to_be_are_left_to_be_taken_with_care(users):
+    child(users, "messages", "users", "CASCADE", *[(n, 1 if n > 4 else n) for n in range(100)])
+    if users.kind == "postgresql":
+        with pytest.raises(DatabaseError, match="rows of table 'users' are not like those before") as error:
+            even(users)
+        assert error.value.transient
+        assert (len(users.ids("users")), len(users.ids("messages"))) == (6, 100)
+    else:
+        assert even(users).load <= LOAD
+    loads(users, USERS)
+    assert (users.ids("users"), users.ids("messages")) == ([5], [])
+
+
+def test_even_rows_are_given_no_more_than_a_moment(users, monkeypatch):
+    monkeypatch.setattr(forms, "_LONGEST", 0.001)
+    child(users, "messages", "users", "CASCADE", *[(n, n % 5) for n in range(5000)])
+    if users.kind == "postgresql":
+        with pytest.raises(DatabaseError, match="statement timeout") as error:
+            even(users, load=10_000)
+        assert error.value.transient
+    assert loads(users, USERS, load=10_000)[1] == {"users": 5, "messages": 5000}
+
+
+def test_where_the_server_counts_nothing_even_rows_are_looked_at_like_others(postgresql_yard):
+    postgresql_yard.run(
+        "CREATE TABLE users (id bigint PRIMARY KEY, left_at timestamptz)",
+        "CREATE INDEX users_left ON users (left_at)",
+    )
+    postgresql_yard.fill("users", *[{"id": n, "left_at": OLD} for n in range(5)])
+    child(postgresql_yard, "messages", "users", "CASCADE", *[(n, n % 5) for n in range(50)])
+    with postgresql_yard.rows.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL track_counts = off")
+        taken = postgresql_yard.rows.take(connection, postgresql_yard.select(USERS), {}, 50, LOAD, even=True)
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "10s"
+    assert taken.counts == {"users": 1, "messages": 10}

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from nightcrew.clock import SystemClock
 from nightcrew.database import Form
 from nightcrew.databases.latest import Kept
-from nightcrew.errors import PolicyError
+from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.policy import Policy
 
 DAY, DAYS = timedelta(days=1), timedelta(days=9)
@@ -446,6 +446,40 @@ def test_a_reference_by_another_key_is_refused_where_a_lock_does_not_keep_it_off
             yard.sweep(policy)
     else:
         assert yard.sweep(policy) == {"pages": 1}
+
+
+# ── rows of which nobody looks first what hangs on them ──────────────────────────────────────────────────────────────
+
+STALE_CHATS = Policy("chats", "at", DAY, erase=True)
+
+
+@pytest.mark.parametrize("rule", [{}, {"unless_exists": ("drafts.chat_id",)}])
+def test_an_even_row_that_somebody_changes_is_passed_by_with_what_hangs_on_it(yard, rule):
+    yard.run("DROP TABLE notes")
+    yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
+    with other(yard) as connection:
+        connection.execute(sa.text("UPDATE chats SET at = at + INTERVAL '9' DAY WHERE id = 3"))
+        with yard.rows.transaction() as ours:
+            taken = yard.rows.take(ours, yard.select(replace(STALE_CHATS, **rule)), {}, 10, even=True)
+            refused(yard, "INSERT INTO messages (id, chat_id) VALUES (9, 2)")
+    assert taken.counts == {"chats": 5, "messages": 5}
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [3])
+
+
+def test_an_even_row_whose_first_draft_comes_while_it_is_locked_is_not_taken_unseen(yard):
+    yard.run("DROP TABLE notes")
+    yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
+    selection = yard.select(replace(STALE_CHATS, unless_exists=("drafts.chat_id",)))
+    draft = lambda: execute(yard, "INSERT INTO drafts (id, chat_id) VALUES (1, 3)")  # noqa: E731
+    with after_the_first(yard, "SKIP LOCKED", draft):
+        if yard.kind == "postgresql":
+            with pytest.raises(DatabaseError, match="not like those before"), yard.rows.transaction() as ours:
+                yard.rows.take(ours, selection, {}, 10, even=True)
+        else:
+            with yard.rows.transaction() as ours:
+                assert yard.rows.take(ours, selection, {}, 10, even=True).counts == {"chats": 5, "messages": 5}
+    yard.sweep(selection)
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [3])
 
 
 # ── what hangs on rows, found row by row or in slices ────────────────────────────────────────────────────────────

@@ -115,3 +115,22 @@ def test_a_drain_that_was_killed_is_finished_and_no_message_is_counted_twice(dat
     assert run.attempt == 2
     assert accounted(crew, run.id) == {"users": 2, "messages": MESSAGES + 10}
     crew.close()
+
+
+def test_one_heavy_user_among_many_who_are_alike_leaves_in_short_batches_too(database_url, engine):
+    crew = crew_with("erase-users", database_url)
+    crew.migrate()
+    fill(engine, messages=MOST + 5000)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE users SET left_at = '2024-02-01' WHERE id = 1")
+        alike = "INSERT INTO users SELECT id + 10, '2024-01-01' FROM messages WHERE id <= 500"
+        connection.exec_driver_sql(alike)
+        three = "INSERT INTO messages SELECT 100000 + id, 11 + MOD(id, 500) FROM messages WHERE id <= 1500"
+        connection.exec_driver_sql(three)
+    report = crew.run("erase-users", trigger="http")
+    gone = {"users": 502, "messages": MOST + 5000 + 1500 + 10}
+    assert (report.outcome, dict(report.counts)) == ("succeeded", gone)
+    assert left(engine) == ([3], {3: 10})
+    (run,) = crew.runs()
+    assert accounted(crew, run.id) == gone
+    crew.close()

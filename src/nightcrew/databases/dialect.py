@@ -1,6 +1,6 @@
 """What differs from one database to the next, asked as capabilities; everything else is shared."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,6 +115,14 @@ class Scale:
     per_second: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many rows of some tables were `removed` by now, and how many were removed or changed in all of them."""
+
+    removed: Mapping[str, int]
+    touched: int
+
+
 class Dialect(Protocol):
     """The few answers a database must give before the shared statements fit it."""
 
@@ -171,6 +179,13 @@ class Dialect(Protocol):
 
     def watched(self, connection: sa.Connection, swept: Relation | None) -> AbstractContextManager[dict[str, int]]:
         """Let the database itself count the rows that are removed inside a block that sweeps a table, by table."""
+
+    def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
+        """Read the database's own count of what a batch has done to tables so far, by whatever rule or trigger.
+
+        The batch's statements from then on take no longer than so many seconds, or than usual. None where the
+        database does not count by table.
+        """
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Return how many rows the planner expects of a select, or None where it expects nothing."""

@@ -22,6 +22,8 @@ from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
 
+_LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
+
 
 @dataclass(frozen=True, slots=True)
 class Haul:
@@ -89,10 +91,16 @@ class _Held:
         )
 
 
-def empty(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:
-    """Remove at most `limit` rows of a window, in the selection's form, `most` with what hangs on them."""
+def empty(
+    connection: sa.Connection, target: Target, window: Window, limit: int, most: int, *, even: bool = False
+) -> Haul:
+    """Remove at most `limit` rows of a window, in the selection's form, `most` with what hangs on them.
+
+    As much hangs on each as on those before where they are `even`; raises DatabaseError where it turns out otherwise.
+    """
     if target.selection.form is Form.LOCKED:
-        return _locked(connection, target, window, limit, most)
+        haul = _unweighed(connection, target, window, limit, most) if even else None
+        return haul or _locked(connection, target, window, limit, most)
     if target.selection.form is Form.RANGE and window.measured:
         removed = _run(connection, target.removal(*window.bounds(target)))
         return Haul(removed, through=True, clean=window.full and removed >= limit)
@@ -168,6 +176,36 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
         )
     cut = held.upto(keys[-1]) if len(keys) < confirmed else held
     return cut.haul(removed, hanging=hanging, kept=len(keys) - removed, load=portion.load)
+
+
+def _unweighed(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul | None:
+    """Let rows go first, and hear from the database what went with them; None where that would not be heard.
+
+    To look for what hangs on them beforehand takes as long as half of their removal.
+    """
+    tables = target.tallied
+    if not tables or not target.removes_by_look:
+        return None
+    before = target.dialect.tally(connection, tables, _LONGEST)
+    if before is None:
+        return None
+    if target.decides_alone and target.found.inside is not None and not _by_key(window):
+        haul = _in_one_statement(connection, target, window, limit)
+    else:
+        held = _hold(connection, target, window, limit)
+        haul = held.haul(_remove(connection, target, held.places) if held.rows else 0)
+    after = target.dialect.tally(connection, tables, None)
+    assert after is not None  # noqa: S101 - it was not None before
+    load = after.touched - before.touched
+    if haul.removed < haul.seen or load > most:
+        raise DatabaseError(
+            f"rows of table {target.selection.table.name!r} are not like those before: some stay, or far more hangs on"
+            " them; what was taken is rolled back, to be taken with care",
+            transient=True,
+        )
+    gone = Counter(after.removed) - Counter(before.removed)
+    del gone[tables[0]]
+    return replace(haul, hanging=gone, load=load)
 
 
 def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held, most: int) -> Haul:

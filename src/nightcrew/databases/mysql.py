@@ -1,6 +1,6 @@
 """MySQL and MariaDB."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
 from nightcrew.databases import mysql_catalog, mysql_identity, mysql_partitions
-from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
@@ -141,6 +141,10 @@ class MySQL:
         before = _handled(connection)
         yield removed
         removed[""] = -((before - _handled(connection)) // each)
+
+    def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
+        """Have none: the session's counters know neither tables nor cascades."""
+        return None
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Multiply what the plan expects of each table."""

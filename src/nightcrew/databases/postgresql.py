@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,14 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
-from nightcrew.databases import postgresql_catalog, postgresql_heap, postgresql_partitions, postgresql_strain
-from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Relation
+from nightcrew.databases import (
+    postgresql_catalog,
+    postgresql_heap,
+    postgresql_partitions,
+    postgresql_strain,
+    postgresql_tally,
+)
+from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Relation, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import after
 from nightcrew.databases.names import quoted
@@ -38,7 +44,11 @@ _BEGIN = (
     " SET LOCAL idle_in_transaction_session_timeout = '30s'"
 )
 # What a batch has to wait for is left for later; and its commit waits for no disk, for it can be done again.
-_BATCH = "; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '300ms'"
+_LONGEST_OF_BATCH = "10s"
+_BATCH = (
+    f"; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '{_LONGEST_OF_BATCH}';"
+    " SET LOCAL lock_timeout = '300ms'"
+)
 _SCHEMA = re.compile(r"[^\x00-\x1f%]{1,63}")  # the driver takes a % for a parameter
 
 # The rows are locked in one order and past those somebody holds, so that two ticks can neither deadlock nor queue.
@@ -143,6 +153,11 @@ class PostgreSQL:
         before = _removed(connection)
         yield removed
         removed.update({table: rows for table, rows in (_removed(connection) - before).items() if rows})
+
+    def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
+        """Ask the same statistics for these tables alone: reading them for all takes as long as there are many."""
+        longest = _LONGEST_OF_BATCH if seconds is None else f"{round(1000 * seconds)}ms"
+        return postgresql_tally.tally(connection, tables, longest)
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Read it in the plan."""

@@ -208,10 +208,20 @@ class Rows:
             row = connection.execute(sa.text(question.replace(":", r"\:"))).first()
         return None if row is None else row[0]
 
-    def take(self, connection: Connection, selection: Selection, cursor: Cursor, limit: int, most: int = MOST) -> Taken:
+    def take(
+        self,
+        connection: Connection,
+        selection: Selection,
+        cursor: Cursor,
+        limit: int,
+        most: int = MOST,
+        *,
+        even: bool = False,
+    ) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
+        `even` rows are not looked at for that beforehand, where the database tells afterwards what went with them.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = self._target(connection, selection)
@@ -219,7 +229,7 @@ class Rows:
         window = to_take(connection, target, cursor, _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True, unsure={} if "page" in cursor else None)
-        haul = empty(connection, target, window, limit, most)
+        haul = empty(connection, target, window, limit, most, even=even)
         counts = Counter({selection.table.name: haul.removed})
         counts.update(haul.hanging)
         going_on, kept = _further(connection, target, window, haul, cursor)

@@ -19,7 +19,7 @@ from nightcrew.consent import Identity
 from nightcrew.database import Column, ForeignKey, Partition, Table
 from nightcrew.databases import texts
 from nightcrew.databases.below import below
-from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.times import Reading, epoch, no_time, raw
@@ -148,6 +148,10 @@ class SQLite:
             yield removed
         finally:
             driver.set_authorizer(None)
+
+    def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
+        """Have none: its counters know no tables."""
+        return None
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Have none: SQLite's planner says no numbers."""

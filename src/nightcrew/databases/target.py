@@ -64,6 +64,21 @@ class Target:
         steered = self.found.steer is not None and (self.absent or self.said)
         return not (steered or self.kept or self.selection.emptied)
 
+    @property
+    def decides_alone(self) -> bool:
+        """Whether a row says by itself that it is to go, so that whoever locks it need not look a second time."""
+        return not (self.absent or self.said or self.kept)
+
+    @property
+    def tallied(self) -> tuple[str, ...]:
+        """Our own table, and those whose rows go, or are changed, by the database's own rule when rows of ours do."""
+        own, paths = self.selection.table.name, self.selection.cascades + self.selection.loosened
+        return (
+            tuple(dict.fromkeys((own, *(path[-1].table for path in paths))))
+            if paths and not self.selection.emptied
+            else ()
+        )
+
     def removal(self, *where: Clause) -> Removal:
         """Compose the statement that takes rows away, or changes them; the whole predicate is in it."""
         return self._removal(*where, *self.expired)
