@@ -28,7 +28,7 @@ from nightcrew.run import carry_out, turned_away
 from nightcrew.schedule import Schedule
 from nightcrew.settings import Settings
 from nightcrew.station import Station
-from nightcrew.terms import Terms, schedule_of, window_of
+from nightcrew.terms import Terms, check_decorator, name_of, schedule_of, window_of
 from nightcrew.trigger import Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
@@ -140,9 +140,10 @@ class Nightcrew:
         **of_job: Any,
     ) -> Callable[[_F], _F]:
         """Register the decorated function (def or async def) as a job; its name is the function's in kebab case."""
+        check_decorator(schedule, every)
 
         def register(function: _F) -> _F:
-            called = name or getattr(function, "__name__", "job").strip("_").replace("_", "-").lower()
+            called = name or name_of(function)
             with concerning(called):
                 when = schedule_of(called, schedule, every, timezone or self.timezone)
                 within = window_of(window, when, timezone or self.timezone)

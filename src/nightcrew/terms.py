@@ -1,10 +1,10 @@
 """Terms: what an application's code may say of a retention job, and of the time at which any job is due."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypedDict
 
-from nightcrew.errors import ConfigurationError
+from nightcrew.errors import ConfigurationError, misfit
 from nightcrew.hours import Hours, hours
 from nightcrew.policy import Action, Value
 from nightcrew.schedule import Cron, Schedule, cron, every
@@ -37,6 +37,36 @@ class Terms(TypedDict, total=False):
     pace: str | Pace
     throttle: Iterable[object]
     window: str | Hours | None
+
+
+_ABOVE = "write @crew.job('0 3 * * *') or @crew.job(every='10 minutes') above a function"
+
+
+def check_decorator(schedule: object, period: object) -> None:
+    """Raise ConfigurationError for what @crew.job cannot be told, before it is put to use."""
+    if callable(schedule):
+        raise ConfigurationError(f"@crew.job is not told when {_called(schedule)} is due; {_ABOVE}")
+    if schedule is None and period is None:
+        raise ConfigurationError(f"@crew.job is told neither a schedule nor every; {_ABOVE}")
+    if schedule is not None and period is not None:
+        raise ConfigurationError(
+            f"@crew.job is told a schedule, {schedule!r}, and every, {period!r}; drop one of the two, and write a name"
+            " as name='…'"
+        )
+
+
+def name_of(function: object) -> str:
+    """Return the name of a job that is a function: the function's, in kebab case."""
+    if wrong := misfit(function, Callable, "put it above a function, def or async def"):  # type: ignore[arg-type]
+        raise ConfigurationError(f"what @crew.job decorates {wrong}")
+    called = getattr(function, "__name__", "").strip("_")
+    if not called.isidentifier():
+        raise ConfigurationError(f"{_called(function)} has no name that a job could have; add name='…' to @crew.job(…)")
+    return called.replace("_", "-").lower()
+
+
+def _called(function: object) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def schedule_of(job: str, schedule: str | Schedule | None, period: str | timedelta | None, timezone: str) -> Schedule:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -23,6 +24,43 @@ def test_a_name_that_could_not_be_a_route_is_refused(name):
 def test_a_path_that_is_no_plain_path_is_refused(path):
     with pytest.raises(ConfigurationError, match="path"):
         Job("a", HOURLY, policy=POLICY, path=path)
+
+
+ABOVE = "write @crew.job('0 3 * * *') or @crew.job(every='10 minutes') above a function"
+MISUSES = {
+    "no brackets": (lambda crew: crew.job(print), f"@crew.job is not told when print is due; {ABOVE}"),
+    "empty brackets": (lambda crew: crew.job(), f"@crew.job is told neither a schedule nor every; {ABOVE}"),
+    "a name for a schedule": (
+        lambda crew: crew.job("tidy", every="1 hour"),
+        "@crew.job is told a schedule, 'tidy', and every, '1 hour'; drop one of the two, and write a name as name='…'",
+    ),
+    "no function": (
+        lambda crew: crew.job(every="1 hour")(42),
+        "what @crew.job decorates is 42 (int); put it above a function, def or async def",
+    ),
+    "no function, but a name": (
+        lambda crew: crew.job(every="1 hour", name="tidy")(42),
+        "function of job 'tidy' is 42 (int); name a function",
+    ),
+    "a lambda": (
+        lambda crew: crew.job(every="1 hour")(lambda run: 3),
+        "<lambda> has no name that a job could have; add name='…' to @crew.job(…)",
+    ),
+    "a partial": (
+        lambda crew: crew.job(every="1 hour")(partial(print, 3)),
+        "partial has no name that a job could have; add name='…' to @crew.job(…)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISUSES)
+def test_a_decorator_put_to_no_use_says_how_to_use_it_at_once(case):
+    misuse, sentence = MISUSES[case]
+    crew = Nightcrew(settings=Settings())
+    with pytest.raises(ConfigurationError) as refusal:
+        misuse(crew)
+    assert str(refusal.value) == sentence
+    assert not crew.jobs
 
 
 def test_a_job_does_exactly_one_thing():
