@@ -85,7 +85,8 @@ class Catalog:
     `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
     that makes an index over columns of a table, for a person to paste. Tables that are `large` are too large to be read
     whole for every row that leaves; it is asked
-    only of those that were named, and of those that a foreign key without an index would read so.
+    only of those that were named, and of those that a foreign key without an index would read so. With `one_writer`,
+    nobody else writes while a batch does.
     """
 
     tables: Mapping[str, Table]
@@ -93,6 +94,7 @@ class Catalog:
     refusals: Mapping[str, str]
     create_index: Callable[[str, Sequence[str]], str]
     large: Container[str] = ()
+    one_writer: bool = False
 
     def table(self, name: str) -> Table:
         """Return a table that was named; raises PolicyError naming the nearest right name."""

@@ -7,7 +7,7 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
   `Form.LOCKED`;
 - its own values do, and other traffic changes them (`where`, `hold`, a time that is set and cleared again, and so
   may be NULL) or it is to be changed itself: `Form.CONTENDED`;
-- only its time does, which never changes: `Form.RANGE`, the cheapest.
+- only its time does, which never changes, or nobody else writes while it is deleted: `Form.RANGE`, the cheapest.
 """
 
 import re
@@ -259,9 +259,10 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
         return Form.LOCKED
     if policy.action is Action.DELETE and (policy.links or catalog.children(table.name)):
         return Form.LOCKED
-    if predicates or policy.action is not Action.DELETE or table.columns[policy.column].nullable:
+    if policy.action is not Action.DELETE:
         return Form.CONTENDED
-    return Form.RANGE
+    contended = predicates or table.columns[policy.column].nullable
+    return Form.CONTENDED if contended and not catalog.one_writer else Form.RANGE
 
 
 def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:

@@ -55,7 +55,8 @@ def messages(yard, rule="CASCADE", index=True):
 @pytest.mark.parametrize("limit", [1, 5, 1000])
 def test_what_is_older_leaves_and_the_rest_stays(chats, form, limit):
     selection = chats.select(POLICIES[form])
-    assert selection.form is form
+    one_writer = chats.kind == "sqlite" and form is Form.CONTENDED
+    assert selection.form is (Form.RANGE if one_writer else form)
     assert chats.rows.survey(selection).counts == {"chats": 11}
     assert chats.sweep(selection, limit) == {"chats": 11}
     assert chats.ids("chats") == list(range(13))
@@ -761,7 +762,7 @@ def test_rows_of_one_time_that_a_trigger_keeps_hide_no_other(yard, form, index, 
         batches = list(yard.batches(yard.select(POLICIES[form]), limit))
         assert yard.ids("chats") == expected
         assert len(batches) < 60
-    if form is not Form.RANGE:
+    if yard.select(POLICIES[form]).form is not Form.RANGE:
         assert sum(taken.kept for taken in batches) == len(expected)
     assert yard.rows.left(yard.select(POLICIES[form]), {}, 100).rows == len(expected)
 
@@ -944,7 +945,7 @@ def numbers(keys):
 
 @pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
 def test_a_spared_row_is_passed_by_and_the_nearest_is_the_next_one(chats, form):
-    selection = chats.select(POLICIES[form])
+    selection = replace(chats.select(POLICIES[form]), form=form)
     assert numbers(chats.rows.nearest(selection, {})) == [23]
     spared = replace(selection, spared=((23,), (21,)))
     assert numbers(chats.rows.nearest(spared, {}, 3)) == [22, 20, 19]
@@ -972,6 +973,7 @@ def test_sqlite_finds_locked_rows_by_their_key_and_not_by_reading_all_that_expir
             plans.extend(row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
 
     sa.event.listen(sqlite_yard.link.engine, "before_cursor_execute", explain)
-    assert sqlite_yard.sweep(Policy("notes", "at", HALF_A_DAY), 1000) == {"notes": 2000}
+    selection = replace(sqlite_yard.select(Policy("notes", "at", HALF_A_DAY)), form=Form.LOCKED)
+    assert sqlite_yard.sweep(selection, 1000) == {"notes": 2000}
     assert plans
     assert not any("notes_at" in plan for plan in plans)

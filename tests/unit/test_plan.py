@@ -61,9 +61,9 @@ def warnings(yard, policy):
     [
         (TOKENS, Form.RANGE),
         (replace(TOKENS, erase=True), Form.RANGE),
-        (replace(TOKENS, column="used_at"), Form.CONTENDED),
-        (replace(TOKENS, where="kind = 'x'"), Form.CONTENDED),
-        (replace(TOKENS, hold="kind = 'selected'"), Form.CONTENDED),
+        (replace(TOKENS, column="used_at"), Form.RANGE),
+        (replace(TOKENS, where="kind = 'x'"), Form.RANGE),
+        (replace(TOKENS, hold="kind = 'selected'"), Form.RANGE),
         (Policy("tokens", "used_at", action=Action.CLEAR), Form.CONTENDED),
         (replace(TOKENS, where="id IN (SELECT 1)"), Form.LOCKED),
         (replace(TOKENS, hold="exists(select 1)"), Form.LOCKED),
@@ -74,7 +74,7 @@ def warnings(yard, policy):
         (replace(TOKENS, keep_latest=1), Form.LOCKED),
     ],
 )
-def test_the_form_follows_from_what_may_happen_to_a_row(yard, policy, form):
+def test_the_form_follows_from_what_may_happen_to_a_row_in_a_file_with_one_writer(yard, policy, form):
     assert yard.select(policy).form is form
 
 
@@ -85,7 +85,13 @@ def test_a_row_that_others_hang_on_is_locked_first(yard, rule):
     assert yard.select(replace(CHATS, unless_exists=("messages.up",))).form is Form.LOCKED
 
 
-@pytest.mark.parametrize("policy", [Policy("keyless", "at", where="1 = 1"), Policy("keyless", "seen_at")])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy("keyless", "seen_at", action=Action.CLEAR),
+        Policy("keyless", "at", where="at IN (SELECT 1)"),
+    ],
+)
 def test_a_form_that_finds_rows_again_needs_a_key(yard, policy):
     yard.run("CREATE TABLE keyless (at DATETIME NOT NULL, seen_at DATETIME)")
     with pytest.raises(PolicyError, match=r"table 'keyless' has no primary key.*add one"):
@@ -136,7 +142,7 @@ def test_a_wrong_name_is_answered_with_the_right_one(yard, policy, sentence):
 
 def test_a_quote_within_a_quoted_name_is_written_twice(yard):
     yard.run('CREATE TABLE odd (id {number} PRIMARY KEY, at {time} NOT NULL, "1"" pipe" {number})')
-    assert yard.select(Policy("odd", "at", where='"1"" pipe" = 1')).form is Form.CONTENDED
+    assert yard.select(Policy("odd", "at", where='"1"" pipe" = 1')).form is Form.RANGE
 
 
 def test_an_absence_follows_the_foreign_key_or_else_the_primary_key(yard):

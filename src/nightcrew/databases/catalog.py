@@ -36,6 +36,7 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
         refusals,
         lambda table, columns: create_index(dialect, *split(table), columns),
         frozenset(_large(connection, slow)),
+        dialect.one_writer,
     )
 
 

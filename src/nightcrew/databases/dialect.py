@@ -147,6 +147,10 @@ class Dialect(Protocol):
         """Whether nightcrew's tables are made on first use, for a database that is one application's own file."""
 
     @property
+    def one_writer(self) -> bool:
+        """Whether a transaction that writes keeps all others from it."""
+
+    @property
     def most_duty(self) -> float:
         """The share of the time that batches may take: less than 1 where who waits for a lock is given none."""
 

@@ -87,6 +87,7 @@ class MySQL:
     claim = _CLAIM
     returning = False
     migrates_itself = False
+    one_writer = False
     most_duty = 1.0
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
     deletes_by_value = True  # and MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)

@@ -95,6 +95,7 @@ class PostgreSQL:
     claim = _CLAIM
     returning = True
     migrates_itself = False
+    one_writer = False
     most_duty = 1.0
     locks_keys_apart = False
     deletes_by_value = False
