@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from nightcrew import forecast, rails
 from nightcrew import plan as plans
-from nightcrew import rails
 from nightcrew.claim import Claim
 from nightcrew.consent import Filed, Here, Known
 from nightcrew.database import Selection
@@ -81,7 +81,8 @@ def draw_up(job: Job, broom: Broom, *, ready: bool, keep: bool) -> Plan:
     refusals = tuple(objections_to(broom.consents.here(), broom.clock.now()))
     if job.policy is not None:
         refusals += tuple(objections(job, now, drawn.reach, broom))
-    drawn = replace(drawn, refusals=refusals)
+    runs = broom.books.runs(job.name, [State.DONE, State.FAILED], _LOOKED_AT)
+    drawn = replace(drawn, refusals=refusals, forecast=forecast.compare(drawn.taken, runs) if drawn.steps else None)
     if not keep or job.policy is None:
         return drawn
     drawn = replace(drawn, id=f"{job.name}.plan-{broom.clock.token()[:8]}")

@@ -34,6 +34,7 @@ from nightcrew.database import (
     Table,
 )
 from nightcrew.errors import PolicyError, nearest
+from nightcrew.forecast import Forecast
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
 
@@ -82,7 +83,8 @@ class Plan:
     """What a job would do at a moment, in order, and what is unwise about it.
 
     Under its `id` it can be run, where it was kept. What is not `exact` is what the planner expects, for counting took
-    too long. `refusals` say why a run would be refused that nobody agrees to.
+    too long. `refusals` say why a run would be refused that nobody agrees to, and the `forecast` what the runs so far
+    tell of it, where nightcrew's own tables are there.
     """
 
     job: str
@@ -92,6 +94,7 @@ class Plan:
     id: str | None = None
     exact: bool = True
     refusals: tuple[str, ...] = ()
+    forecast: Forecast | None = None
 
     @property
     def rows(self) -> int:
@@ -106,6 +109,11 @@ class Plan:
             reach[step.table] = reach.get(step.table, 0) + step.rows
         return reach
 
+    @property
+    def taken(self) -> dict[str, int]:
+        """How many rows of each table a run would count as taken: all but those that only lose what they refer to."""
+        return {step.table: step.rows for step in self.steps if step.form is not None or step.leaves}
+
     def json(self) -> dict[str, Any]:
         """Return the plan as JSON values; instants are ISO-8601 in UTC."""
         return {
@@ -117,6 +125,7 @@ class Plan:
             "steps": [step.json() for step in self.steps],
             "warnings": list(self.warnings),
             "refusals": list(self.refusals),
+            "forecast": self.forecast and self.forecast.json(),
         }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from nightcrew.console.prose import clock, deed
 from nightcrew.console.screen import Screen
 from nightcrew.database import Form
+from nightcrew.forecast import Forecast
 from nightcrew.job import Job
 from nightcrew.plan import Plan, Step
 from nightcrew.report import one_line
@@ -15,6 +16,7 @@ _FORMS = {
     Form.CONTENDED: "rows that others hold are left for later",
     Form.LOCKED: "rows are locked, then looked at again",
 }
+_NAMED = 3  # tables whose rows are far from what they were
 _FRACTION = re.compile(r"\.\d+")
 
 
@@ -22,7 +24,7 @@ def lines(drawn: Plan, job: Job, screen: Screen) -> list[str]:
     """Return what a run would do: the job's own table, what leaves with it, and what is unwise about it."""
     return [
         f"{job.name} {deed(job)}",
-        *(screen.table(["TABLE", "ROWS", "INDEX", "HOW"], _rows(drawn)) if drawn.steps else ()),
+        *(screen.table(["TABLE", "ROWS", *_heads(drawn), "INDEX", "HOW"], _rows(drawn)) if drawn.steps else ()),
         *(f"  {name:<8} {fact}" for name, fact in _facts(drawn)),
         *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
         *(line for warning in drawn.warnings for line in _warning(warning, screen)),
@@ -30,11 +32,22 @@ def lines(drawn: Plan, job: Job, screen: Screen) -> list[str]:
 
 
 def _rows(drawn: Plan) -> Iterator[list[str | None]]:
-    """Return each step as the row TABLE, ROWS, INDEX, HOW of a table, the job's own first."""
+    """Return each step as the row TABLE, ROWS, LAST, INDEX, HOW of a table, the job's own first."""
     along = [step for step in drawn.steps if not step.form]
     for step in sorted(drawn.steps, key=lambda step: not step.form):
         branch = "" if step.form else "└ " if step is along[-1] else "├ "
-        yield [f"{branch}{step.table}", f"{step.rows:,}", _index(step), _manner(step)]
+        yield [f"{branch}{step.table}", f"{step.rows:,}", *_last(step, drawn), _index(step), _manner(step)]
+
+
+def _heads(drawn: Plan) -> list[str]:
+    """Head a column for what the last run took, if there was one."""
+    return ["LAST"] if drawn.forecast and drawn.forecast.last else []
+
+
+def _last(step: Step, drawn: Plan) -> list[str | None]:
+    if not drawn.forecast or drawn.forecast.last is None:
+        return []
+    return [f"{drawn.forecast.last.counts.get(step.table, 0):,}" if step.form or step.leaves else None]
 
 
 def _index(step: Step) -> str | None:
@@ -61,6 +74,19 @@ def _facts(drawn: Plan) -> Iterator[tuple[str, str]]:
             yield "oldest", _keys(step)
         if step.form:
             yield "batches", _FORMS[Form(step.form)]
+    if drawn.forecast:
+        yield "last run", _past(drawn.forecast)
+
+
+def _past(forecast: Forecast) -> str:
+    """Tell of the last run, and name what is far from what it took."""
+    last = forecast.last
+    if last is None:
+        return "none yet"
+    rows = "1 row" if last.deleted == 1 else f"{last.deleted:,} rows"
+    changes = [f"{change.table} {change.then:,} then, {change.now:,} now" for change in forecast.changes[:_NAMED]]
+    more = [f"{len(forecast.changes) - _NAMED} more"] if len(forecast.changes) > _NAMED else []
+    return f"{clock(last.moment)}: {rows}" + (f"; far from it: {'; '.join((*changes, *more))}" if changes else "")
 
 
 def _keys(step: Step) -> str:
