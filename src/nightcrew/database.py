@@ -312,10 +312,13 @@ class Database(Protocol):
     def partitions(self, selection: Selection) -> tuple[Partition, ...]:
         """Return the partitions that hold nothing but what an `alone` selection takes, oldest first."""
 
-    def drop(self, connection: Connection, selection: Selection, partition: Partition) -> Dropped | None:
+    def drop(
+        self, connection: Connection, selection: Selection, partition: Partition, allow: Callable[[int], None]
+    ) -> Dropped | None:
         """Drop one of them, unless it holds a row that stays by now; waits for nobody longer than a second.
 
-        Some databases commit the caller's transaction by it.
+        `allow` is told how many rows are about to go, and raises where that is too many. Some databases commit the
+        caller's transaction by the drop.
         """
 
     def take(

@@ -9,6 +9,7 @@ from nightcrew.database import Dropped, Partition, Selection
 from nightcrew.errors import DatabaseError
 from nightcrew.ledger import Entry
 from nightcrew.metronome import Metronome
+from nightcrew.rails import Permit
 from nightcrew.throttle import Take
 from nightcrew.walk import Broom
 
@@ -28,11 +29,12 @@ class Shed:
     stopped: str | None = None
 
 
-def shed(claim: Claim, selection: Selection, broom: Broom, metronome: Metronome) -> Shed:
+def shed(claim: Claim, selection: Selection, permit: Permit, broom: Broom, metronome: Metronome) -> Shed:
     """Drop every partition that has expired as a whole, each in a transaction with its account.
 
     What cannot be dropped, because somebody is in the way or the database does not let us, is left to be taken row by
-    row. Raises ClaimLost when a newer fence exists.
+    row. Raises ClaimLost when a newer fence exists, and SafetyStop before a partition goes that comes to more than its
+    permit.
     """
     total, dropped, exact = Counter(claim.counts), 0, True
     for partition in broom.database.partitions(selection) if selection.alone else ():
@@ -40,7 +42,7 @@ def shed(claim: Claim, selection: Selection, broom: Broom, metronome: Metronome)
         while isinstance(beat := metronome.next(), Take):
             begun = broom.clock.monotonic()
             try:
-                gone = _drop(claim, selection, broom, partition, total)
+                gone = _drop(claim, selection, permit, broom, partition, total)
             except DatabaseError as error:
                 tries += 1
                 if error.away:
@@ -61,19 +63,23 @@ def shed(claim: Claim, selection: Selection, broom: Broom, metronome: Metronome)
 
 
 def _drop(
-    claim: Claim, selection: Selection, broom: Broom, partition: Partition, total: Mapping[str, int]
+    claim: Claim, selection: Selection, permit: Permit, broom: Broom, partition: Partition, total: Mapping[str, int]
 ) -> Dropped | None:
     """Fence, partition and account in one transaction, where the database has one for that.
 
     Where it commits each of them, the fence is asked before and after, and the account begins before.
     """
     job, run, table = claim.job.name, claim.run, selection.table.name
+
+    def allow(rows: int) -> None:
+        permit.demand(Counter(total) + Counter({table: rows}), job)
+
     with broom.database.transaction() as connection:
         broom.books.renew(connection, job, claim.fence, broom.lease)
         begun = {"table": table, "partition": partition.name, "about": partition.rows, "fence": claim.fence}
         broom.ledger.write(Entry("dropping", job, run, begun), connection)
         started = broom.clock.monotonic()
-        gone = broom.database.drop(connection, selection, partition)
+        gone = broom.database.drop(connection, selection, partition, allow)
         if gone is None:
             return None
         seconds = broom.clock.monotonic() - started

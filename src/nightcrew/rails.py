@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from nightcrew.clock import instant
 from nightcrew.consent import LASTS, Filed, Here
+from nightcrew.errors import SafetyStop
 
 Counts: TypeAlias = Mapping[str, int]
 
@@ -43,8 +44,12 @@ class Permit:
         """Read it from a ledger's facts."""
         return cls(**{**facts, "moment": datetime.fromisoformat(facts["moment"])})
 
-    def over(self, taken: Counts) -> str | None:
-        """Say how a run has come to take more than it may, if it has."""
+    def demand(self, taken: Counts, job: str) -> None:
+        """Raise SafetyStop when a run has come to take more than it may."""
+        if why := self._over(taken):
+            raise SafetyStop(f"{why}; look with 'nightcrew plan {job}'")
+
+    def _over(self, taken: Counts) -> str | None:
         for table, rows in taken.items():
             most = self.most.get(table)
             if most is not None and rows > most:

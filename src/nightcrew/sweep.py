@@ -47,7 +47,7 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
         duty = broom.database.most_duty
         throttle = Throttle.of(claim.job.pace, SIZES[selection.form], claim.bidder.lease, duty)
         metronome = Metronome(claim, broom.ledger, throttle, look, budget)
-        gone = shed(claim, selection, broom, metronome)
+        gone = shed(claim, selection, permit, broom, metronome)
         if gone.stopped is not None:
             return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)
         # Whether the first batch is looked at does not hang on partitions: dropping them sets off no trigger.

@@ -290,8 +290,7 @@ class Walk:
             cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
-            if why := self._permit.over(so_far):
-                raise SafetyStop(f"{why}; look with 'nightcrew plan {claim.job.name}'")
+            self._permit.demand(so_far, claim.job.name)
             if taken.load:
                 facts = {
                     "rows": self._rows(taken),

@@ -222,8 +222,8 @@ def test_zero_dates_and_nulls_in_the_first_partition_stay(mysql_yard):
     selection = Selection(yard.table("events"), "at", _utc(CUT), Form.CONTENDED, alone=True)
     first, second = yard.rows.partitions(selection)
     with yard.rows.transaction() as connection:
-        assert yard.rows.drop(connection, selection, first) is None
-        assert yard.rows.drop(connection, selection, second).rows == 1
+        assert yard.rows.drop(connection, selection, first, print) is None
+        assert yard.rows.drop(connection, selection, second, print).rows == 1
     assert yard.ids("events") == [1, 2]
     yard.run(
         "DELETE FROM events WHERE at IS NULL",
@@ -231,7 +231,7 @@ def test_zero_dates_and_nulls_in_the_first_partition_stay(mysql_yard):
         "INSERT INTO events VALUES (4, 0, '')",
     )
     with yard.rows.transaction() as connection:
-        assert yard.rows.drop(connection, selection, first) is None
+        assert yard.rows.drop(connection, selection, first, print) is None
     assert yard.ids("events") == [2, 4]
 
 
@@ -327,6 +327,23 @@ def test_a_partition_of_many_rows_is_told_as_about_so_many(server_yard, server_u
         assert [entry.facts["exact"] for entry in crew.heard if "partition" in entry.facts] == [False, False]
 
 
+def test_a_partition_that_has_grown_since_the_run_was_weighed_is_not_dropped(server_yard, server_url, monkeypatch):
+    divide(server_yard)
+    with hired(server_url, server_yard, max_fraction=0.9) as crew:
+        find = crew._station.database.partitions
+
+        def filled(selection):
+            server_yard.fill("events", *({"id": 100 + n, "at": "2024-01-10"} for n in range(1500)))
+            return find(selection)
+
+        monkeypatch.setattr(crew._station.database, "partitions", filled)
+        report = crew.run("sweep", now=True)
+    assert (report.outcome, report.counts) == ("refused", {"events": 1})
+    assert "more rows of events than there were when it began" in report.message
+    assert parts(server_yard) == WHOLE[1:]
+    assert len(server_yard.ids("events")) == 1505
+
+
 def test_a_run_whose_fence_is_lost_drops_nothing(postgresql_yard, monkeypatch):
     """The drop commits with the fence, or not at all."""
     yard = postgresql_yard
@@ -336,8 +353,8 @@ def test_a_run_whose_fence_is_lost_drops_nothing(postgresql_yard, monkeypatch):
         database = crew._station.database
         drop = database.drop
 
-        def overtaken(connection, selection, partition):
-            gone = drop(connection, selection, partition)
+        def overtaken(*arguments):
+            connection, gone = arguments[0], drop(*arguments)
             connection.execute(sa.text("UPDATE nightcrew_jobs SET fence = fence + 1"))
             return gone
 

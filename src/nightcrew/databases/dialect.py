@@ -289,10 +289,13 @@ class Dialect(Protocol):
         One partition always stays; so do those whose rows would be missed by triggers, or by subscribers of a log.
         """
 
-    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+    def drop(
+        self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
+    ) -> Dropped | None:
         """Lock a partition without waiting long, look whether it may be dropped still, and drop it.
 
-        None where it may not. Where a DDL statement commits, so does this.
+        None where it may not; `allow` is told how many rows are about to go, and raises where that is too many. Where a
+        DDL statement commits, so does this.
         """
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:

@@ -1,6 +1,6 @@
 """MySQL and MariaDB."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -260,9 +260,11 @@ class MySQL:
         """Read the bounds of a table that is divided by this column, or by a function of it that keeps its order."""
         return mysql_partitions.partitions(connection, divided)
 
-    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+    def drop(
+        self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
+    ) -> Dropped | None:
         """Drop it under a lock of its table, which ends the caller's transaction."""
-        return mysql_partitions.drop(connection, divided, partition)
+        return mysql_partitions.drop(connection, divided, partition, allow)
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Read the plan's estimate, in which only one of the two servers counts what a predicate passes by."""

@@ -67,7 +67,9 @@ def partitions(connection: sa.Connection, divided: Divided) -> list[Partition]:
     return [Partition(row.name, row.rows, relation.schema) for row in gone]
 
 
-def drop(connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+def drop(
+    connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
+) -> Dropped | None:
     """Lock the table, look whether any row of the partition would stay, count the others, and drop them."""
     with _locked(connection, _named(divided.relation.schema, divided.relation.name)) as whole:
         if partition.name not in {known.name for known in partitions(connection, divided)}:
@@ -82,6 +84,7 @@ def drop(connection: sa.Connection, divided: Divided, partition: Partition) -> D
         exact = partition.rows <= COUNTED
         count = sa.select(sa.func.count()).select_from(table).with_hint(table, f"PARTITION ({part})")
         rows = connection.execute(count).scalar_one() if exact else partition.rows
+        allow(rows)
         _run(connection, f"ALTER TABLE {whole} DROP PARTITION {part}")
     return Dropped(rows, exact)
 

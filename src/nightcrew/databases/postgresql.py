@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -265,9 +265,11 @@ class PostgreSQL:
         """Read the bounds of a table that is divided by this very column."""
         return postgresql_partitions.partitions(connection, divided, _Kind(divided.kind))
 
-    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> Dropped | None:
+    def drop(
+        self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
+    ) -> Dropped | None:
         """Drop it in the caller's transaction."""
-        return postgresql_partitions.drop(connection, divided, _Kind(divided.kind), partition)
+        return postgresql_partitions.drop(connection, divided, _Kind(divided.kind), partition, allow)
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]

@@ -6,6 +6,7 @@ way, and never tried where other tables would have to be locked along.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,7 +56,11 @@ def partitions(connection: sa.Connection, divided: Divided, spoken: sa.types.Typ
 
 
 def drop(
-    connection: sa.Connection, divided: Divided, spoken: sa.types.TypeEngine[Any], partition: Partition
+    connection: sa.Connection,
+    divided: Divided,
+    spoken: sa.types.TypeEngine[Any],
+    partition: Partition,
+    allow: Callable[[int], None],
 ) -> Dropped | None:
     """Lock table and partition, look whether any row would stay, count the others, and drop them with their file."""
     whole, part = (_named(one.schema, one.name) for one in (divided.relation, partition))
@@ -78,6 +83,7 @@ def drop(
     exact = partition.rows <= COUNTED
     count = sa.select(sa.func.count()).select_from(own)
     rows = connection.execute(count).scalar_one() if exact else partition.rows
+    allow(rows)
     _run(connection, f"ALTER TABLE {whole} DETACH PARTITION {part}")
     _run(connection, f"DROP TABLE {part}")
     return Dropped(rows, exact)

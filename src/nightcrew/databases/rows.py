@@ -6,7 +6,7 @@ that the walk only saves reading.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -150,10 +150,12 @@ class Rows:
             divided = self._divided(connection, selection)
             return tuple(self._link.dialect.partitions(connection, divided)) if divided else ()
 
-    def drop(self, connection: Connection, selection: Selection, partition: Partition) -> Dropped | None:
+    def drop(
+        self, connection: Connection, selection: Selection, partition: Partition, allow: Callable[[int], None]
+    ) -> Dropped | None:
         """Drop one of them, unless it holds a row that stays by now."""
         divided = self._divided(connection, selection)
-        return self._link.dialect.drop(connection, divided, partition) if divided else None
+        return self._link.dialect.drop(connection, divided, partition, allow) if divided else None
 
     def _divided(self, connection: sa.Connection, selection: Selection) -> Divided | None:
         column = selection.table.columns[selection.column]

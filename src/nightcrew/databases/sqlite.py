@@ -276,7 +276,9 @@ class SQLite:
         """Have none."""
         return []
 
-    def drop(self, connection: sa.Connection, divided: Divided, partition: Partition) -> None:
+    def drop(
+        self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
+    ) -> None:
         """Have none."""
 
     def rows_expected(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
