@@ -93,3 +93,12 @@ def test_who_was_writing_before_makes_everything_unsure(walk, postgresql_yard):
         for _ in range(5):
             found = walk()
             assert found == [{}] * BATCHES
+
+
+def test_a_small_window_begins_on_the_first_page_of_the_file_where_that_holds_something(walk, postgresql_yard):
+    """However quiet it is: nobody looks again at what a walk passes by."""
+    with postgresql_yard.rows.transaction() as connection:
+        taken = postgresql_yard.rows.take(connection, postgresql_yard.select(STALE), {}, 10)
+        on_it = connection.exec_driver_sql("SELECT count(*) FROM tokens WHERE ctid < '(1,0)'").scalar_one()
+    assert taken.cursor["page"] == 1
+    assert on_it == 0

@@ -107,7 +107,8 @@ def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor
     if not _reaches(connection, heap, first):
         return None
     if pages < _FEW:  # thousands of pages that hold nothing would be as many batches
-        first = _next_page(connection, target, heap, Pages(first, first + _LEAP)) or first + _LEAP - pages
+        found = _next_page(connection, target, heap, Pages(first, first + _LEAP))
+        first = first + _LEAP - pages if found is None else found
     return Pages(first, first + pages)
 
 
