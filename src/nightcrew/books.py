@@ -97,6 +97,14 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the ledger has it: when it was accounted for, and its facts."""
+
+    at: datetime
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Bidder:
     """Who bids: the process, what started it, who called, and for how many seconds the lease shall hold."""
 
@@ -150,6 +158,9 @@ class Books(Protocol):
 
     def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
         """Return the facts of a run's newest entry of a kind."""
+
+    def batches(self, run: str, most: int) -> list[Batch]:
+        """Return a run's newest batches, so many at most, the oldest of them first."""
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""

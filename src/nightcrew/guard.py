@@ -4,19 +4,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from nightcrew import forecast, rails
 from nightcrew import plan as plans
+from nightcrew import rails
 from nightcrew.claim import Claim
 from nightcrew.consent import Filed, Here, Known
-from nightcrew.database import Selection
+from nightcrew.database import Form, Selection
 from nightcrew.errors import ConfigurationError, DatabaseError, SafetyStop, UsageError
+from nightcrew.forecast import Forecast, foresee
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import State
 from nightcrew.plan import Plan
 from nightcrew.policy import Policy
 from nightcrew.rails import Permit
-from nightcrew.walk import Broom
+from nightcrew.throttle import Throttle
+from nightcrew.walk import SIZES, Broom
 
 _ADMITTED = "admitted"
 _RUNS = 10  # of the past say what is usual
@@ -81,13 +83,21 @@ def draw_up(job: Job, broom: Broom, *, ready: bool, keep: bool) -> Plan:
     refusals = tuple(objections_to(broom.consents.here(), broom.clock.now()))
     if job.policy is not None:
         refusals += tuple(objections(job, now, drawn.reach, broom))
-    runs = broom.books.runs(job.name, [State.DONE, State.FAILED], _LOOKED_AT)
-    drawn = replace(drawn, refusals=refusals, forecast=forecast.compare(drawn.taken, runs) if drawn.steps else None)
+    drawn = replace(drawn, refusals=refusals, forecast=_forecast(job, drawn, broom))
     if not keep or job.policy is None:
         return drawn
     drawn = replace(drawn, id=f"{job.name}.plan-{broom.clock.token()[:8]}")
     broom.consents.file(_filed(drawn, job.policy))
     return drawn
+
+
+def _forecast(job: Job, drawn: Plan, broom: Broom) -> Forecast | None:
+    forms = [Form(step.form) for step in drawn.steps if step.form]
+    if not forms:
+        return None
+    throttle = Throttle.of(job.pace, SIZES[forms[0]], broom.lease, broom.database.most_duty)
+    dropped = sum(step.rows for step in drawn.steps if step.how == "drop")
+    return foresee(job, drawn.taken, dropped, throttle, broom.books)
 
 
 def agree(job: Job, by: str, broom: Broom) -> Plan:

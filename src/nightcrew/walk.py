@@ -298,6 +298,7 @@ class Walk:
                     "total": dict(so_far),
                     "cursor": dict(taken.cursor),
                     "fence": claim.fence,
+                    "pace": str(claim.job.pace),
                 }
                 broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
             if broom.clock.monotonic() - started > broom.lease / 3:

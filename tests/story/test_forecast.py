@@ -1,15 +1,23 @@
 """What a plan says of the next run, going by those before it."""
 
+import re
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nightcrew import Nightcrew, Settings
+from nightcrew import Job, Nightcrew, Settings, cron
+from nightcrew.books import RunRow
 from nightcrew.console import prospect
 from nightcrew.console.screen import Screen
+from nightcrew.forecast import Forecast, Rate
+from nightcrew.outcome import State
+from nightcrew.plan import Plan
+from nightcrew.policy import Policy
+from nightcrew.throttle import Pace
 
 OLD = timedelta(days=30)
+JOB = Job("sweep", cron("0 0 * * *"), Policy("chats", "created_at"))
 
 
 @pytest.fixture
@@ -80,6 +88,57 @@ def test_a_run_that_was_refused_is_no_run_to_go_by(shop):
     with hired(shop, max_rows=20) as crew:
         assert run(crew).outcome == "refused"
         assert crew.plan("sweep").forecast.last.id == first.run
+
+
+def test_how_long_it_takes_is_told_by_a_run_of_the_same_pace_and_never_made_up(shop):
+    fill(shop, 0, 4000)
+    with hired(shop) as crew:
+        assert said(crew)["takes"] == "takes not known before the first run"
+        assert re.fullmatch(
+            r"load batches of about 40 ms, 1[12] a second at most: \d\d% of the time", said(crew)["load"]
+        )
+        report = run(crew)
+        assert "takes" not in said(crew)
+        fill(shop, 5000, 3000)
+        batches = [entry for entry in crew.entries(report.run) if entry["kind"] == "batch"]
+        seconds = (batches[-1]["at"] - batches[0]["at"]).total_seconds()
+        rate = sum(sum(batch["facts"]["counts"].values()) for batch in batches[1:]) / seconds
+        forecast = crew.plan("sweep").forecast
+        assert (forecast.due, forecast.rate.run.id) == (6000, report.run)
+        assert forecast.seconds == pytest.approx(6000 / rate)
+        assert re.fullmatch(
+            r"takes (about \d+ s|less than a second) at pace steady, going by the last run", said(crew)["takes"]
+        )
+        assert re.fullmatch(r"load about [\d,]+ rows a second, in [\d.]+ batches of [\d,]+", said(crew)["load"])
+    with hired(shop, pace="gentle") as crew:
+        assert said(crew)["takes"] == "takes not known: no run at pace gentle was long enough to go by"
+        assert crew.plan("sweep").json()["forecast"]["seconds"] is None
+
+
+def test_a_run_that_took_next_to_nothing_tells_nothing_of_a_long_one(shop):
+    with hired(shop) as crew:
+        fill(shop, 0, 3000)
+        long = run(crew)
+        fill(shop, 4000, 10)
+        run(crew)
+        fill(shop, 5000, 3000)
+        forecast = crew.plan("sweep").forecast
+        assert (forecast.rate.run.id, forecast.last.deleted) == (long.run, 10)
+        assert "going by the run of 20" in said(crew)["takes"]
+        shop.run("DELETE FROM chats WHERE id >= 5010")
+        assert said(crew)["takes"] == "takes a batch or two"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "less than a second"), (12.3, "about 12 s"), (119, "about 119 s"), (254, "about 4 min"), (9000, "about 2 h"),
+     (400_000, "about 5 days")],
+)  # fmt: skip
+def test_a_length_of_time_is_told_in_one_unit(seconds, words):
+    rate = Rate(RunRow("r", "sweep", None, State.DONE, "cli", moment=datetime(2024, 6, 1, 3, tzinfo=UTC)), 1.0, 0.5)
+    forecast = Forecast(None, (), seconds, Pace.STEADY, rate, 0.05, 0.5, 1)
+    lines = prospect.lines(Plan("sweep", datetime.now(UTC), (), forecast=forecast), JOB, Screen(plain=True))
+    assert f"  takes    {words} at pace steady, going by the run of 2024-06-01 03:00Z" in lines
 
 
 def test_nothing_is_told_of_runs_where_nightcrews_own_tables_are_not_there(server_yard):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from nightcrew.console.prose import clock, deed
 from nightcrew.console.screen import Screen
 from nightcrew.database import Form
-from nightcrew.forecast import Forecast
+from nightcrew.forecast import Forecast, rounded
 from nightcrew.job import Job
 from nightcrew.plan import Plan, Step
 from nightcrew.report import one_line
@@ -16,6 +16,7 @@ _FORMS = {
     Form.CONTENDED: "rows that others hold are left for later",
     Form.LOCKED: "rows are locked, then looked at again",
 }
+_UNITS = (("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _NAMED = 3  # tables whose rows are far from what they were
 _FRACTION = re.compile(r"\.\d+")
 
@@ -76,6 +77,9 @@ def _facts(drawn: Plan) -> Iterator[tuple[str, str]]:
             yield "batches", _FORMS[Form(step.form)]
     if drawn.forecast:
         yield "last run", _past(drawn.forecast)
+    if drawn.forecast and drawn.forecast.due:
+        yield "takes", _duration(drawn.forecast)
+        yield "load", _load(drawn.forecast)
 
 
 def _past(forecast: Forecast) -> str:
@@ -87,6 +91,37 @@ def _past(forecast: Forecast) -> str:
     changes = [f"{change.table} {change.then:,} then, {change.now:,} now" for change in forecast.changes[:_NAMED]]
     more = [f"{len(forecast.changes) - _NAMED} more"] if len(forecast.changes) > _NAMED else []
     return f"{clock(last.moment)}: {rows}" + (f"; far from it: {'; '.join((*changes, *more))}" if changes else "")
+
+
+def _duration(forecast: Forecast) -> str:
+    """Say about how long a run would take and by what that is known, or that it is not."""
+    if forecast.rate is not None and forecast.seconds is not None:
+        last = forecast.last is not None and forecast.rate.run.id == forecast.last.id
+        by = "the last run" if last else f"the run of {clock(forecast.rate.run.moment)}"
+        return f"{_about(forecast.seconds)} at pace {forecast.pace}, going by {by}"
+    if forecast.due <= forecast.first:
+        return "a batch or two"
+    if forecast.last is None:
+        return "not known before the first run"
+    return f"not known: no run at pace {forecast.pace} was long enough to go by"
+
+
+def _load(forecast: Forecast) -> str:
+    rate = forecast.rate
+    if rate is not None:
+        rows, batches = rounded(rate.rows), rounded(rate.batches)
+        return f"about {rows:,} rows a second, in {batches:,} batches of {rounded(rate.rows / rate.batches):,}"
+    most = rounded(forecast.share / forecast.longest)
+    length, share = f"{1000 * forecast.longest:.0f} ms", f"{forecast.share:.0%}"
+    return f"batches of about {length}, {most:g} a second at most: {share} of the time"
+
+
+def _about(seconds: float) -> str:
+    """Write a length of time in one unit, of which there are at least two, for it is no more exact than that."""
+    if seconds < 1:
+        return "less than a second"
+    unit, size = next((unit for unit in _UNITS if seconds >= 2 * unit[1]), _UNITS[-1])
+    return f"about {round(seconds / size)} {unit}"
 
 
 def _keys(step: Step) -> str:

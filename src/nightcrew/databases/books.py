@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Bid, Bidder, Registration, RunRow, Standing, Won
+from nightcrew.books import Batch, Bid, Bidder, Registration, RunRow, Standing, Won
 from nightcrew.database import Connection, Cursor
 from nightcrew.databases.bids import opened, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
@@ -306,6 +306,13 @@ class Ledgers:
         of_kind = sa.select(entries.c.facts).where(entries.c.run == run, entries.c.kind == kind)
         with self._link.transaction(writes=False) as connection:
             return connection.execute(of_kind.order_by(entries.c.id.desc()).limit(1)).scalar_one_or_none()
+
+    def batches(self, run: str, most: int) -> list[Batch]:
+        """Return a run's newest batches, so many at most, the oldest of them first."""
+        of_run = sa.select(entries.c.at, entries.c.facts).where(entries.c.run == run, entries.c.kind == "batch")
+        with self._link.transaction(writes=False) as connection:
+            newest = connection.execute(of_run.order_by(entries.c.id.desc()).limit(most)).all()
+        return [Batch(row.at, row.facts) for row in reversed(newest)]
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""
