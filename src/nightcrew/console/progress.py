@@ -1,4 +1,4 @@
-"""Progress: how far the sweeps of a command are, in one line of the terminal that is drawn again and again."""
+"""Progress: how far the sweeps of a command are: in a line that a terminal shows anew, or in one now and then."""
 
 import shutil
 import sys
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nightcrew.ledger import Entry
 
 _PERIOD = 0.25  # seconds between two drawings; and before the first, by which most runs are over
+_SELDOM = 10.0  # seconds between two lines that stay, as in a log
 _SPAN = 10.0  # seconds back that the rate is measured over
 _PATIENCE = 2.0  # seconds that the end waits for a drawing under way
 _HELD = {"stop": "waits", "brake": "slowed down"}
@@ -63,11 +64,12 @@ class Course:
 
 
 class Progress:
-    """Listens to a crew, and draws where its sweeps are as long as they last."""
+    """Listens to a crew, and tells where its sweeps are as long as they last: `live` in one line, else in many."""
 
-    def __init__(self, screen: Screen, crew: "Nightcrew") -> None:
+    def __init__(self, screen: Screen, crew: "Nightcrew", *, live: bool) -> None:
         self._screen = screen
         self._crew = crew
+        self._live = live
         self._courses: dict[str, Course] = {}
         self._lock = RLock()  # a signal's handler may come in between, in the same thread
         self._over = Event()
@@ -96,17 +98,20 @@ class Progress:
             self._wipe()
             self._screen.talk(text)
 
-    def draw(self) -> None:
-        """Draw again and again, until it is over."""
+    def tell(self) -> None:
+        """Tell again and again, until it is over."""
         asked: set[str] = set()
-        while not self._crew.clock.wait(self._over, _PERIOD):
+        while not self._crew.clock.wait(self._over, _PERIOD if self._live else _SELDOM):
             with self._lock:
                 courses = dict(self._courses)
-                self._draw(list(courses.values()))
+                if self._live:
+                    self._draw(list(courses.values()))
             for run, course in courses.items():
                 if run not in asked:  # what is still to go, for a run that has lasted long enough to be watched
                     asked.add(run)
                     self._ask(course)
+            if not self._live:
+                self._write_down(courses)
 
     def end(self) -> None:
         """Leave nothing of it behind."""
@@ -121,6 +126,13 @@ class Progress:
         except NightcrewError:  # the run itself will say what is wrong
             return
         course.about = None if still is None else max(begun + still, course.rows)
+
+    def _write_down(self, courses: dict[str, Course]) -> None:
+        with self._lock:
+            now = self._crew.clock.monotonic()
+            for run, course in courses.items():
+                if run in self._courses and not self._over.is_set():
+                    self._screen.talk(course.line(now))
 
     def _draw(self, courses: list[Course]) -> None:
         if not courses or self._over.is_set():
@@ -148,21 +160,17 @@ class Progress:
 
 @contextmanager
 def shown(screen: Screen, crew: "Nightcrew") -> Iterator[Progress]:
-    """Show progress to a person at a terminal, and nothing to anybody else."""
-    progress = Progress(screen, crew)
-    if not _seen(screen):
+    """Show progress on stderr, unless the log lines of -v do, or nobody wants to be talked to."""
+    live = sys.stderr is not None and sys.stderr.isatty() and settings.variable("TERM") != "dumb"
+    progress = Progress(screen, crew, live=live)
+    if screen.json or screen.quiet or screen.verbose:
         yield progress
         return
     crew.listen(progress.hear)
-    thread = Thread(target=progress.draw, name="nightcrew-progress", daemon=True)
+    thread = Thread(target=progress.tell, name="nightcrew-progress", daemon=True)
     thread.start()
     try:
         yield progress
     finally:
         progress.end()
         thread.join(_PATIENCE)
-
-
-def _seen(screen: Screen) -> bool:
-    still = screen.json or screen.quiet or screen.verbose or settings.variable("TERM") == "dumb"
-    return not still and sys.stderr is not None and sys.stderr.isatty()
