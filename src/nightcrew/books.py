@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from nightcrew.database import Connection, Cursor
+from nightcrew.errors import ClaimLost, JobPaused
 from nightcrew.outcome import State
 
 
@@ -140,6 +141,9 @@ class Books(Protocol):
 
         Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
         """
+
+    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
+        """Return why work under a claim has to stop, as `renew` would raise it, where it has to; changes nothing."""
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held."""

@@ -2,13 +2,16 @@
 
 import asyncio
 import inspect
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from nightcrew.books import Books
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
-from nightcrew.errors import JobFailed, SafetyStop
+from nightcrew.errors import DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
 
+_SECOND = 1.0  # between two looks whether somebody has paused the job
 _MOST = 2**63  # what a column of the ledger holds
 
 
@@ -25,8 +28,11 @@ class Call:
     slot: datetime | None
     moment: datetime
     budget: Budget
+    halted: Callable[[], NightcrewError | None]
     counted: int = 0
-    stopped: bool = False
+    stopped: str | None = None
+    paused: bool = False
+    _look_at: float = field(default=0.0, init=False, repr=False)
 
     def count(self, number: int = 1) -> None:
         """Add to what the run reports as removed."""
@@ -34,15 +40,21 @@ class Call:
 
     @property
     def should_stop(self) -> bool:
-        """Whether the deadline has passed or the process shuts down: return soon, and the next call goes on.
+        """Whether to return soon: the deadline has passed, the process shuts down, or somebody has paused the job.
 
-        A function that has read it as true is taken to have left work undone.
+        A function that has read it as true is taken to have left work undone; the next call goes on. For a pause, a
+        stop of all jobs, and another crew that has taken over, the database is asked about once a second.
         """
-        self.stopped = self.stopped or self.budget.spent is not None
-        return self.stopped
+        self.stopped = self.stopped or self.budget.spent
+        now = self.budget.clock.monotonic()
+        if self.stopped is None and now >= self._look_at:
+            self._look_at = now + _SECOND
+            if (why := self.halted()) is not None:
+                self.stopped, self.paused = str(why), isinstance(why, JobPaused)
+        return self.stopped is not None
 
 
-def call(claim: Claim, budget: Budget) -> Call:
+def call(claim: Claim, budget: Budget, books: Books) -> Call:
     """Call the job's function; an integer that it returns counts, in place of what it counted itself.
 
     Raises JobFailed with the function's exception as its cause; a SafetyStop passes as it is.
@@ -50,7 +62,14 @@ def call(claim: Claim, budget: Budget) -> Call:
     function = claim.job.function
     if function is None:
         raise JobFailed(f"job {claim.job.name!r} has no function")
-    account = Call(claim.job.name, claim.run, claim.slot, claim.moment, budget)
+
+    def halted() -> NightcrewError | None:
+        try:
+            return books.halted(claim.job.name, claim.fence)
+        except DatabaseError:  # whether it can go on without is the function's to say
+            return None
+
+    account = Call(claim.job.name, claim.run, claim.slot, claim.moment, budget, halted)
     try:
         result = function(account) if inspect.signature(function).parameters else function()
         if inspect.isawaitable(result):

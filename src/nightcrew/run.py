@@ -100,7 +100,7 @@ def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
     broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
     guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
-        return _called(claim, call(claim, budget))
+        return _called(claim, call(claim, budget, broom.books))
     with claim.job.to_blame():
         admission = guard.admit(claim, broom)
         swept = sweep(claim, admission.selection, admission.permit, broom, budget)
@@ -151,8 +151,10 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
 def _called(claim: Claim, account: Call) -> Done:
     name, counted = claim.job.name, account.counted
     if account.stopped:
-        message = f"Job {name} stopped early, having counted {counted} ({account.budget.spent}); the next call goes on."
-        return Done(State.PARTIAL, Outcome.PARTIAL, message, counted, remaining=None)
+        goes_on = "it goes on once it is resumed" if account.paused else "the next call goes on"
+        message = one_line(f"Job {name} stopped early, having counted {counted} ({account.stopped}); {goes_on}.")
+        outcome = Outcome.PAUSED if account.paused else Outcome.PARTIAL
+        return Done(State.PARTIAL, outcome, message, counted, remaining=None)
     if counted == 0:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Job {name} ran and counted nothing.")
     return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted}.", counted)

@@ -58,12 +58,54 @@ def test_a_sweep_ends_within_a_batch_and_goes_on_where_it_was_when_the_switch_is
     running.close()
 
 
-def stop(crew, switch):
-    crew.stop_all(by="ops", reason="load") if switch == "all" else crew.pause("sweep", by="ops", reason="load")
+def stop(crew, switch, job="sweep"):
+    crew.stop_all(by="ops", reason="load") if switch == "all" else crew.pause(job, by="ops", reason="load")
 
 
-def go_on(crew, switch):
-    crew.resume_all() if switch == "all" else crew.resume("sweep")
+def go_on(crew, switch, job="sweep"):
+    crew.resume_all() if switch == "all" else crew.resume(job)
+
+
+def a_job_that_asks(crew, then):
+    """Register a function that counts on until it is asked to stop; when it has begun for the first time, do that."""
+    begun = []
+
+    @crew.job(every="1 hour")
+    def ask(run):
+        for _ in range(100):
+            if run.should_stop:
+                return
+            run.count()
+            if not begun:
+                begun.append(run)
+                then()
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("switch", ["all", "one"])
+def test_a_function_that_asks_hears_of_the_switch_in_a_second_and_is_gone_on_with_when_it_is_released(crew, switch):
+    a_job_that_asks(crew, then=lambda: stop(crew, switch, "ask"))
+    report = crew.run("ask", trigger="cli", now=True)
+    assert (report.outcome, crew.runs("ask")[0].state) == ("paused", "partial")
+    assert 1 < report.deleted < 50
+    assert f"having counted {report.deleted} (" in report.message
+    assert report.message.endswith("by ops: load); it goes on once it is resumed.")
+    assert crew.tick(trigger="ticker") == []
+    go_on(crew, switch, "ask")
+    assert [(one.run, one.outcome, one.deleted) for one in crew.tick(trigger="ticker")] == [
+        (report.run, "succeeded", 100)
+    ]
+
+
+def test_a_function_that_asks_hears_that_another_crew_has_taken_over(yard, crew):
+    def take_over():
+        with yard.link.transaction() as connection:
+            connection.execute(sa.update(job_table).values(fence=job_table.c.fence + 1))
+
+    a_job_that_asks(crew, then=take_over)
+    begun = time.monotonic()
+    assert crew.run("ask", trigger="cli", now=True).outcome == "in_progress_elsewhere"
+    assert time.monotonic() - begun < 4, "it would count for five seconds"
 
 
 def test_the_switch_holds_for_jobs_that_are_registered_later_and_for_functions(yard, crew):

@@ -222,11 +222,17 @@ class Ledgers:
         """Say why a lease could not be renewed."""
         look = sa.select(jobs.c.paused_by, jobs.c.paused_reason, *_stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
+        return _lost(job, fence) if row is None else _halt(row)
+
+    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
+        """Return why work under a claim has to stop, as `renew` would raise it, where it has to; changes nothing."""
+        words = jobs.c.paused_by, jobs.c.paused_reason, *_stop()
+        look = sa.select(self._running().label("running"), *words).where(*self._held(job, fence))
+        with self._link.transaction(writes=False) as connection:
+            row = connection.execute(look).first()
         if row is None:
-            return ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
-        if row.stopped_at is not None:
-            return JobPaused(f"every job is stopped by {row.stopped_by}: {row.stopped_reason}")
-        return JobPaused(f"paused by {row.paused_by}: {row.paused_reason}")
+            return _lost(job, fence)
+        return None if row.running else _halt(row)
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held.
@@ -355,6 +361,16 @@ def _stop() -> list[sa.Label[Any]]:
     """Return who has stopped everything, since when and why, as columns of any select."""
     words = place.c.stopped_at, place.c.stopped_by, place.c.stopped_reason
     return [sa.select(word).limit(1).scalar_subquery().label(word.name) for word in words]
+
+
+def _lost(job: str, fence: int) -> ClaimLost:
+    return ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
+
+
+def _halt(row: Any) -> JobPaused:
+    if row.stopped_at is not None:
+        return JobPaused(f"every job is stopped by {row.stopped_by}: {row.stopped_reason}")
+    return JobPaused(f"paused by {row.paused_by}: {row.paused_reason}")
 
 
 def _standing(row: Any) -> Standing:
