@@ -65,9 +65,9 @@ def slowed(crew):
     """Make each batch small, and take a while."""
     take = crew._station.database.take
 
-    def take_slowly(connection, selection, cursor, limit, *most):
+    def take_slowly(connection, selection, cursor, limit, *most, **how):
         time.sleep(0.1)
-        return take(connection, selection, cursor, min(limit, 10), *most)
+        return take(connection, selection, cursor, min(limit, 10), *most, **how)
 
     crew._station.database.take = take_slowly
     return lambda: setattr(crew._station.database, "take", take)

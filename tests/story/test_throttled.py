@@ -73,9 +73,9 @@ def slowed(crew, seconds=0.02):
     """Make each batch of the crew take a while, so that a sweep lasts."""
     take = crew._station.database.take
 
-    def take_slowly(connection, selection, cursor, limit, *most):
+    def take_slowly(connection, selection, cursor, limit, *most, **how):
         time.sleep(seconds)
-        return take(connection, selection, cursor, min(limit, 50), *most)
+        return take(connection, selection, cursor, min(limit, 50), *most, **how)
 
     crew._station.database.take = take_slowly
 
