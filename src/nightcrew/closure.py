@@ -44,6 +44,7 @@ class Closure:
         self.knots = knots(self.keys)
         self._check_links()
         self._check_own_rows()
+        self._check_figures()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -138,6 +139,15 @@ class Closure:
                 f" keep_latest would keep could leave with others: {keep}give that key ON DELETE SET NULL"
             )
         self._warn(f"rows of {name} that hang by {column} on a row that leaves go with it, whatever their age")
+
+    def _check_figures(self) -> None:
+        """Warn of large tables that a batch looks into and of which the planner knows nothing."""
+        for table in dict.fromkeys((self._root, *(key.table for key in self.keys))):
+            if statement := self._catalog.unanalysed.get(table):
+                self._warn(
+                    f"{table} was never analysed, so the planner guesses what its indexes find, and may read all of it"
+                    f" for each batch: {statement}"
+                )
 
     def _judge_unindexed(self, key: ForeignKey) -> None:
         """Warn of a key by which a table is read whole for each row that leaves; of a large table, refuse it."""

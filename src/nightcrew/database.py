@@ -84,9 +84,9 @@ class Catalog:
     `tables` are found by the names they were asked for, and by their own; `references` by the table they point at;
     `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
     that makes an index over columns of a table, for a person to paste. Tables that are `large` are too large to be read
-    whole for every row that leaves; it is asked
-    only of those that were named, and of those that a foreign key without an index would read so. With `one_writer`,
-    nobody else writes while a batch does.
+    whole for every row that leaves; it is asked only of those that were named, and of those that a foreign key without
+    an index would read so. With `one_writer`, nobody else writes while a batch does. Of large tables that are
+    `unanalysed` the planner has no figures, until somebody runs the statement that they are told with.
     """
 
     tables: Mapping[str, Table]
@@ -95,6 +95,7 @@ class Catalog:
     create_index: Callable[[str, Sequence[str]], str]
     large: Container[str] = ()
     one_writer: bool = False
+    unanalysed: Mapping[str, str] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
         """Return a table that was named; raises PolicyError naming the nearest right name."""

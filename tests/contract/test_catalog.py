@@ -275,6 +275,32 @@ def test_nothing_but_a_table_is_a_table(postgresql_yard, made):
 # ── SQLite only ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_large_tables_that_the_planner_knows_nothing_of_are_warned_of_with_the_statement_to_paste(postgresql_yard):
+    kept = "WITH (autovacuum_enabled = false)"
+    postgresql_yard.run(
+        "CREATE SCHEMA app",
+        f"CREATE TABLE app.users (id int PRIMARY KEY, at timestamptz) {kept}",
+        f'CREATE TABLE "Notes" (id int PRIMARY KEY, user_id int REFERENCES app.users, text text) {kept}',
+        f"CREATE TABLE small (id int PRIMARY KEY, user_id int REFERENCES app.users) {kept}",
+        f"CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES app.users ON DELETE SET NULL) {kept}",
+        "INSERT INTO app.users SELECT n, '2024-01-01' FROM generate_series(1, 40000) AS n",
+        """INSERT INTO "Notes" SELECT n, n, 'a few words' FROM generate_series(1, 40000) AS n""",
+        "INSERT INTO small VALUES (1, 1)",
+        "INSERT INTO orders SELECT n, n FROM generate_series(1, 40000) AS n",
+        *(f"CREATE INDEX ON {table} (user_id)" for table in ('"Notes"', "small", "orders")),
+        "CREATE INDEX ON app.users (at)",
+    )
+
+    def warned():
+        job = Job("a", cron("0 3 * * *"), policy=Policy("app.users", "at", erase=True))
+        said = plan.draw_up(job, MOMENT, postgresql_yard.rows).warnings
+        return [warning.partition(": ")[2] for warning in said if "was never analysed" in warning]
+
+    assert warned() == ["ANALYZE app.users;", 'ANALYZE "Notes";']
+    postgresql_yard.run(*warned())
+    assert warned() == []
+
+
 def test_a_key_without_columns_means_the_primary_key_and_names_have_no_case(sqlite_yard):
     sqlite_yard.run(
         "CREATE TABLE Chats (Room TEXT, Id INTEGER, at DATETIME, PRIMARY KEY (Id, Room))",

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Catalog, ForeignKey, Table
 from nightcrew.databases.dialect import Dialect, Relation
-from nightcrew.databases.names import create_index
+from nightcrew.databases.names import analyze, create_index
 from nightcrew.databases.tables import OURS
 from nightcrew.errors import PolicyError, did_you_mean
 
@@ -30,6 +30,8 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
         references[key.parent].append(key)
     slow = [key.table for keys in references.values() for key in keys if not key.indexed]
     slow = list(dict.fromkeys((*tables, *slow)))
+    along = dict.fromkeys((*tables, *(key.table for keys in references.values() for key in keys)))
+    unanalysed = dialect.unanalysed(connection, list(along))
     return Catalog(
         tables | {name: tables[relation.label] for name, relation in relations.items()},
         {parent: tuple(keys) for parent, keys in references.items()},
@@ -37,6 +39,7 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
         lambda table, columns: create_index(dialect, *split(table), columns),
         frozenset(_large(connection, slow)),
         dialect.one_writer,
+        {table: analyze(dialect, *split(table)) for table in unanalysed},
     )
 
 

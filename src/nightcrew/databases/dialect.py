@@ -271,6 +271,9 @@ class Dialect(Protocol):
         However many tables that are, it takes the same few statements.
         """
 
+    def unanalysed(self, connection: sa.Connection, labels: Sequence[str]) -> Sequence[str]:
+        """Name those of some tables that are large, and of whose content the planner has no figures."""
+
     def reading(self, connection: sa.Connection, source: sa.TableClause, column: Column, cut: datetime) -> Reading:
         """Find out how a column writes time; raises PolicyError for one that does not."""
 

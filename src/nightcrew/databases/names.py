@@ -19,6 +19,11 @@ def create_index(dialect: Dialect, schema: str | None, table: str, columns: Sequ
     return f"CREATE INDEX {index} ON {owner} ({', '.join(_pasted(dialect, column) for column in columns)});"
 
 
+def analyze(dialect: Dialect, schema: str | None, table: str) -> str:
+    """Write the statement that counts what the planner goes by."""
+    return f"ANALYZE {'.'.join(_pasted(dialect, part) for part in (schema, table) if part is not None)};"
+
+
 def quoted(name: str, mark: str) -> str:
     """Write a name between quotes."""
     return mark + name.replace(mark, mark * 2) + mark

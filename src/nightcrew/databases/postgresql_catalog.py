@@ -93,6 +93,15 @@ SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS vis
 """
 _RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
+# What a role may not read of a table, or not all of, it is told no figures about either. The size is looked at first.
+_UNANALYSED = """
+SELECT t.label FROM unnest(CAST(:labels AS text[]), CAST(:names AS text[])) AS t (label, name)
+  JOIN pg_class AS c ON c.oid = to_regclass(t.name) JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE CASE WHEN c.relkind = 'r' AND NOT c.relrowsecurity AND pg_relation_size(c.oid) > 1000000
+                 AND has_table_privilege(c.oid, 'SELECT')
+            THEN NOT EXISTS (SELECT FROM pg_stats AS s WHERE s.schemaname = n.nspname AND s.tablename = c.relname) END
+"""
+
 _DIVIDED = f"SELECT c.relkind = 'p' OR c.relhassubclass FROM pg_class AS c WHERE c.oid = {_THE_TABLE}"
 
 
@@ -126,6 +135,12 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
     met = below({link.parent for link in links if link.top}, ((link.parent, link.child, link.oid) for link in links))
     rows = connection.execute(sa.text(_REFERENCES), {"keys": met}).all() if met else []
     return [_foreign_key(row) for row in rows]
+
+
+def unanalysed(connection: sa.Connection, labels: Sequence[str]) -> list[str]:
+    """Name those of some tables that are more than a megabyte of which no figures are kept."""
+    names = [".".join(quoted(part, '"') for part in label.split(".")) for label in labels]
+    return list(connection.execute(sa.text(_UNANALYSED), {"labels": list(labels), "names": names}).scalars())
 
 
 def divided(connection: sa.Connection, relation: Relation) -> bool:
