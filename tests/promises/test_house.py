@@ -56,6 +56,11 @@ def test_every_module_says_in_one_line_what_it_is(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_every_room_is_read_in_one_sitting(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_no_dialect_is_named_outside_its_room(path):
     if path.relative_to(SOURCE).parts[0] in {"databases", "demo"}:
         return
