@@ -20,11 +20,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from tests.bench.server import fresh_database
 
-from nightcrew import Nightcrew, Settings
+from nightcrew import Entry, Nightcrew, Settings
 
 ROWS = int(os.environ.get("NIGHTCREW_BENCH_ROWS", "200000"))  # that are stale; as many are fresh
 ROUNDS = 3
-CHILDREN = 10  # of each parent, in the ways that take children along
+PARENTS, CHILDREN = ROWS // 4, 10  # of each, in the ways that take children along
 DATABASES = ("postgresql", "mysql", "sqlite")
 _SLOW = 10  # times as long as one bare DELETE
 
@@ -104,7 +104,8 @@ class Ground:
 
     def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
-        self.crew = Nightcrew(url, settings=Settings())
+        self.batches: list[float] = []
+        self.crew = Nightcrew(url, settings=Settings(), listeners=[self._hear])
         old = {"older_than": timedelta(hours=1), "every": "1 hour", "pace": "fast", "max_fraction": 1}
         self.crew.expire("range", "sessions", column="ends_at", **old)
         self.crew.expire("contended", "sessions", column="left_at", **old)
@@ -116,6 +117,11 @@ class Ground:
         self.run(*(statement.format(**_TYPES[kind]) for statement in _MAKE))
         self.run(_SESSIONS.format(**{**self._words(ROWS), "old": _TYPES[kind]["new"]}))
 
+    def _hear(self, entry: Entry) -> None:
+        """Note the milliseconds of a batch."""
+        if entry.kind == "batch":
+            self.batches.append(float(entry.facts["ms"]))
+
     def close(self) -> None:
         self.crew.close()
         self.engine.dispose()
@@ -126,7 +132,8 @@ class Ground:
                 connection.exec_driver_sql(statement.replace("%", "%%") if self.kind != "sqlite" else statement)
 
     def refill(self, children: bool) -> None:
-        words = self._words(ROWS) | {"parents": _NUMBERS[self.kind].format(ROWS // CHILDREN)}
+        words = self._words(PARENTS * CHILDREN if children else ROWS)
+        words["parents"] = _NUMBERS[self.kind].format(PARENTS)
         whole = "DIV" if self.kind == "mysql" else "/"
         fill = (*_EMPTY, _CHATS, _MESSAGES.replace("/", whole)) if children else (_SESSIONS,)
         self.run(*(statement.format(**words) for statement in fill))
@@ -241,19 +248,30 @@ def _ground(kind: str) -> Iterator[Ground]:
 def _compare(ground: Ground, ways: dict[str, Callable[[], None]], table: str) -> dict[str, float]:
     """Time every way in turn, several times over; the first way is what the others are held against."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
+    batches: dict[str, list[float]] = {way: [] for way in ways}
     first = next(iter(ways))
     for _ in range(ROUNDS):
         for way, go in ways.items():
             if seconds[way] and seconds[way][0] > _SLOW * seconds[first][0]:
                 continue  # once was enough to see
             ground.refill(children=table == "chats")
+            ground.batches = batches[way]
             begun = time.perf_counter()
             go()
             seconds[way].append(time.perf_counter() - begun)
             assert ground.left(table) == 0, way
     medians = {way: statistics.median(times) for way, times in seconds.items()}
-    rows = f"{ROWS:,} rows" if table == "sessions" else f"{ROWS // CHILDREN:,} rows with {CHILDREN} children each"
+    rows = f"{ROWS:,} rows" if table == "sessions" else f"{PARENTS:,} rows with {CHILDREN} children each"
     print(f"{ground.kind}, {rows}:")
     for way, median in medians.items():
-        print(f"  {way:18} {median:7.2f} s   {medians[first] / median:6.3f} of the rate of {first}")
+        share = f"{medians[first] / median:6.3f} of the rate of {first}"
+        print(f"  {way:18} {median:7.2f} s   {share}{_spread(batches[way])}")
     return {way: medians[first] / median for way, median in medians.items()}
+
+
+def _spread(batches: list[float]) -> str:
+    """Say how long batches took."""
+    if len(batches) < 2:
+        return ""
+    p99 = statistics.quantiles(batches, n=100, method="inclusive")[98]
+    return f"; {len(batches)} batches, p50 {statistics.median(batches):.0f} ms, p99 {p99:.0f} ms"

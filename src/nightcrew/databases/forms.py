@@ -60,7 +60,8 @@ class _Held:
     @property
     def places(self) -> Keys:
         """Where they are found."""
-        return [tuple(row[: self._width]) for row in self.rows]
+        width = self._width
+        return [tuple(row[:width]) for row in self.rows]
 
     @property
     def _width(self) -> int:

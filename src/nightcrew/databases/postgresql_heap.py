@@ -7,6 +7,7 @@ the planner reads through the whole table when much of it is asked for, and its 
 import sqlalchemy as sa
 
 from nightcrew.databases.dialect import Heap, Named
+from nightcrew.databases.times import raw
 
 _FEWEST = 256  # pages: below two megabytes everything is in memory, and the two walks cost the same
 # Rows to reckon with on a page at least: what was counted last may be a table just emptied, which has filled since.
@@ -34,6 +35,15 @@ AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND mode =
 _WRITING = sa.select(sa.literal_column(_NUMBER, sa.BigInteger()), sa.literal_column(_ALONE, sa.Boolean()))
 
 
+class _Place(sa.types.UserDefinedType[str]):
+    """Where a row is stored."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_options: object) -> str:
+        return "tid"
+
+
 def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> Heap | None:
     """Measure a table; None where it is too small, or has no pages of its own."""
     if (connection.dialect.server_version_info or ()) < (14,):
@@ -50,7 +60,8 @@ def _pages(oid: int) -> sa.ColumnElement[int]:
 
 
 def _at(page: int) -> sa.ColumnElement[str]:
-    return sa.literal_column(f"CAST('({page:d},0)' AS tid)")
+    # Bound: written out, each window would have statements of its own, and composing them takes longer than they do.
+    return sa.cast(raw(f"({page:d},0)"), _Place())
 
 
 def _page(place: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
