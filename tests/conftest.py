@@ -6,7 +6,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,6 +21,7 @@ from nightcrew.clock import SystemClock
 from nightcrew.database import MOST, ForeignKey, Selection, Table
 from nightcrew.databases.connect import Link
 from nightcrew.databases.rows import Rows
+from nightcrew.hold import Hold
 
 settings.register_profile("any machine", deadline=None)  # however busy it is: no test here is one of speed
 settings.load_profile("any machine")
@@ -258,9 +259,9 @@ class Yard:
         catalog = self.rows.catalog([name])
         return catalog.children(catalog.table(name).name)
 
-    def select(self, policy: object, moment: datetime = MOMENT) -> Selection:
+    def select(self, policy: object, moment: datetime = MOMENT, holds: Sequence[Hold] = ()) -> Selection:
         """Compile a policy at the moment."""
-        return plan.compile(policy, moment, self.rows)
+        return plan.compile(policy, moment, self.rows, holds)
 
     def sweep(self, selection: object, limit: int = 3, most: int = 200, load: int = MOST) -> Counter[str]:
         """Take batch after batch, each in its own transaction, and return what was taken."""

@@ -80,8 +80,9 @@ class Nightcrew:
         self.clock = clock or SystemClock()
         self.timezone = timezone
         self._audience = Audience((log, *listeners), self.settings.censor)
-        self._station = Station(database or self.settings.database, self.clock, self._audience, lease, hooks(gauges))
         self._jobs: dict[str, Job] = {}
+        url = database or self.settings.database
+        self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
         self._lock = RLock()
         self._stopping = Event()
         self._ticker: Ticker | None = None
@@ -246,8 +247,8 @@ class Nightcrew:
         job = self.job_named(name)
         if job.policy is None:
             return None
-        database = self._station.database
-        return database.expected(plans.compile(job.policy, database.now(), database), _GLANCE)
+        database, holds = self._station.database, self._station.broom.holds()
+        return database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
 
     def status(self) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot, in the order they were registered."""

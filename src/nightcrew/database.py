@@ -3,6 +3,7 @@
 This is about the application's tables; books.py is about nightcrew's own.
 """
 
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
 from nightcrew.policy import Action, Value
 from nightcrew.throttle import Pace
+
+_LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 Connection: TypeAlias = Any
 """An open transaction; opaque outside `databases/`."""
@@ -122,6 +126,15 @@ class Form(StrEnum):
 Key: TypeAlias = tuple[Any, ...]
 """The values of one row's primary key, and whatever else it takes to find the row by them."""
 
+
+def shown(value: Any) -> Any:
+    """Return a key's value as JSON has it; of a long text the beginning only, for it may be a secret by itself."""
+    if isinstance(value, int | float):
+        return value
+    word = value.hex() if isinstance(value, bytes) else str(value)
+    return word if len(word) <= _LONGEST or _UUID.fullmatch(word) else f"{word[:_SHOWN]}…"
+
+
 Path: TypeAlias = tuple[ForeignKey, ...]
 """Foreign keys from the swept table down to a table that hangs on it, one per step."""
 
@@ -144,6 +157,23 @@ class Latest:
 
 
 @dataclass(frozen=True, slots=True)
+class Shield:
+    """A row stays as long as one that the `hold` protects hangs on it by this path."""
+
+    path: Path
+    hold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shielded:
+    """How many rows would go but for a shield, None where counting them took too long, and the keys of some."""
+
+    shield: Shield
+    rows: int | None
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The rows of one table that may leave at one moment, and how they are to be taken.
 
@@ -152,8 +182,9 @@ class Selection:
     `cascades` leave by the database's own rule and are only counted, as are the rows at the ends of `loosened` paths,
     which stay and lose what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are
     the tables in the order in which they are emptied, those together that lead to each other: their rows are followed
-    one by one. `spared` rows were found to be undeletable and are passed by; `only` narrows the selection to one row.
-    Where nothing but the time decides and nothing refers to the table, the selection is `alone`.
+    one by one. For the `shields` a row stays with all that hangs on it. `spared` rows were found to be undeletable and
+    are passed by; `only` narrows the selection to one row. Where nothing but the time decides and nothing refers to the
+    table, the selection is `alone`.
     """
 
     table: Table
@@ -175,6 +206,7 @@ class Selection:
     spared: tuple[Key, ...] = ()
     only: Key | None = None
     alone: bool = False
+    shields: tuple[Shield, ...] = ()
 
     @property
     def emptied(self) -> bool:
@@ -309,6 +341,9 @@ class Database(Protocol):
 
     def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
         """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""
+
+    def shielded(self, selection: Selection, most: int, seconds: float) -> tuple[Shielded, ...]:
+        """Find out which rows stay for the shields only, so many by their keys; no count takes longer than that."""
 
     def partitions(self, selection: Selection) -> tuple[Partition, ...]:
         """Return the partitions that hold nothing but what an `alone` selection takes, oldest first."""

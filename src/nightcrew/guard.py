@@ -61,11 +61,11 @@ def admit(claim: Claim, broom: Broom) -> Admission:
     written = broom.books.noted(claim.run, _ADMITTED)
     if written is not None and written["fingerprint"] == policy.fingerprint:
         permit = Permit.of(written)
-        return Admission(permit, plans.compile(policy, permit.moment, broom.database))
+        return Admission(permit, plans.compile(policy, permit.moment, broom.database, broom.holds()))
     shown = _shown(claim, broom)
     # Whichever of the two clocks is behind: what one of them still takes for alive is not dead.
     moment = shown.moment if shown else min(claim.moment, broom.clock.now())
-    selection = plans.compile(policy, moment, broom.database)
+    selection = plans.compile(policy, moment, broom.database, broom.holds())
     permit = _permit(claim, policy, selection, (moment, shown), broom)
     broom.ledger.write(Entry(_ADMITTED, claim.job.name, claim.run, permit.json()))
     return Admission(permit, selection)
@@ -77,7 +77,7 @@ def draw_up(job: Job, broom: Broom, *, ready: bool, keep: bool) -> Plan:
     One to `keep` gets an ID, under which it can be run.
     """
     now = min(broom.database.now(), broom.clock.now())
-    drawn = plans.draw_up(job, now, broom.database)
+    drawn = plans.draw_up(job, now, broom.database, broom.holds())
     if not ready:
         return drawn
     refusals = tuple(objections_to(broom.consents.here(), broom.clock.now()))
@@ -196,7 +196,8 @@ def _shown(claim: Claim, broom: Broom) -> Filed | None:
 def _before(known: Known, moment: datetime, broom: Broom) -> Mapping[str, int]:
     """Count what the policy before it was changed would take now; what does not fit the database takes nothing."""
     try:
-        return broom.database.survey(plans.compile(Policy.of(known.terms), moment, broom.database)).reach
+        before = plans.compile(Policy.of(known.terms), moment, broom.database, broom.holds())
+        return broom.database.survey(before).reach
     except (ConfigurationError, KeyError, TypeError):
         return {}
     except DatabaseError as error:

@@ -32,9 +32,11 @@ from nightcrew.database import (
     Selection,
     Survey,
     Table,
+    shown,
 )
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.forecast import Forecast
+from nightcrew.hold import Hold, heeding, shields, staying
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
 
@@ -42,8 +44,6 @@ from nightcrew.policy import Action, Policy, about
 _SUB_SELECT = re.compile(r"\b(?:select|table|values|with)\b|\w\s*\(", re.IGNORECASE)
 _NAMED = 3  # partitions in a plan, and rows by their keys
 _PATIENCE = 5.0  # seconds that looking for those may take
-_LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"((?:[^\"]|\"\")*)\"")
 
 
@@ -84,7 +84,7 @@ class Plan:
 
     Under its `id` it can be run, where it was kept. What is not `exact` is what the planner expects, for counting took
     too long. `refusals` say why a run would be refused that nobody agrees to, and the `forecast` what the runs so far
-    tell of it, where nightcrew's own tables are there.
+    tell of it, where nightcrew's own tables are there. `held` says which rows stay for what hangs on them.
     """
 
     job: str
@@ -95,6 +95,7 @@ class Plan:
     exact: bool = True
     refusals: tuple[str, ...] = ()
     forecast: Forecast | None = None
+    held: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -125,18 +126,19 @@ class Plan:
             "steps": [step.json() for step in self.steps],
             "warnings": list(self.warnings),
             "refusals": list(self.refusals),
+            "held": list(self.held),
             "forecast": self.forecast and self.forecast.json(),
         }
 
 
-def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
-    """Count what `job` would remove at `moment`, changing nothing.
+def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold] = ()) -> Plan:
+    """Count what `job` would remove at `moment`, changing nothing; `holds` are those of all jobs.
 
     Raises PolicyError for a policy that does not fit the database.
     """
     if job.policy is None:
         return Plan(job.name, moment, (), ("the job is a function of its own: what it would do cannot be counted",))
-    selection, warnings, catalog = _chart(job.policy, moment, database)
+    selection, warnings, catalog = _chart(job.policy, moment, database, holds)
     survey = database.survey(selection)
     name, column = selection.table.name, selection.column
     first = Step(
@@ -156,22 +158,15 @@ def draw_up(job: Job, moment: datetime, database: Database) -> Plan:
     forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     steps = (*whole, *drained, first, *cascaded, *loosened)
-    return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact)
+    held = staying(selection, database)
+    return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact, held=held)
 
 
 def _sample(selection: Selection, database: Database) -> tuple[Mapping[str, Any], ...]:
     """Return the keys of the oldest rows by their columns' names, as JSON values."""
     names = selection.table.primary_key
     keys = database.oldest(selection, _NAMED, _PATIENCE)
-    return tuple({name: _plain(value) for name, value in zip(names, key, strict=True)} for key in keys)
-
-
-def _plain(value: Any) -> Any:
-    """Return a key's value as JSON has it; of a long text the beginning only, for it may be a secret by itself."""
-    if isinstance(value, int | float):
-        return value
-    word = value.hex() if isinstance(value, bytes) else str(value)
-    return word if len(word) <= _LONGEST or _UUID.fullmatch(word) else f"{word[:_SHOWN]}…"
+    return tuple({name: shown(value) for name, value in zip(names, key, strict=True)} for key in keys)
 
 
 def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:
@@ -184,19 +179,25 @@ def _whole(table: str, partitions: Sequence[Partition]) -> tuple[Step, ...]:
     return (Step(table, "drop", rows, note=f"{number} ({names}), about so many of the rows of {table}"),)
 
 
-def compile(policy: Policy, moment: datetime, database: Database) -> Selection:  # noqa: A001 - what it does
-    """Return what a run at `moment` may take, from the live catalog; nothing is counted.
+def compile(  # noqa: A001 - what it does
+    policy: Policy, moment: datetime, database: Database, holds: Sequence[Hold] = ()
+) -> Selection:
+    """Return what a run at `moment` may take, from the live catalog; nothing is counted. `holds` are those of all jobs.
 
     Raises PolicyError for a policy that does not fit the database, or that a foreign key stands in the way of.
     """
-    return _chart(policy, moment, database)[0]
+    return _chart(policy, moment, database, holds)[0]
 
 
-def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Selection, tuple[str, ...], Catalog]:
+def _chart(
+    policy: Policy, moment: datetime, database: Database, holds: Sequence[Hold]
+) -> tuple[Selection, tuple[str, ...], Catalog]:
     named = (*policy.unless_exists, *(column for link in policy.linked for column in link if column))
-    catalog = database.catalog((policy.table, *(name.rpartition(".")[0] for name in named)))
+    held = [hold.table for hold in holds]
+    catalog = database.catalog(dict.fromkeys((policy.table, *(name.rpartition(".")[0] for name in named), *held)))
     with about("table"):
         table = catalog.table(policy.table)
+    policy = heeding(policy, holds, catalog)
     _check_columns(policy, table)
     with about("unless_exists"):
         found = (absence for name in policy.unless_exists for absence in _absences(name, table, catalog))
@@ -226,6 +227,7 @@ def _chart(policy: Policy, moment: datetime, database: Database) -> tuple[Select
         keys=closure.keys,
         knots=closure.knots,
         alone=_alone(policy, table, catalog),
+        shields=shields(holds, closure.drains + closure.cascades, closure.knots, catalog),
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings), catalog

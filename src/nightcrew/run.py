@@ -14,6 +14,7 @@ from nightcrew.claim import Claim, Claims, Taken
 from nightcrew.clock import Budget
 from nightcrew.database import Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
+from nightcrew.hold import staying
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
@@ -124,7 +125,8 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
         remaining = broom.database.survey(uncounted).rows
         return _partial(claim, swept.counts, swept.stopped, remaining)
     table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
-    if swept.rows == 0 and left == 0:
+    stay = "".join(f"; {sentence}" for sentence in staying(selection, broom.database))
+    if swept.rows == 0 and left == 0 and not stay:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
     with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
@@ -139,6 +141,7 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
     if swept.kept:
         held += f" ({', '.join((*swept.kept[:3], *['…'] * (left > 3)))})"
+    held += stay
     if bad:
         named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
         trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)

@@ -18,6 +18,7 @@ from nightcrew.databases.rows import Rows
 from nightcrew.errors import NoDatabase
 from nightcrew.gauge import Hook, Source
 from nightcrew.gauges import source
+from nightcrew.hold import holds
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Ledger
 from nightcrew.walk import Broom
@@ -33,13 +34,15 @@ class Station:
         clock: Clock,
         audience: Audience,
         lease: float,
-        hooks: Sequence[Hook] = (),
+        hooks: Sequence[Hook],
+        jobs: Mapping[str, Job],
     ) -> None:
         self._url = url
         self._clock = clock
         self._audience = audience
         self._lease = lease
         self._hooks = hooks
+        self._jobs = jobs
         self._lock = Lock()
         self._seen: set[str] = set()
         self._registered: set[str] = set()
@@ -84,7 +87,16 @@ class Station:
         """What a sweep works with."""
         ledger = Ledger(self.books, self._audience)
         watch = Watch(self._clock, self._sources)
-        return Broom(self.database, self.books, self.consents, ledger, self._clock, self._lease, watch)
+        return Broom(
+            self.database,
+            self.books,
+            self.consents,
+            ledger,
+            self._clock,
+            self._lease,
+            watch,
+            lambda: holds(self._jobs.values()),
+        )
 
     def _sources(self, job: Job) -> Iterator[Source]:
         """Say what a sweep heeds: the database's own gauges, the crew's hooks, and the job's."""

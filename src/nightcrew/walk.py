@@ -1,7 +1,7 @@
 """Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightcrew.books import Books
@@ -10,6 +10,7 @@ from nightcrew.clock import Clock
 from nightcrew.consent import Consents
 from nightcrew.database import MOST, Connection, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.errors import DatabaseError, SafetyStop
+from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
 from nightcrew.rails import FEW, Permit, canary
@@ -44,6 +45,7 @@ class Broom:
     clock: Clock
     lease: float
     watch: Watch
+    holds: Callable[[], Sequence[Hold]]
 
 
 @dataclass(frozen=True, slots=True)

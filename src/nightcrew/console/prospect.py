@@ -27,6 +27,7 @@ def lines(drawn: Plan, job: Job, screen: Screen) -> list[str]:
         f"{job.name} {deed(job)}",
         *(screen.table(["TABLE", "ROWS", *_heads(drawn), "INDEX", "HOW"], _rows(drawn)) if drawn.steps else ()),
         *(f"  {name:<8} {fact}" for name, fact in _facts(drawn)),
+        *(f"  held     {sentence}" for sentence in drawn.held),
         *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
         *(line for warning in drawn.warnings for line in _warning(warning, screen)),
     ]

@@ -39,10 +39,15 @@ def _hold_between(connection: sa.Connection, target: Target, paths: Iterable[Pat
     when what hangs on it is gone already, or be given a new child that then stands in the way.
     """
     for path in dict.fromkeys(path[:-1] for path in paths if len(path) > 1):
-        between = source(path[-1].table, path[-1].columns)
-        hanging = target.hanging(path, between, bunch.held, among=bunch.source)
-        lock: sa.Select[tuple[int]] = sa.select(sa.literal_column("1")).select_from(between).where(hanging)
-        connection.execute(lock.with_for_update()).all()
+        lock(connection, target, path, bunch)
+
+
+def lock(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> None:
+    """Lock the rows that hang on a bunch by a path."""
+    end = source(path[-1].table, path[-1].columns)
+    hanging = target.hanging(path, end, bunch.held, among=bunch.source)
+    rows: sa.Select[tuple[int]] = sa.select(sa.literal_column("1")).select_from(end).where(hanging)
+    connection.execute(rows.with_for_update()).all()
 
 
 def _drain(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> int:

@@ -13,6 +13,7 @@ from nightcrew.database import ForeignKey, Key
 from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.drains import drain
+from nightcrew.databases.shields import secure
 from nightcrew.databases.target import Target
 from nightcrew.databases.webs import Web, empty, explore
 from nightcrew.errors import DatabaseError
@@ -45,11 +46,17 @@ class Slice:
 
 
 def fitting(connection: sa.Connection, target: Target, bunch: Bunch, most: int) -> Portion | None:
-    """Return the first rows of a bunch that make at most `most` with what hangs on them; None where not even one."""
+    """Return the first rows of a bunch that make at most `most` with what hangs on them; None where not even one.
+
+    Raises DatabaseError where what hangs on them came to be held since they were looked at.
+    """
     while True:
         portion = _whole(connection, target, bunch, most)
-        if portion is not None or len(bunch.keys) == 1:
+        if portion is not None:
+            secure(connection, target, portion.bunch)
             return portion
+        if len(bunch.keys) == 1:
+            return None
         bunch = bunch.first(len(bunch.keys) // 2)
 
 

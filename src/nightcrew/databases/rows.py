@@ -24,6 +24,7 @@ from nightcrew.database import (
     Left,
     Partition,
     Selection,
+    Shielded,
     Survey,
     Taken,
 )
@@ -143,6 +144,25 @@ class Rows:
                 return [tuple(row) for row in connection.execute(first)]
         except DatabaseError:
             return []
+
+    def shielded(self, selection: Selection, most: int, seconds: float) -> tuple[Shielded, ...]:
+        """Find out which rows stay for the shields only, so many by their keys; no count takes longer than that."""
+        return tuple(self._shielded(selection, place, most, seconds) for place in range(len(selection.shields)))
+
+    def _shielded(self, selection: Selection, place: int, most: int, seconds: float) -> Shielded:
+        shield, rows, keys = selection.shields[place], None, list[Key]()
+        try:
+            with self._link.glimpse(seconds) as connection:
+                target = self._target(connection, selection)
+                stay = (*target.due, target.shields[place])
+                key = [target.table.c[name] for name in selection.table.primary_key]
+                named = sa.select(*key).where(*stay).order_by(target.reading.column, *key).limit(most)
+                keys = [tuple(row) for row in connection.execute(named)]
+                count = sa.select(sa.func.count()).select_from(target.table).where(*stay)
+                rows = connection.execute(count).scalar_one()
+        except DatabaseError:
+            pass  # what is known by then is said
+        return Shielded(shield, rows, tuple(keys))
 
     def partitions(self, selection: Selection) -> tuple[Partition, ...]:
         """Return the partitions whose rows have all expired, oldest first."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from nightcrew.database import Absence, ForeignKey, Form, Path, Selection
+from nightcrew.database import Absence, ForeignKey, Form, Path, Selection, Shield
 from nightcrew.databases.catalog import source
 from nightcrew.databases.dialect import Address, Dialect, Heap, Named, Removal
 from nightcrew.databases.latest import Kept, keep
@@ -24,7 +24,9 @@ class Target:
     """What the statements about one selection are composed of.
 
     The predicate is in three parts: what a row says by itself (`own`), that no other row keeps it (`absent`), and what
-    the policy says in words that may ask other tables (`said`). Tables further down are `described` once one must know.
+    the policy says in words that may ask other tables (`said`). Of the rows that keep it, the last are those that hang
+    on it and are held: each of the `shields` says that there is one. Tables further down are `described` once one must
+    know.
     """
 
     selection: Selection
@@ -36,6 +38,7 @@ class Target:
     own: tuple[Clause, ...]
     absent: tuple[Clause, ...]
     said: tuple[Clause, ...]
+    shields: tuple[Clause, ...] = ()
     kept: Kept | None = None
     unsettled: Clause | None = None
     heap: Heap | None = None
@@ -45,6 +48,11 @@ class Target:
     def expired(self) -> tuple[Clause, ...]:
         """The whole predicate."""
         return self.own + self.absent + self.said
+
+    @property
+    def due(self) -> tuple[Clause, ...]:
+        """The predicate but for the shields."""
+        return self.own + self.absent[: len(self.absent) - len(self.shields)] + self.said
 
     @property
     def walked(self) -> bool:
@@ -75,7 +83,7 @@ class Target:
         own, paths = self.selection.table.name, self.selection.cascades + self.selection.loosened
         return (
             tuple(dict.fromkeys((own, *(path[-1].table for path in paths))))
-            if paths and not self.selection.emptied
+            if paths and not (self.selection.emptied or self.selection.shields)
             else ()
         )
 
@@ -152,14 +160,16 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     own: list[Clause] = [reading.expired, *_singled_out(key, selection), *([] if unsettled is None else [unsettled])]
     absent = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
     absent += [kept.enough()] if kept else []
+    shields = tuple(_shield(table, shield) for shield in selection.shields)
+    absent += [~shield for shield in shields]
     said: list[Clause] = []
     for predicate, suffix in ((selection.where, ""), (selection.hold, " IS NOT TRUE")):
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
-            (said if selection.form is Form.LOCKED else own).append(_spelled(predicate, suffix))
+            (said if selection.form is Form.LOCKED else own).append(spelled(predicate, suffix))
     heap = _heap(connection, dialect, table, selection, reading)
     where = tuple(own), tuple(absent), tuple(said)
-    return Target(selection, dialect, table, reading, address, key, *where, kept, unsettled, heap)
+    return Target(selection, dialect, table, reading, address, key, *where, shields, kept, unsettled, heap)
 
 
 def _heap(
@@ -196,7 +206,7 @@ def _unsettled(dialect: Dialect, table: sa.TableClause, selection: Selection) ->
 
 
 def _given(value: Value) -> Clause:
-    return _spelled(value.expression, "") if isinstance(value, Sql) else raw(value)
+    return spelled(value.expression, "") if isinstance(value, Sql) else raw(value)
 
 
 def _singled_out(key: Address | None, selection: Selection) -> list[Clause]:
@@ -207,7 +217,7 @@ def _singled_out(key: Address | None, selection: Selection) -> list[Clause]:
     return only + ([~key.among(selection.spared)] if selection.spared else [])
 
 
-def _spelled(predicate: str, suffix: str) -> Clause:
+def spelled(predicate: str, suffix: str) -> Clause:
     """Take a predicate word for word, on lines of its own lest it end in a comment."""
     return sa.literal_column(f"(\n{predicate}\n){suffix}")
 
@@ -221,7 +231,21 @@ def _absent(table: sa.TableClause, absence: Absence, place: int) -> Clause:
     return ~present.where(*same).correlate(table).exists()
 
 
-def _pairs(table: sa.TableClause, above: sa.TableClause, key: ForeignKey) -> Clause:
+def _shield(table: sa.TableClause, shield: Shield) -> Clause:
+    """Return the predicate that a held row hangs on ours; of all tables only its own has the name that a hold says."""
+    below: Named = source(shield.path[-1].table, shield.path[-1].columns)
+    found = spelled(shield.hold, " IS TRUE")
+    for level, key in reversed(list(enumerate(shield.path))):
+        names = (*shield.path[level - 1].columns, *key.parent_columns)
+        above = table if level == 0 else source(key.parent, names).alias(f"nightcrew_above_{level}")
+        rows: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(below).where(_pairs(below, above, key), found)
+        )
+        found, below = rows.correlate(above).exists(), above
+    return found
+
+
+def _pairs(table: Named, above: Named, key: ForeignKey) -> Clause:
     pairs = zip(key.columns, key.parent_columns, strict=True)
     return sa.and_(*(above.c[parent] == table.c[child] for child, parent in pairs))
 
