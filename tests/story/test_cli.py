@@ -410,8 +410,17 @@ def test_a_job_says_where_it_is_written(shop: Shop) -> None:
 def test_a_database_that_refuses_a_statement_is_not_away(shop: Shop) -> None:
     shop.nightcrew("migrate")
     with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
-        database.execute("DROP TABLE nightcrew_runs")
+        database.execute("ALTER TABLE nightcrew_runs RENAME COLUMN reason TO why")
     assert "refused a statement" in shop.refusal("runs", code=1)
+
+
+def test_a_table_of_nightcrews_own_that_has_gone_is_named_until_migrate_makes_it_anew(shop: Shop) -> None:
+    shop.nightcrew("migrate")
+    with closing(sqlite3.connect(shop.folder / "shop.db")) as database, database:
+        database.execute("DROP TABLE nightcrew_runs")
+    assert "has lost the table nightcrew_runs of nightcrew's own" in shop.refusal("runs", code=4)
+    assert shop.nightcrew("migrate").stdout == "made anew, and empty: the table nightcrew_runs\n"
+    assert shop.nightcrew("run", "cleanup-pkce").stdout.startswith("✓ Deleted 2 rows")
 
 
 def test_a_hint_names_no_table_of_nightcrews_own(shop: Shop) -> None:

@@ -84,11 +84,11 @@ def test_a_session_ended_by_the_server_in_the_middle_costs_one_batch_of_work_and
         return  # it has no server to end a session
     take, calls = crew._station.database.take, []
 
-    def breaks(connection, *arguments):
+    def breaks(connection, *arguments, **how):
         calls.append(1)
         if len(calls) == 1:
             kill(crew, connection)
-        return take(connection, *arguments)
+        return take(connection, *arguments, **how)
 
     monkeypatch.setattr(crew._station.database, "take", breaks)
     report = crew.run("sweep", trigger="http")

@@ -97,7 +97,7 @@ def test_what_has_expired_leaves_page_by_page_and_the_rest_stays(crew, job):
         report = crew.run(job, trigger="cli", now=True)
     assert by_page(seen)
     assert abs(report.deleted - EXPIRED) <= 2  # the clock goes on
-    assert left(crew, "expires_at >= now() - interval '1 hour'") == left(crew)
+    assert 0 <= left(crew) - left(crew, "expires_at >= now() - interval '1 hour'") <= 2
 
 
 def test_a_file_that_begins_with_empty_pages_is_not_gone_through_page_by_page(crew):
