@@ -569,7 +569,7 @@ def test_sqlite_texts_may_leave_zeros_out(sqlite_yard):
 
 def test_sqlite_texts_of_mixed_forms_never_leave_too_early(sqlite_yard):
     young = ["2024-06-15 00:00:00.000000", "2024-06-15T00:00:00Z", "2024-06-15 00:00", "2024-06-14 20:00:00-05:00"]
-    odd = ["", "now", "2460000.5", "10:00", "yesterday", "2024-13-45 00:00:00", "0", 0, 5, None]
+    odd = ["", "now", "2460000.5", "10:00", "yesterday", "2024-13-45 00:00:00", "2020-13-45", "0", 0, 5, None]
     old = ["2024-06-14 23:59:59.999", "2024-06-13T00:00:00.5Z", "2020-01-01 00:00", "2020-01-01"]
     selection = times(sqlite_yard, "TEXT", young + old)
     for number, value in enumerate(odd):
@@ -977,3 +977,11 @@ def test_sqlite_finds_locked_rows_by_their_key_and_not_by_reading_all_that_expir
     assert sqlite_yard.sweep(selection, 1000) == {"notes": 2000}
     assert plans
     assert not any("notes_at" in plan for plan in plans)
+
+
+def test_sqlite_finds_a_key_with_a_nul_in_it_and_not_what_it_begins_with(sqlite_yard):
+    sqlite_yard.run("CREATE TABLE notes (id TEXT NOT NULL PRIMARY KEY, at {time})")
+    sqlite_yard.fill("notes", {"id": "a", "at": timedelta(0)}, {"id": "a\0b", "at": DAY}, {"id": "c", "at": DAY})
+    selection = replace(sqlite_yard.select(Policy("notes", "at", HALF_A_DAY)), form=Form.LOCKED)
+    assert sqlite_yard.sweep(selection) == {"notes": 2}
+    assert sqlite_yard.ids("notes") == ["a"]

@@ -40,6 +40,8 @@ _KINDS: Mapping[str, Kind] = {
     "mariadb+pymysql": _MYSQL,
     "sqlite": _SQLITE,
 }
+_BUSY = "; somebody else holds what it needs: try again"
+_GONE = "; see that it runs, and what its URL says"
 _SHORT_REST = 0.2  # seconds
 # MySQL: no server there, lost while asking, too many connections, access denied, unknown database
 _AWAY = {2002, 2003, 2006, 2013, 1040, 1044, 1045, 1049}
@@ -124,7 +126,7 @@ class Link:
             message = f"database {self.name} {what}: {self._censored(_without_values(error.orig))}"
             busy = not away and self.dialect.transient(error)
             raise DatabaseError(
-                f"{message}; somebody else holds what it needs: try again" if busy else message,
+                message + (_BUSY if busy else _GONE if away else ""),
                 transient=away or busy,
                 away=away,
                 of_row=self.dialect.of_row(error),
@@ -232,11 +234,7 @@ def _parse(url: str) -> tuple[sa.URL, Kind]:
     scheme = url.partition(":")[0].strip().lower()
     kind = _KINDS.get(scheme)
     if kind is None or "://" not in url:
-        known = ("postgresql", "mysql", "sqlite")
-        raise ConfigurationError(
-            f"database URL begins with {scheme[:30]!r}, which nightcrew does not know{did_you_mean(scheme, known)}"
-            " (postgresql://…, mysql://…, sqlite:///file)"
-        )
+        raise ConfigurationError(f"database URL {_unknown(scheme, url)} (postgresql://…, mysql://…, sqlite:///file)")
     try:
         parsed = sa.make_url(url.strip())
     except (sa.exc.ArgumentError, ValueError):
@@ -254,6 +252,14 @@ def _parse(url: str) -> tuple[sa.URL, Kind]:
             "database URL sqlite:// names no file: a database in memory is private to one connection"
         )
     return parsed, kind
+
+
+def _unknown(scheme: str, url: str) -> str:
+    """Say what is wrong with a scheme; where it is none, what stands before an @ may be a password."""
+    if "@" in scheme or ("@" in url and "://" not in url):
+        return "does not begin with a word and ://, so that nightcrew does not know what it means"
+    known = ("postgresql", "mysql", "sqlite")
+    return f"begins with {scheme[:30]!r}, which nightcrew does not know{did_you_mean(scheme, known)}"
 
 
 def _name(url: sa.URL) -> str:

@@ -317,7 +317,7 @@ def _listed(column: sa.ColumnElement[Any]) -> Callable[[Sequence[Sequence[Any]]]
 
     def among(rows: Sequence[Sequence[Any]]) -> sa.ColumnElement[bool]:
         values = [row[-1] for row in rows]
-        if not all(isinstance(value, int | str) for value in values):
+        if not all(isinstance(value, int) or (isinstance(value, str) and "\0" not in value) for value in values):
             return column.in_(values)
         each = sa.func.json_each(raw(json.dumps(values))).table_valued("value")
         return column.in_(sa.select(each.c.value))

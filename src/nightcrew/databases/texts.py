@@ -61,7 +61,7 @@ def _older(column: sa.ColumnClause[Any], cut: datetime) -> sa.ColumnElement[bool
     close = sa.and_(julian < raw(_julian(cut + _DOUBT)), sa.func.length(digits) >= raw(19), in_utc, digits < raw(exact))
     # Cases, because SQLite works out both sides of an OR within one: three times the work for every row.
     return sa.case(
-        (sa.func.length(column) == raw(10), column < raw(day(cut).isoformat())),
+        (sa.func.length(column) == raw(10), sa.and_(julian.is_not(None), column < raw(day(cut).isoformat()))),
         (julian < raw(_julian(cut - _DOUBT)), sa.true()),
         else_=close,
     )

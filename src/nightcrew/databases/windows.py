@@ -6,11 +6,12 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from nightcrew.database import Cursor
+from nightcrew.database import Cursor, Form, Selection
 from nightcrew.databases.dialect import Heap
 from nightcrew.databases.keys import read, written
 from nightcrew.databases.quiet import Since, stayed, still
 from nightcrew.databases.target import Clause, Target
+from nightcrew.policy import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,16 @@ def _next_page(connection: sa.Connection, target: Target, heap: Heap, ahead: Pag
 
 def to_take(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
     """Return the same for a batch that is about to take rows, and hears from now on whether anybody else writes."""
-    by_page = target.heap is not None and "from" not in cursor
-    since = still(connection, target.heap, cursor) if target.heap and by_page else None  # before any page is looked at
+    since = None
+    if target.heap is not None and "from" not in cursor and not _moves_rows(target.selection):
+        since = still(connection, target.heap, cursor)  # before any page is looked at
     window = following(connection, target, cursor, size)
     return replace(window, since=since) if isinstance(window, Pages) else window
+
+
+def _moves_rows(selection: Selection) -> bool:
+    """Tell whether our own batches may change other rows of the table, or what decides about them."""
+    return selection.form is Form.LOCKED or selection.action is not Action.DELETE
 
 
 def quiet(connection: sa.Connection, target: Target, window: Pages, *, last: bool) -> bool:

@@ -121,10 +121,11 @@ class Door:
         if not expected:
             self._roster.tell("http_error", job=job and job.name, error=error)
         cause = error.__cause__ if expected else error
+        first_line = str(cause).partition("\n")[0]  # what follows is for readers of its library's pages
         body = {
             "success": False,
             "error": str(error) if expected else f"The run ended with an unexpected {type(error).__name__}.",
-            "details": f"{type(cause).__name__}: {cause}" if cause else details,
+            "details": f"{type(cause).__name__}: {first_line}" if cause else details,
             "timestamp": instant(self._roster.clock.now()),
         }
         body |= {"job": job.name} if job else {}
