@@ -5,7 +5,7 @@ Each race is run against our form and, where it is deterministic, against the fo
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from nightcrew.clock import SystemClock
 from nightcrew.database import Form
+from nightcrew.databases import forms
 from nightcrew.databases.latest import Kept
 from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.policy import Policy
@@ -453,14 +454,48 @@ def test_a_reference_by_another_key_is_refused_where_a_lock_does_not_keep_it_off
 STALE_CHATS = Policy("chats", "at", DAY, erase=True)
 
 
-@pytest.mark.parametrize("rule", [{}, {"unless_exists": ("drafts.chat_id",)}])
-def test_an_even_row_that_somebody_changes_is_passed_by_with_what_hangs_on_it(yard, rule):
+def test_for_an_even_row_that_somebody_changes_nobody_waits_long_and_it_stays(yard):
+    yard.run("DROP TABLE notes")
+    yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
+    change = sa.text("UPDATE chats SET at = at + INTERVAL '9' DAY WHERE id = 3")
+    gives_up = pytest.raises(DatabaseError, match="lock timeout") if yard.kind == "postgresql" else nullcontext()
+    with other(yard) as connection:
+        connection.execute(change)
+        with gives_up, yard.rows.transaction() as ours:
+            yard.rows.take(ours, yard.select(STALE_CHATS), {}, 10, even=True)
+        yard.sweep(STALE_CHATS)
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [3])
+
+
+def test_an_even_row_that_is_wanted_again_while_the_delete_waits_for_it_stays(yard, monkeypatch):
+    if yard.kind != "postgresql":
+        pytest.skip("no row is taken there before it was locked")
+    monkeypatch.setattr(forms, "_LONGEST", 20.0)
+    yard.run("DROP TABLE notes")
+    yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
+
+    def take() -> None:
+        with pytest.raises(DatabaseError, match="not like those before"), yard.rows.transaction() as ours:
+            yard.rows.take(ours, yard.select(STALE_CHATS), {}, 10, even=True)
+
+    with other(yard) as connection:
+        connection.execute(sa.text("UPDATE chats SET at = at + INTERVAL '9' DAY WHERE id = 3"))
+        with meanwhile(take):
+            until_waiting(yard)
+            connection.commit()
+    yard.sweep(STALE_CHATS)
+    assert (yard.ids("chats"), yard.ids("messages")) == ([3], [3])
+
+
+def test_an_even_row_that_others_could_keep_is_locked_first_and_passed_by_where_somebody_changes_it(yard):
     yard.run("DROP TABLE notes")
     yard.fill("messages", *[{"id": n, "chat_id": n} for n in range(6)])
     with other(yard) as connection:
         connection.execute(sa.text("UPDATE chats SET at = at + INTERVAL '9' DAY WHERE id = 3"))
         with yard.rows.transaction() as ours:
-            taken = yard.rows.take(ours, yard.select(replace(STALE_CHATS, **rule)), {}, 10, even=True)
+            taken = yard.rows.take(
+                ours, yard.select(replace(STALE_CHATS, unless_exists=("drafts.chat_id",))), {}, 10, even=True
+            )
             refused(yard, "INSERT INTO messages (id, chat_id) VALUES (9, 2)")
     assert taken.counts == {"chats": 5, "messages": 5}
     assert (yard.ids("chats"), yard.ids("messages")) == ([3], [3])

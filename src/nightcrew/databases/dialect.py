@@ -187,8 +187,8 @@ class Dialect(Protocol):
     def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
         """Read the database's own count of what a batch has done to tables so far, by whatever rule or trigger.
 
-        The batch's statements from then on take no longer than so many seconds, or than usual. None where the
-        database does not count by table.
+        The batch's statements from then on take no longer than so many seconds, and wait for a lock no longer than a
+        tenth of that; or both as long as usual. None where the database does not count by table.
         """
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:

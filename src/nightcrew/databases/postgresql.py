@@ -44,10 +44,10 @@ _BEGIN = (
     " SET LOCAL idle_in_transaction_session_timeout = '30s'"
 )
 # What a batch has to wait for is left for later; and its commit waits for no disk, for it can be done again.
-_LONGEST_OF_BATCH = "10s"
+_LONGEST_OF_BATCH, _LONGEST_WAIT = "10s", "300ms"
 _BATCH = (
     f"; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '{_LONGEST_OF_BATCH}';"
-    " SET LOCAL lock_timeout = '300ms'"
+    f" SET LOCAL lock_timeout = '{_LONGEST_WAIT}'"
 )
 _SCHEMA = re.compile(r"[^\x00-\x1f%]{1,63}")  # the driver takes a % for a parameter
 
@@ -157,8 +157,10 @@ class PostgreSQL:
 
     def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
         """Ask the same statistics for these tables alone: reading them for all takes as long as there are many."""
-        longest = _LONGEST_OF_BATCH if seconds is None else f"{round(1000 * seconds)}ms"
-        return postgresql_tally.tally(connection, tables, longest)
+        if seconds is None:
+            return postgresql_tally.tally(connection, tables, _LONGEST_OF_BATCH, _LONGEST_WAIT)
+        longest, longest_wait = (f"{max(1, round(1000 * bound))}ms" for bound in (seconds, seconds / 10))
+        return postgresql_tally.tally(connection, tables, longest, longest_wait)
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:
         """Read it in the plan."""

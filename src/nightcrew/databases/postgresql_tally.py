@@ -14,7 +14,8 @@ from nightcrew.databases.names import quoted
 # Rows of a partition count for the table that it is a part of; what is no part of any is in no tree.
 _TALLY = """
 SELECT t.name, CAST(current_setting('track_counts') AS boolean) AS kept,
-       CASE current_setting('track_counts') WHEN 'on' THEN set_config('statement_timeout', :longest, true) END,
+       CASE current_setting('track_counts') WHEN 'on' THEN
+            set_config('statement_timeout', :longest, true) || set_config('lock_timeout', :longest_wait, true) END,
        sum(pg_stat_get_xact_tuples_deleted(p.oid)) AS removed, sum(pg_stat_get_xact_tuples_updated(p.oid)) AS changed
   FROM unnest(CAST(:names AS text[]), CAST(:spelled AS text[])) AS t (name, spelled),
        LATERAL (SELECT CAST(CAST(t.spelled AS regclass) AS oid) AS oid
@@ -23,10 +24,11 @@ SELECT t.name, CAST(current_setting('track_counts') AS boolean) AS kept,
 """
 
 
-def tally(connection: sa.Connection, tables: Iterable[str], longest: str) -> Tally | None:
-    """Read the counts of some tables, and bound the statements that follow; None where the server keeps no counts."""
+def tally(connection: sa.Connection, tables: Iterable[str], longest: str, longest_wait: str) -> Tally | None:
+    """Read the counts of some tables, and bound what follows and its locks; None where the server keeps no counts."""
     names = list(tables)
-    answer = {"names": names, "spelled": [_spelled(name) for name in names], "longest": longest}
+    bounds = {"longest": longest, "longest_wait": longest_wait}
+    answer = {"names": names, "spelled": [_spelled(name) for name in names], **bounds}
     rows: list[Any] = list(connection.execute(sa.text(_TALLY), answer))
     if not all(row.kept for row in rows):
         return None
