@@ -89,9 +89,9 @@ def _past(forecast: Forecast) -> str:
     if last is None:
         return "none yet"
     rows = "1 row" if last.deleted == 1 else f"{last.deleted:,} rows"
-    changes = [f"{change.table} {change.then:,} then, {change.now:,} now" for change in forecast.changes[:_NAMED]]
-    more = [f"{len(forecast.changes) - _NAMED} more"] if len(forecast.changes) > _NAMED else []
-    return f"{clock(last.moment)}: {rows}" + (f"; far from it: {'; '.join((*changes, *more))}" if changes else "")
+    far = sorted(forecast.changes, key=lambda change: -abs(change.now - change.then))
+    named = ", ".join([change.table for change in far[:_NAMED]] + ["…"] * (len(far) > _NAMED))
+    return f"{clock(last.moment)}: {rows}" + (f"; far from it now: {named}" if far else "")
 
 
 def _duration(forecast: Forecast) -> str:
