@@ -12,7 +12,7 @@ measured: tests/contract/test_races.py shows each form surviving what the next c
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -197,12 +197,13 @@ def _chart(
     catalog = database.catalog(dict.fromkeys((policy.table, *(name.rpartition(".")[0] for name in named), *held)))
     with about("table"):
         table = catalog.table(policy.table)
-    policy = heeding(policy, holds, catalog)
     _check_columns(policy, table)
+    policy = heeding(policy, holds, catalog)
     with about("unless_exists"):
         found = (absence for name in policy.unless_exists for absence in _absences(name, table, catalog))
         absences = tuple(dict.fromkeys(found))
     closure = Closure(policy, absences, catalog)
+    _check_holds(holds, {table.name, *(path[-1].table for path in closure.drains + closure.cascades)}, catalog)
     form = _form(policy, table, catalog)
     if form is not Form.RANGE and not table.primary_key:
         raise PolicyError(
@@ -249,6 +250,17 @@ def _check_columns(policy: Policy, table: Table) -> None:
         )
     with about("set" if policy.set else "action"):
         change.check(policy, table)
+
+
+def _check_holds(holds: Iterable[Hold], tables: Container[str], catalog: Catalog) -> None:
+    """Refuse a hold that cannot be read, of whichever job: nobody knows what it protects."""
+    for hold in holds:
+        if hold.table in catalog.refusals or (table := catalog.table(hold.table)).name not in tables:
+            continue
+        try:
+            _check_quoted(hold.predicate, table)
+        except PolicyError as error:
+            raise PolicyError(f"the hold of job {hold.job!r} cannot be read: {error}") from None
 
 
 def _check_quoted(predicate: str, table: Table) -> None:

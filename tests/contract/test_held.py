@@ -88,6 +88,12 @@ def test_a_hold_on_a_table_that_is_not_there_or_does_not_hang_on_ours_changes_no
     assert select(yard, Hold("x", "nothing", "held = 1"), Hold("y", "logs", "held = 1")).shields == ()
 
 
+def test_a_misspelt_name_in_a_hold_of_another_job_stops_whoever_would_take_its_rows(yard):
+    furnish(yard)
+    with pytest.raises(PolicyError, match=r"the hold of job 'clean-files' cannot be read: .* did you mean 'held'"):
+        select(yard, Hold("clean-files", "files", '"hld" = 1'))
+
+
 def test_a_hold_below_foreign_keys_that_lead_round_is_refused(yard):
     furnish(yard)
     yard.run(

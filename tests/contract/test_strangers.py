@@ -42,6 +42,9 @@ def test_a_misspelt_name_in_double_quotes_is_no_text_that_happens_to_differ(crew
     with pytest.raises(PolicyError, match="did you mean 'legal_hold'"):
         crew.plan("wrong")
     assert (crew.run("wrong", trigger="http").outcome, count(crew, "notes")) == ("failed", 2)
+    with pytest.raises(PolicyError, match=r"the hold of job 'wrong' cannot be read: .* did you mean 'legal_hold'"):
+        crew.plan("right")  # for that hold protects rows from every job, and nobody knows which
+    del crew._jobs["wrong"]
     assert (crew.run("right", trigger="http").deleted, count(crew, "notes")) == (1, 1)
 
 
