@@ -73,7 +73,7 @@ _MAKE = (
     "CREATE INDEX messages_chat ON messages (chat_id)",
 )
 _EMPTY = ("DELETE FROM messages", "DELETE FROM chats")
-_SESSIONS = "INSERT INTO sessions SELECT {key}, n * 7919 % 100003, {old}, {old}, '{pad}' FROM {numbers}"
+_SESSIONS = "INSERT INTO sessions SELECT {key}, n % 100003 * 7919 % 100003, {old}, {old}, '{pad}' FROM {numbers}"
 _CHATS = "INSERT INTO chats SELECT n, {old}, '{pad}' FROM {parents}"
 _MESSAGES = "INSERT INTO messages SELECT n, 1 + (n - 1) / 10, '{pad}' FROM {numbers}"
 _OLD = {
