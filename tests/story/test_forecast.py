@@ -148,3 +148,10 @@ def test_nothing_is_told_of_runs_where_nightcrews_own_tables_are_not_there(serve
     assert crew.plan("sweep").forecast is None
     assert "last" not in said(crew)
     crew.close()
+
+
+@pytest.mark.parametrize("statement", ["CREATE INDEX notes_at ON notes (at);", 'ANALYZE app."Notes";'])
+def test_a_statement_to_paste_stands_on_a_line_of_its_own(statement):
+    warning = f"notes is read whole: {statement}"
+    lines = prospect.lines(Plan("sweep", datetime.now(UTC), (), (warning,)), JOB, Screen(plain=True))
+    assert lines[-2:] == ["! warning  notes is read whole", f"  {statement}"]

@@ -18,6 +18,7 @@ _FORMS = {
 }
 _UNITS = (("days", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _NAMED = 3  # tables whose rows are far from what they were
+_STATEMENT = re.compile(r"[ :]+(?=CREATE INDEX|ANALYZE )")
 _FRACTION = re.compile(r"\.\d+")
 
 
@@ -136,6 +137,5 @@ def _keys(step: Step) -> str:
 
 def _warning(sentence: str, screen: Screen) -> list[str]:
     """Put a statement on a line of its own, so that it can be copied."""
-    words, statement, rest = sentence.partition("CREATE INDEX")
-    head = f"{screen.paint('! warning', 'yellow')}  {words.rstrip(' :')}"
-    return [head, f"  {statement}{rest}"] if statement else [head]
+    words, *statement = _STATEMENT.split(sentence, maxsplit=1)
+    return [f"{screen.paint('! warning', 'yellow')}  {words}", *(f"  {one}" for one in statement)]
