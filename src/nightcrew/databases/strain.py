@@ -19,8 +19,7 @@ from nightcrew.throttle import Pace
 
 # A read by key that takes so many times what it takes at best, and at least so many seconds, brakes, or stops.
 _SLOW = {Level.BRAKE: (2.0, 0.025), Level.STOP: (4.0, 0.1)}
-# A fast sweep's own batches keep a reader of a SQLite file waiting for as long as they last.
-_LASTING = {Pace.GENTLE: 1.0, Pace.STEADY: 1.0, Pace.FAST: 10.0}
+_OWN = 10.0  # times as many seconds, where a fast sweep's own batches keep readers of a file waiting while they last
 _FREELY = {Pace.GENTLE: 1.0, Pace.STEADY: 4.0, Pace.FAST: math.inf}
 """How many times a rate is allowed that brakes a gentle sweep."""
 
@@ -34,7 +33,7 @@ class Strain:
     def __init__(self, link: Link, pace: Pace) -> None:
         self._link = link
         self._freely = _FREELY[pace]
-        self._lasting = _LASTING[pace]
+        self._patience = _OWN if pace is Pace.FAST and link.dialect.one_writer else 1.0
         self._lock = Lock()
         self._answers: deque[float] = deque(maxlen=2)
         self._best = math.inf
@@ -66,7 +65,7 @@ class Strain:
         took = min(self._answers) if len(self._answers) == 2 else 0.0
         level = Level.GREEN
         for reached, (times, least) in _SLOW.items():
-            if took > max(times * self._best, least * self._lasting):
+            if took > max(times * self._best, least * self._patience):
                 level = reached
         return Gauge(self.name, level, f"answers within {1000 * took:.0f} ms, at best {1000 * self._best:.1f} ms")
 
