@@ -15,8 +15,8 @@ from tests.bench.server import fresh_database
 
 from nightcrew import Nightcrew, Settings
 
-ROWS = int(os.environ.get("NIGHTCREW_BENCH_ROWS", "600000"))
-SECONDS, ROUNDS = 8, 5
+ROWS = int(os.environ.get("NIGHTCREW_BENCH_ROWS", "1500000"))  # more than goes while the load lasts
+SECONDS, ROUNDS = 5, 5
 SHARE = 0.4  # of what the database can do
 _MAKE = """
 CREATE TABLE sessions (id bigint PRIMARY KEY, user_id bigint NOT NULL, ends_at timestamptz NOT NULL, data text);
