@@ -88,9 +88,9 @@ class Policy:
     column is NULL never leaves. A column without a time zone is read as UTC. `where` is an SQL predicate over the
     table that must hold too, `hold` one that protects a row, from other jobs too and with all that it hangs on, and
     `unless_exists` names columns ("messages.chat_id") of other tables that keep a row as long as one of their rows
-    points at it. `keep_latest` rows stay of all that
-    have the same values in the columns `per` (of the whole table without them), whatever their age: the newest, by
-    `column` and then the primary key; a row with a NULL among `per` never leaves. `erase` also deletes the rows of
+    points at it. `keep_latest` rows stay of all that have the same values in the columns `per` (of the whole table
+    without them), whatever their age: the newest, by `column` and then the primary key; a row with a NULL among `per`
+    never leaves. `erase` also deletes the rows of
     other tables whose foreign keys would keep a row from leaving; those that say ON DELETE SET NULL outlive it.
     `links` are columns of other tables that refer to this one's primary key without a foreign key
     ("files.user_id"), or to a column of a table that hangs on it ("files.chat_id = chats.id"): their rows leave, too.

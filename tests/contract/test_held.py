@@ -117,15 +117,18 @@ def test_a_hold_between_the_lock_of_a_row_and_the_look_at_it_is_seen(server_yard
 # ── races ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+WAYS = pytest.mark.parametrize(
+    ("hold", "deed"), [(CASE, HELD), (CASES, "INSERT INTO cases (id, file_id) VALUES (1, 3)")], ids=["column", "table"]
+)
+
+
 @pytest.fixture
 def site(server_yard):
     return server_yard
 
 
 @RULES
-@pytest.mark.parametrize(
-    ("hold", "deed"), [(CASE, HELD), (CASES, "INSERT INTO cases (id, file_id) VALUES (1, 3)")], ids=["column", "table"]
-)
+@WAYS
 def test_a_hold_between_the_look_and_the_delete_undoes_the_batch_and_the_next_passes_by(site, rule, hold, deed):
     furnish(site, rule)
     court(site)
@@ -140,9 +143,7 @@ def test_a_hold_between_the_look_and_the_delete_undoes_the_batch_and_the_next_pa
 
 
 @RULES
-@pytest.mark.parametrize(
-    ("hold", "deed"), [(CASE, HELD), (CASES, "INSERT INTO cases (id, file_id) VALUES (1, 3)")], ids=["column", "table"]
-)
+@WAYS
 def test_a_hold_that_comes_after_the_lock_waits_until_the_row_has_gone(site, rule, hold, deed):
     furnish(site, rule)
     court(site)

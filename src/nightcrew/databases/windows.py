@@ -13,6 +13,9 @@ from nightcrew.databases.quiet import Since, stayed, still
 from nightcrew.databases.target import Clause, Target
 from nightcrew.policy import Action
 
+_FEW = 20  # pages of a window so small that it had better begin where something has expired
+_LEAP = 500  # pages that are looked through for that at once: four megabytes
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -34,7 +37,7 @@ class Stretch:
 
     @property
     def full(self) -> bool:
-        """Whether it was found to hold as many rows as that, so that nothing is left once they have gone."""
+        """Whether it was found to hold a batch of rows, so that none is left once so many have gone."""
         return self.high is not None
 
     def bounds(self, target: Target) -> list[Clause]:
@@ -69,9 +72,6 @@ class Pages:
         return [place >= at(self.first), place < at(self.end)]
 
 
-_FEW = 20  # pages of a window so small that it had better begin where something has expired
-_LEAP = 500  # pages that are looked through for that at once: four megabytes
-
 Window: TypeAlias = Stretch | Pages
 
 
@@ -84,6 +84,15 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
     if target.heap is not None and "from" not in cursor:
         return _pages(connection, target, target.heap, cursor, size)
     return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
+
+
+def to_take(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
+    """Return the window of a batch that is about to take rows, and hears from now on whether anybody else writes."""
+    since = None
+    if target.heap is not None and "from" not in cursor and not _moves_rows(target.selection):
+        since = still(connection, target.heap, cursor)  # before any page is looked at
+    window = following(connection, target, cursor, size)
+    return replace(window, since=since) if isinstance(window, Pages) else window
 
 
 def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Stretch | None:
@@ -118,15 +127,6 @@ def _next_page(connection: sa.Connection, target: Target, heap: Heap, ahead: Pag
     look = sa.select(heap.page(sa.func.min(heap.place))).where(*ahead.bounds(target), *target.expired)
     page: int | None = connection.execute(look).scalar_one()
     return page
-
-
-def to_take(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
-    """Return the same for a batch that is about to take rows, and hears from now on whether anybody else writes."""
-    since = None
-    if target.heap is not None and "from" not in cursor and not _moves_rows(target.selection):
-        since = still(connection, target.heap, cursor)  # before any page is looked at
-    window = following(connection, target, cursor, size)
-    return replace(window, since=since) if isinstance(window, Pages) else window
 
 
 def _moves_rows(selection: Selection) -> bool:
