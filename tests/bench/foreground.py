@@ -83,8 +83,7 @@ def _load(engine: sa.Engine, rate: float) -> list[float]:
 
 
 def _gently(crew: Nightcrew, stop: threading.Event) -> None:
-    while not stop.is_set():
-        crew.run("clean-sessions", now=True, deadline=timedelta(seconds=0.5))
+    crew.run("clean-sessions", now=True, stop=stop)
 
 
 def _ruthlessly(engine: sa.Engine, stop: threading.Event) -> None:
