@@ -4,6 +4,7 @@ import re
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 import sqlalchemy as sa
@@ -33,7 +34,8 @@ TABLES = (
     ),
 )
 OLD = "2020-01-01 00:00:00"
-ROLE, PASSWORD = "nightcrew_story", "a-password-of-the-story"
+# A name of its own, for one of a run that was killed may still be there.
+ROLE, PASSWORD = f"nightcrew_story_{token_hex(4)}", "a-password-of-the-story"
 
 
 def granted(kind, database):

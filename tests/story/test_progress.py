@@ -139,6 +139,7 @@ def test_ctrl_c_hands_over_and_leaves_a_clean_screen(shop, yard, database_url):
     with at_a_terminal(shop, database_url, "run", "sweep", "--now", NO_COLOR="1") as terminal:
         terminal.await_words("of about")
         os.write(terminal.ours, b"\x03")
+        terminal.await_words("^C")  # with which the terminal throws away what has not been read yet
         os.killpg(terminal.running.pid, signal.SIGINT)
         code = terminal.end()
     assert code == 130
