@@ -134,16 +134,20 @@ class Books(Protocol):
         """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
 
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises ClaimLost or JobPaused, as `renew` does."""
+        """Count an attempt and renew the lease as work begins; raises ClaimLost or JobPaused, as `hold` does."""
 
-    def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
-        """Renew a lease inside the transaction of the work it guards.
+    def hold(self, connection: Connection, job: str, fence: int) -> None:
+        """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.
 
-        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
+        Several may hold it at once. Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or
+        every sweep stopped.
         """
 
+    def renew(self, connection: Connection | None, job: str, fence: int, lease: float) -> None:
+        """Renew a lease, in the given transaction or its own, once nobody holds the claim; raises as `hold` does."""
+
     def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
-        """Return why work under a claim has to stop, as `renew` would raise it, where it has to; changes nothing."""
+        """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held."""

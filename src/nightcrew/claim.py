@@ -14,7 +14,7 @@ from nightcrew.errors import DatabaseError
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 
-LEASE = 60.0  # seconds; renewed by every batch and every third of it, so a dead holder is replaced within a minute
+LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 

@@ -38,7 +38,7 @@ class Swept:
 
 
 def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget) -> Swept:
-    """Take batch after batch until nothing is left or the budget is spent; each renews the lease it works under.
+    """Take batch after batch until nothing is left or the budget is spent; the lease is renewed between them.
 
     Raises ClaimLost when a newer fence exists, SafetyStop when it comes to more than its permit, and DatabaseError
     for what retrying does not mend; the batches before it stay done and accounted for.

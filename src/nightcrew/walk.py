@@ -114,6 +114,7 @@ class Walk:
         self._cursor = claim.cursor
         self._metronome = metronome
         self._retries = 0
+        self._renewed = broom.clock.monotonic()  # as the run began
         self._proven = SIZES[selection.form].first  # rows that a batch may take in all
         self._dense = False  # whether the last batch took about as many as it might
         self._weight = 1.0  # rows that are touched for each of ours that goes
@@ -286,9 +287,9 @@ class Walk:
     def _committed(self, selection: Selection, limit: int, most: int, *, even: bool) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
-        started = broom.clock.monotonic()
+        self._renew()
         with broom.database.transaction() as connection:
-            broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
+            broom.books.hold(connection, claim.job.name, claim.fence)
             cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
@@ -303,11 +304,19 @@ class Walk:
                     "pace": str(claim.job.pace),
                 }
                 broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
-            if broom.clock.monotonic() - started > broom.lease / 3:
-                broom.books.renew(connection, claim.job.name, claim.fence, broom.lease)
         self.total = so_far
         self._canary = self._canary and not taken.load
         return taken
+
+    def _renew(self) -> None:
+        """Renew the lease once a third of it has passed: a batch holds the claim, and cannot renew it.
+
+        Before another try, that also waits for whatever the last one left under way.
+        """
+        claim, broom, now = self._claim, self._broom, self._broom.clock.monotonic()
+        if self._retries or now - self._renewed > broom.lease / 3:
+            broom.books.renew(None, claim.job.name, claim.fence, broom.lease)
+            self._renewed = now
 
     def _take(
         self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], *, even: bool
@@ -327,7 +336,7 @@ class Walk:
     def _look_back(self) -> tuple[Cursor, Counter[str]]:
         """Ask the ledger how far the run is: a commit may have arrived although its answer was lost.
 
-        It is asked once the fence has waited for whatever the last try left under way.
+        It is asked once the renewal has waited for whatever the last try left under way.
         """
         cursor, written = self._broom.books.progress(self._claim.run)
         return (self._cursor, self.total) if written == self.total or not written else (cursor, Counter(written))

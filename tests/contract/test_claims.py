@@ -13,7 +13,7 @@ from nightcrew.claim import ATTEMPTS, Claim, Taken
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
-from nightcrew.errors import DatabaseError, NightcrewError, UsageError
+from nightcrew.errors import ClaimLost, DatabaseError, NightcrewError, UsageError
 from nightcrew.ledger import Audience
 
 DAILY = cron("0 0 * * *")
@@ -129,6 +129,29 @@ def test_who_was_superseded_can_neither_renew_nor_settle(crew):
     report = crew._carry_out(claim, budget(crew))
     assert report.outcome == "in_progress_elsewhere"
     assert [run.state for run in crew.runs()] == ["done"]
+
+
+def test_several_batches_hold_a_claim_at_once_and_who_takes_it_over_waits_for_each_of_them(crew):
+    if crew._station.link.dialect.one_writer:
+        return  # nobody else writes while a batch does
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
+    crew._station.claims.release(claim)
+    rewrite(crew, lease_until=ago(seconds=1))
+    books, ended = crew._station.books, []
+    with crew._station.database.transaction() as one, crew._station.database.transaction() as other:
+        books.hold(one, "daily", claim.fence)
+        books.hold(other, "daily", claim.fence)
+        rival = threading.Thread(target=lambda: ended.append((crew.run("daily", trigger="http").outcome, len(ended))))
+        rival.start()
+        rival.join(0.5)
+        one.commit()
+        rival.join(0.5)
+        ended.append("the last batch")
+    rival.join(5)
+    assert ended == ["the last batch", ("succeeded", 1)]
+    with crew._station.database.transaction() as late, pytest.raises(ClaimLost):
+        books.hold(late, "daily", claim.fence)
 
 
 def budget(crew):

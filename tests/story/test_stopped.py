@@ -157,7 +157,7 @@ def test_stopping_waits_for_no_batch_and_works_with_an_emptied_table(yard, crew)
         connection.execute(sa.delete(place))
     if not yard.link.dialect.migrates_itself:
         with yard.link.transaction() as connection:
-            crew._station.books.renew(connection, "sweep", 0, 60) if held(crew) else None
+            crew._station.books.hold(connection, "sweep", 0) if held(crew) else None
             begun = time.monotonic()
             thread = threading.Thread(target=lambda: crew.stop_all(by="ops", reason="incident"))
             thread.start()

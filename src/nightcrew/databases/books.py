@@ -200,11 +200,21 @@ class Ledgers:
                 raise self._why_not(connection, job, fence)
             connection.execute(sa.update(runs).where(runs.c.id == run).values(attempt=attempt))
 
-    def renew(self, connection: Connection, job: str, fence: int, lease: float) -> None:
-        """Renew a lease inside the transaction of the work it guards.
+    def hold(self, connection: Connection, job: str, fence: int) -> None:
+        """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.
 
         Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
         """
+        held = sa.select(jobs.c.fence).where(*self._held(job, fence), self._running()).with_for_update(read=True)
+        if connection.execute(held).first() is None:
+            raise self._why_not(connection, job, fence)
+
+    def renew(self, connection: Connection | None, job: str, fence: int, lease: float) -> None:
+        """Renew a lease, in the given transaction or its own, once nobody holds the claim; raises as `hold` does."""
+        if connection is None:
+            with self._link.transaction(repeatable=True) as own:
+                self.renew(own, job, fence, lease)
+            return
         held = sa.update(jobs).where(*self._held(job, fence), self._running())
         if connection.execute(held.values(lease_until=self._later(lease))).rowcount == 0:
             raise self._why_not(connection, job, fence)
@@ -219,13 +229,13 @@ class Ledgers:
         return sa.and_(sa.or_(jobs.c.paused_at.is_(None), jobs.c.paused_until <= self._now), ~stopped)
 
     def _why_not(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused:
-        """Say why a lease could not be renewed."""
+        """Say why a claim could not be held, or its lease renewed."""
         look = sa.select(jobs.c.paused_by, jobs.c.paused_reason, *_stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
         return _lost(job, fence) if row is None else _halt(row)
 
     def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
-        """Return why work under a claim has to stop, as `renew` would raise it, where it has to; changes nothing."""
+        """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
         words = jobs.c.paused_by, jobs.c.paused_reason, *_stop()
         look = sa.select(self._running().label("running"), *words).where(*self._held(job, fence))
         with self._link.transaction(writes=False) as connection:
@@ -237,7 +247,7 @@ class Ledgers:
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held.
 
-        A row that a batch of ours has locked is passed over: that batch renews it.
+        A row that a batch of ours holds is passed over: its sweep renews it between two batches.
         """
         mine = sa.tuple_(jobs.c.name, jobs.c.fence).in_(list(held))
         pick = sa.select(jobs.c.name).where(mine).order_by(jobs.c.name).with_for_update(skip_locked=True)

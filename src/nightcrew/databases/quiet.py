@@ -20,7 +20,7 @@ Since: TypeAlias = tuple[int, int]
 def still(connection: sa.Connection, heap: Heap, cursor: Cursor) -> Since | None:
     """Count one batch more, before it takes anything; None where somebody else may have written.
 
-    Each batch must have written something by itself, as whoever renews a lease has, or its number means nothing.
+    Each batch must have written something by itself, as a lock on its claim does, or its number means nothing.
     """
     if "since" in cursor:
         first, batches = cursor["since"]
