@@ -248,7 +248,8 @@ class Nightcrew:
         if job.policy is None:
             return None
         database, holds = self._station.database, self._station.broom.holds()
-        return database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
+        found = database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
+        return found.rows if found else None
 
     def status(self) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot, in the order they were registered."""

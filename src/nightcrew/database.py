@@ -248,6 +248,14 @@ class Survey:
         return reach
 
 
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How many rows a run would take from now on: counted if `exact`, else what the planner expects."""
+
+    rows: int
+    exact: bool
+
+
 MOST = 20_000
 """Rows that one batch takes in all."""
 
@@ -333,10 +341,10 @@ class Database(Protocol):
         The mapping is full when the block ends; what cannot be told by table stands under the empty name.
         """
 
-    def expected(self, selection: Selection, seconds: float) -> int | None:
+    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Expected | None:
         """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
 
-        None where it has none.
+        That is asked for what a walk at the cursor has before it. None where the planner has none.
         """
 
     def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:

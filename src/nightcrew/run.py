@@ -12,7 +12,7 @@ from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims, Taken
 from nightcrew.clock import Budget
-from nightcrew.database import Selection
+from nightcrew.database import Expected, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
 from nightcrew.hold import staying
 from nightcrew.job import Job
@@ -39,6 +39,7 @@ class Done:
     note: str | None = None
 
 
+_GLANCE = 0.1  # seconds that a run which is handed over may count what it leaves: others feel that, too
 _TEXTS = ("message", "error", "details", "traceback")
 
 
@@ -121,9 +122,8 @@ def _within(claim: Claim, broom: Broom, budget: Budget) -> Budget | None:
 
 def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Done:
     if swept.stopped is not None:
-        uncounted = replace(selection, cascades=(), drains=())
-        remaining = broom.database.survey(uncounted).rows
-        return _partial(claim, swept.counts, swept.stopped, remaining)
+        ahead = broom.database.expected(selection, _GLANCE, swept.cursor)
+        return _partial(claim, swept.counts, swept.stopped, ahead)
     table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
     stay = "".join(f"; {sentence}" for sentence in staying(selection, broom.database))
     if swept.rows == 0 and left == 0 and not stay:
@@ -163,12 +163,15 @@ def _called(claim: Claim, account: Call) -> Done:
     return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted}.", counted)
 
 
-def _partial(claim: Claim, counts: Mapping[str, int], reason: str, remaining: int | None) -> Done:
+def _partial(claim: Claim, counts: Mapping[str, int], reason: str, ahead: Expected | None) -> Done:
     rows = _removed(claim, counts)
-    left = "" if remaining is None else f", {remaining} left"
+    left, remaining, note = "", None, None
+    if ahead is not None:
+        left, remaining = f", {'' if ahead.exact else 'about '}{ahead.rows} left", ahead.rows
+        note = None if ahead.exact else "What is left takes long to count: the database's estimate is told."
     call = "call of any trigger within its window" if claim.job.window else "call of any trigger"
     message = f"Job {claim.job.name} stopped early: {_rows(rows)} so far{left} ({reason}); the next {call} goes on."
-    return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining)
+    return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining, note=note)
 
 
 def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:

@@ -1,7 +1,7 @@
 """Plan → Batches, until nothing is left that could go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
@@ -24,7 +24,7 @@ class Swept:
 
     `left` are rows that should have gone and could not yet, `kept` names some of them that a trigger keeps without a
     word, and `undeletable` are those that the database will not let go. The rows of `dropped` partitions are not
-    `exact` where there were too many to count.
+    `exact` where there were too many to count. The `cursor` is where the walk ended.
     """
 
     rows: int
@@ -35,6 +35,7 @@ class Swept:
     kept: tuple[str, ...] = ()
     dropped: int = 0
     exact: bool = True
+    cursor: Cursor = field(default_factory=dict)
 
 
 def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget) -> Swept:
@@ -72,7 +73,8 @@ def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
         walk.once_more()
     kept = walk.name_kept(first) if left and stopped is None else ()
     rows = walk.total[walk.selection.table.name]
-    return Swept(rows, dict(walk.total), stopped, left + len(walk.held), tuple(walk.undeletable), kept)
+    left += len(walk.held)
+    return Swept(rows, dict(walk.total), stopped, left, tuple(walk.undeletable), kept, cursor=walk.cursor)
 
 
 def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:

@@ -94,7 +94,7 @@ class Strays(SafetyStop):
 
 
 class Walk:
-    """One run's way through a selection; `total` is what was taken in all.
+    """One run's way through a selection; `total` is what was taken in all, and the `cursor` where it stands.
 
     Of what stayed on the latest way, `kept` were kept by a trigger, and `held` hung together with rows that somebody
     else held; `undeletable` rows are passed by for good. From `unsure` on there may be rows left that could go.
@@ -111,7 +111,7 @@ class Walk:
         self.unsure: Cursor | None = {} if claim.cursor else None  # others have been there before
         self._claim = claim
         self._broom = broom
-        self._cursor = claim.cursor
+        self.cursor = claim.cursor
         self._metronome = metronome
         self._retries = 0
         self._renewed = broom.clock.monotonic()  # as the run began
@@ -146,7 +146,7 @@ class Walk:
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
             if taken.unsure is not None:
                 self._doubt(taken.unsure)
-            self._cursor = taken.cursor
+            self.cursor = taken.cursor
             self.kept += taken.kept
             if taken.load:
                 facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
@@ -157,7 +157,7 @@ class Walk:
 
     def again(self, first: Cursor) -> str | None:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
-        self.kept, self._cursor, self.unsure = 0, first, first
+        self.kept, self.cursor, self.unsure = 0, first, first
         self.selection = self._by_key()
         return self.on()
 
@@ -202,7 +202,7 @@ class Walk:
             self._trust.broken()
             self._metronome.stumbled(1)
             return
-        self._doubt(self._cursor)
+        self._doubt(self.cursor)
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
         if not by_row and not (error.transient and self._retries <= _RETRIES):
@@ -228,7 +228,7 @@ class Walk:
         if size > 1:
             self._suspects = size
             return
-        for key in self._broom.database.nearest(self.selection, self._cursor):
+        for key in self._broom.database.nearest(self.selection, self.cursor):
             if self._alone(key):
                 continue
             self.selection = replace(self.selection, spared=(*self.selection.spared, key))
@@ -290,7 +290,7 @@ class Walk:
         self._renew()
         with broom.database.transaction() as connection:
             broom.books.hold(connection, claim.job.name, claim.fence)
-            cursor, total = self._look_back() if self._retries else (self._cursor, self.total)
+            cursor, total = self._look_back() if self._retries else (self.cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
             self._permit.demand(so_far, claim.job.name)
@@ -339,7 +339,7 @@ class Walk:
         It is asked once the renewal has waited for whatever the last try left under way.
         """
         cursor, written = self._broom.books.progress(self._claim.run)
-        return (self._cursor, self.total) if written == self.total or not written else (cursor, Counter(written))
+        return (self.cursor, self.total) if written == self.total or not written else (cursor, Counter(written))
 
 
 def _by_row(error: DatabaseError) -> bool:

@@ -23,10 +23,10 @@ def crew(yard):
     crew.close()
 
 
-def hired(yard, **options):
+def hired(yard, where="id >= 0", **options):
     url = yard.link.engine.url.render_as_string(hide_password=False)
     crew = Nightcrew(url, settings=Settings(), **options)
-    terms = {"where": "id >= 0", "pace": "gentle", "every": "1 hour", "max_fraction": 1}
+    terms = {"where": where, "pace": "gentle", "every": "1 hour", "max_fraction": 1}
     crew.expire("sweep", "notes", column="created_at", **terms)
     crew.migrate()
     return crew
@@ -56,6 +56,24 @@ def test_a_sweep_ends_within_a_batch_and_goes_on_where_it_was_when_the_switch_is
     assert [(one.run, one.outcome) for one in reports] == [(report.run, "succeeded")]
     assert (yard.ids("notes"), reports[0].deleted) == ([], ROWS)
     running.close()
+
+
+SLOWLY = {"postgresql": "pg_sleep(0.0005) IS NOT NULL", "mysql": "SLEEP(0.0005) = 0"}
+
+
+def test_what_a_run_leaves_is_told_by_the_database_where_counting_it_would_take_long(server_yard):
+    server_yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
+    server_yard.fill("notes", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(ROWS)))
+    crew = hired(server_yard, where=SLOWLY[server_yard.kind])
+    begun = time.monotonic()
+    report = crew.run("sweep", trigger="http", now=True, deadline=timedelta(microseconds=1))
+    assert time.monotonic() - begun < 1.5  # to count it all takes two seconds
+    assert (report.outcome, report.deleted + len(server_yard.ids("notes"))) == ("partial", ROWS)
+    assert report.remaining > 0
+    assert f"{report.deleted} rows so far, about {report.remaining} left (deadline reached)" in report.message
+    assert report.note == "What is left takes long to count: the database's estimate is told."
+    assert (report.json()["remaining"], crew.runs()[0].reason) == (report.remaining, report.message)
+    crew.close()
 
 
 def stop(crew, switch, job="sweep"):

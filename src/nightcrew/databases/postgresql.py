@@ -39,6 +39,8 @@ _BEGIN = (
     "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO';"
     # Compiling a statement takes longer than most of ours.
     " SET LOCAL jit = off;"
+    # What we count takes one of the server's cores, and leaves the others to its clients.
+    " SET LOCAL max_parallel_workers_per_gather = 0;"
     # Rows that row-level security hides would keep their parents alive, unseen: it must refuse, not filter.
     " SET LOCAL row_security = off; SET LOCAL lock_timeout = '2s';"
     " SET LOCAL idle_in_transaction_session_timeout = '30s'"

@@ -19,6 +19,7 @@ from nightcrew.database import (
     Connection,
     Cursor,
     Dropped,
+    Expected,
     Form,
     Key,
     Left,
@@ -42,6 +43,7 @@ from nightcrew.databases.windows import (
     beyond,
     by_key,
     following,
+    onward,
     quiet,
     start,
     to_take,
@@ -119,18 +121,19 @@ class Rows:
             loosened=loosened,
         )
 
-    def expected(self, selection: Selection, seconds: float) -> int | None:
+    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Expected | None:
         """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word."""
         with self._link.transaction(writes=False) as connection:
-            expired = self._target(connection, selection).expired
-            table = self._target(connection, selection).table
-            guess = self._link.dialect.rows_expected(connection, sa.select(table.c[selection.column]).where(*expired))
+            target = self._target(connection, selection)
+            # What has just gone is still in the planner's figures, so it is asked for what comes behind that.
+            ahead = sa.select(target.reading.column).where(*onward(target, cursor or {}), *target.expired)
+            guess = self._link.dialect.rows_expected(connection, ahead)
         try:
             with self._link.glimpse(seconds) as connection:
-                count = sa.select(sa.func.count()).select_from(table).where(*expired)
-                return connection.execute(count).scalar_one()
+                count = sa.select(sa.func.count()).select_from(target.table).where(*target.expired)
+                return Expected(connection.execute(count).scalar_one(), exact=True)
         except DatabaseError:
-            return guess
+            return None if guess is None else Expected(max(1, guess), exact=False)  # that none is left is never a guess
 
     def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
         """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""

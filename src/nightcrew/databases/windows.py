@@ -143,6 +143,15 @@ def quiet(connection: sa.Connection, target: Target, window: Pages, *, last: boo
     return window.since is not None and (not last or stayed(connection, target.heap, window.since))
 
 
+def onward(target: Target, cursor: Cursor) -> list[Clause]:
+    """Return the predicate for what a walk at the cursor has before it, as far as the cursor tells."""
+    if "from" in cursor and target.walked:
+        return [target.reading.column >= target.reading.at(cursor["from"])]
+    if "page" in cursor and target.heap is not None:
+        return [target.heap.place >= target.heap.at(cursor["page"])]
+    return []
+
+
 def after(connection: sa.Connection, target: Target, window: Window) -> Cursor | None:
     """Return where the walk goes on once a window was looked through, or None at the cut."""
     if isinstance(window, Pages):
