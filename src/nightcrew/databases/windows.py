@@ -117,8 +117,9 @@ def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor
     if not _reaches(connection, heap, first):
         return None
     if pages < _FEW:  # thousands of pages that hold nothing would be as many batches
-        found = _next_page(connection, target, heap, Pages(first, first + _LEAP))
-        first = first + _LEAP - pages if found is None else found
+        # Where something expires on every page, the leap would cost more than the batch.
+        looks = (_next_page(connection, target, heap, Pages(first, first + span)) for span in (pages, _LEAP))
+        first = next((page for page in looks if page is not None), first + _LEAP - pages)
     return Pages(first, first + pages)
 
 
