@@ -323,7 +323,7 @@ class Database(Protocol):
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def transaction(self, pace: Pace = Pace.GENTLE) -> AbstractContextManager[Connection]:
         """Open a short transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
 
     def catalog(self, names: Iterable[str]) -> Catalog:

@@ -65,7 +65,7 @@ class Tempo:
 TEMPOS = {
     Pace.GENTLE: Tempo(0.05, 0.25, 500),
     Pace.STEADY: Tempo(0.05, 0.5, 500),
-    Pace.FAST: Tempo(0.1, 1.0, 10_000),
+    Pace.FAST: Tempo(0.25, 1.0, 10_000),
 }
 
 

@@ -21,8 +21,8 @@ from nightcrew.watch import Watch
 # with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
 # counts with them.
 SIZES = {
-    Form.RANGE: Size(10_000, 200_000, 0.1),
-    Form.CONTENDED: Size(1_000, 20_000, 0.05),
+    Form.RANGE: Size(10_000, 200_000, 0.25),
+    Form.CONTENDED: Size(1_000, 20_000, 0.25),
     Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
 }
 _FILL = 0.9  # of what fits is aimed at, for rows differ
@@ -288,7 +288,7 @@ class Walk:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
         self._renew()
-        with broom.database.transaction() as connection:
+        with broom.database.transaction(claim.job.pace) as connection:
             broom.books.hold(connection, claim.job.name, claim.fence)
             cursor, total = self._look_back() if self._retries else (self.cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)

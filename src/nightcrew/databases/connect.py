@@ -76,14 +76,16 @@ class Link:
         _ping_after_a_rest(self.engine, clock)
 
     @contextmanager
-    def transaction(self, *, writes: bool = True, repeatable: bool = False) -> Iterator[sa.Connection]:
+    def transaction(
+        self, *, writes: bool = True, repeatable: bool = False, fast: bool = False
+    ) -> Iterator[sa.Connection]:
         """Open a transaction; it commits unless the block raises. Raises DatabaseError for the driver's errors.
 
         What a `repeatable` one did may be done again after the server has crashed, so its commit need not wait for
-        the disk; the next commit that does wait makes it last, too.
+        the disk; the next commit that does wait makes it last, too. A `fast` one need leave others nothing.
         """
         with self.renamed(), self.engine.connect() as connection, connection.begin():
-            self.dialect.begin(connection, writes=writes, repeatable=repeatable)
+            self.dialect.begin(connection, writes=writes, repeatable=repeatable, fast=fast)
             yield connection
 
     @contextmanager

@@ -59,8 +59,9 @@ class Address:
     `columns` are selected, and `among` finds the rows again by the values that came back. Where the database has
     it, `inside` finds them by a select of their `place` within the same statement, so that nothing travels. Where
     the planner might find them by way of other rows, which somebody may have locked, `steer` keeps it from that; the
-    statement may then look into no other table, for it would lock what it reads there. A key has an `order`, too, and
-    `after` a row come those that are further on in it.
+    statement may then look into no other table, for it would lock what it reads there. A key has an `order`, too:
+    `after` a row come those that are further on in it, and `upto` it the others. Where rows are kept in that order, a
+    select reads them in it once it is put `in_order`.
     """
 
     columns: tuple[sa.ColumnElement[Any], ...]
@@ -70,6 +71,8 @@ class Address:
     steer: Callable[[Removal], Removal] | None = None
     order: tuple[sa.ColumnElement[Any], ...] = ()
     after: Callable[[Sequence[Any]], sa.ColumnElement[bool]] | None = None
+    upto: Callable[[Sequence[Any]], sa.ColumnElement[bool]] | None = None
+    in_order: Callable[[sa.Select[Any]], sa.Select[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ class Dialect(Protocol):
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Hook into new connections; one to a server that batches are unsafe on raises SafetyStop."""
 
-    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set up a fresh transaction: UTC, and a bound on waiting for locks."""
 
     def bid_instant(self, moment: datetime) -> str:
@@ -285,6 +288,12 @@ class Dialect(Protocol):
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> Heap | None:
         """Return how the table is walked page by page, or None where it cannot be, or is too small to gain by it."""
+
+    def clustered(self, connection: sa.Connection, table: Table) -> bool:
+        """Tell whether rows are kept in the order of their key, in a table large enough for that to matter."""
+
+    def impatient(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Let statements in the block fail, where the database can, rather than wait for a row that somebody holds."""
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Return the partitions of a table that hold nothing but what has expired, oldest first, and may be dropped.

@@ -19,7 +19,7 @@ from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
-from nightcrew.databases.windows import Stretch, Window
+from nightcrew.databases.windows import KeyRange, Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
 
 _LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
@@ -103,12 +103,23 @@ def empty(
         haul = _unweighed(connection, target, window, limit, most) if even else None
         return haul or _locked(connection, target, window, limit, most)
     if target.selection.form is Form.RANGE and window.measured:
-        removed = _run(connection, target.removal(*window.bounds(target)))
-        return Haul(removed, through=True, clean=window.full and removed >= limit)
+        removed = _at_once(connection, target, window)
+        # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
+        return Haul(removed, through=True, clean=isinstance(window, KeyRange) or (window.full and removed >= limit))
     if target.address is None and isinstance(window, Stretch):
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
+
+
+def _at_once(connection: sa.Connection, target: Target, window: Window) -> int:
+    """Remove whatever has expired in a window; among keys lie rows that stay, and none of those is waited for."""
+    statement = target.removal(*window.bounds(target))
+    if not isinstance(window, KeyRange):
+        return _run(connection, statement)
+    steer = target.found.steer or (lambda composed: composed)
+    with target.dialect.impatient(connection):
+        return _run(connection, steer(statement))
 
 
 def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
@@ -283,7 +294,9 @@ def _next(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Se
     """Select the next rows of a window."""
     rows = sa.select(*columns).where(*window.bounds(target), *target.expired).limit(limit)
     if target.key and _by_key(window):
-        return rows.order_by(*target.key.order)
+        in_order = target.key.in_order if isinstance(window, KeyRange) else None
+        rows = rows.order_by(*target.key.order)
+        return in_order(rows) if in_order else rows
     if isinstance(window, Stretch) and target.walked:
         return rows.order_by(target.reading.column)
     return rows
@@ -300,7 +313,7 @@ def _alike(target: Target, window: Window, *, same: bool) -> bool:
 
 
 def _by_key(window: Window) -> bool:
-    return isinstance(window, Stretch) and window.past is not None
+    return isinstance(window, KeyRange) or (isinstance(window, Stretch) and window.past is not None)
 
 
 def next_keys(target: Target, window: Window, limit: int) -> sa.Select[Any]:

@@ -21,7 +21,13 @@ def by_key(
             return columns[0].in_([row[0] for row in rows])
         return sa.tuple_(*columns).in_([tuple(row) for row in rows])
 
-    return Address(tuple(selected or columns), among, order=tuple(columns), after=lambda row: after(columns, row))
+    return Address(
+        tuple(selected or columns),
+        among,
+        order=tuple(columns),
+        after=lambda row: after(columns, row),
+        upto=lambda row: sa.not_(after(columns, row)) if len(columns) > 1 else columns[0] <= row[0],
+    )
 
 
 def after(columns: Sequence[sa.ColumnElement[Any]], values: Sequence[Any]) -> sa.ColumnElement[bool]:

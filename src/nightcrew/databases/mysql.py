@@ -31,9 +31,12 @@ _OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 129
 # no such column, ambiguous column, grammar, misused aggregate, no such table, function or schema; wrong arguments
 _OF_STATEMENT = {1054, 1052, 1064, 1111, 1146, 1305, 1128, 1582, 1583, 1630, 1241}
 
+_LOCK_WAIT = 1  # second
+_BY_KEY = "FORCE INDEX (PRIMARY)"
+
 # With ANSI_QUOTES a double-quoted name in a predicate is a name, as it is elsewhere, and a misspelt one an error.
 _SESSION = (
-    "SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 1, SESSION sql_safe_updates = 0,"
+    f"SET SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}, SESSION sql_safe_updates = 0,"
     " SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')"
     # MariaDB makes a table of a long list of keys, joins it with all of ours, and so waits for rows that are not in it.
     " /*M!100318 , SESSION in_predicate_conversion_threshold = 0 */"
@@ -59,6 +62,7 @@ UPDATE nightcrew_jobs AS j
 
 _LOGS_STATEMENTS = "SELECT @@log_bin = 1 AND @@sql_log_bin = 1 AND @@binlog_format = 'STATEMENT'"
 _LONGEST_OF_BATCH = 10  # seconds a statement may take; MySQL itself bounds none but a SELECT
+_SMALL = 8_000_000  # bytes of a table that is in memory, so that it is read in any order at the same cost
 
 # The documented first values: what is before them is the zero date, which means "never" where NULL is forbidden.
 _FLOORS = {"datetime": "1000-01-01 00:00:00", "timestamp": "1970-01-01 00:00:01", "date": "1000-01-01"}
@@ -116,7 +120,7 @@ class MySQL:
         """Refuse a server that logs statements."""
         sa.event.listen(engine, "connect", _refuse_log_of_statements)
 
-    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Bound a batch's statements where the server can; all else was set up when the session was opened."""
         longest = _LONGEST_OF_BATCH if repeatable else 0
         if getattr(connection.dialect, "is_mariadb", False) and connection.info.get("longest", 0) != longest:
@@ -245,9 +249,9 @@ class MySQL:
         def steer(statement: Removal) -> Removal:
             if isinstance(statement, sa.Delete):  # takes a hint only in the form that names what it deletes from
                 statement = statement.prefix_with(sa.literal_column(named))
-            return statement.with_hint("FORCE INDEX (PRIMARY)", source)
+            return statement.with_hint(_BY_KEY, source)
 
-        return replace(found, steer=steer)
+        return replace(found, steer=steer, in_order=lambda rows: rows.with_hint(source, _BY_KEY))
 
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
@@ -259,6 +263,24 @@ class MySQL:
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:
         """Have none: rows are kept in the order of their key, and a page has no address."""
+
+    def clustered(self, connection: sa.Connection, table: Table) -> bool:
+        """Keep every table in the order of its primary key."""
+        schema, _, name = table.name.rpartition(".")
+        return bool(table.primary_key) and mysql_catalog.size(connection, schema, name) > _SMALL
+
+    @contextmanager
+    def impatient(self, connection: sa.Connection) -> Iterator[None]:
+        """Wait for no row on MariaDB; MySQL knows no wait below the second that the session is set to."""
+        if not getattr(connection.dialect, "is_mariadb", False):
+            yield
+            return
+        connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 0")
+        try:
+            yield
+        finally:
+            if not connection.invalidated:
+                connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this column, or by a function of it that keeps its order."""

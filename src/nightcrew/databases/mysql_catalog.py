@@ -30,6 +30,8 @@ _RELATIONS = """
 SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AND table_type = 'BASE TABLE'
 """
 
+_SIZE = "SELECT data_length FROM information_schema.tables WHERE table_schema = :schema AND table_name = :name"
+
 _COLUMNS = """
 SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
   FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
@@ -79,6 +81,12 @@ def relations(connection: sa.Connection, schema: str | None) -> list[str]:
     """Return the names of the schema's tables."""
     own = connection.engine.url.database
     return list(connection.execute(sa.text(_RELATIONS), {"schema": schema or own}).scalars())
+
+
+def size(connection: sa.Connection, schema: str, name: str) -> int:
+    """Return how many bytes a table's rows take without its other indexes, as the engine estimates them."""
+    own = connection.engine.url.database
+    return int(connection.execute(sa.text(_SIZE), {"schema": schema or own, "name": name}).scalar() or 0)
 
 
 def columns(connection: sa.Connection, relation: Relation) -> list[Column]:

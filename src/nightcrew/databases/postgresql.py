@@ -136,7 +136,7 @@ class PostgreSQL:
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Need nothing: the server has a clock of its own."""
 
-    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool) -> None:
+    def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set the time zone and bound every wait, for this transaction only."""
         connection.exec_driver_sql(self._begin + _BATCH if repeatable else self._begin)
 
@@ -268,6 +268,15 @@ class PostgreSQL:
         schema, _, name = table.name.rpartition(".")
         relation = self.relation(connection, schema or None, name)
         return postgresql_heap.heap(connection, source, relation.schema, relation.name) if relation else None
+
+    def clustered(self, connection: sa.Connection, table: Table) -> bool:
+        """Keep tables in no order at all: they are walked by page."""
+        return False
+
+    @contextmanager
+    def impatient(self, connection: sa.Connection) -> Iterator[None]:
+        """Have no need of it: a row that stays is judged without its lock."""
+        yield
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this very column."""

@@ -81,9 +81,9 @@ class Rows:
         """Return the database's clock, in UTC."""
         return self._link.now()
 
-    def transaction(self) -> AbstractContextManager[Connection]:
+    def transaction(self, pace: Pace = Pace.GENTLE) -> AbstractContextManager[Connection]:
         """Open a batch's transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
-        return self._link.transaction(repeatable=True)
+        return self._link.transaction(repeatable=True, fast=pace is Pace.FAST)
 
     def catalog(self, names: Iterable[str]) -> Catalog:
         """Read of the live catalog what these tables are, and what hangs on them."""

@@ -1,7 +1,7 @@
 """A Selection, aimed at a database: its table, how its column writes time, and the predicate of every statement."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -25,8 +25,9 @@ class Target:
 
     The predicate is in three parts: what a row says by itself (`own`), that no other row keeps it (`absent`), and what
     the policy says in words that may ask other tables (`said`). Of the rows that keep it, the last are those that hang
-    on it and are held: each of the `shields` says that there is one. Tables further down are `described` once one must
-    know.
+    on it and are held: each of the `shields` says that there is one. A table that is read whole is walked by the pages
+    of its `heap`, or by its key where rows are kept `clustered` in that order. Tables further down are `described` once
+    one must know.
     """
 
     selection: Selection
@@ -42,6 +43,7 @@ class Target:
     kept: Kept | None = None
     unsettled: Clause | None = None
     heap: Heap | None = None
+    clustered: bool = False
     described: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -167,20 +169,22 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (said if selection.form is Form.LOCKED else own).append(spelled(predicate, suffix))
-    heap = _heap(connection, dialect, table, selection, reading)
-    where = tuple(own), tuple(absent), tuple(said)
-    return Target(selection, dialect, table, reading, address, key, *where, shields, kept, unsettled, heap)
+    target = Target(selection, dialect, table, reading, address, key, tuple(own), tuple(absent), tuple(said), shields)
+    return replace(target, kept=kept, unsettled=unsettled, **_in_own_order(connection, target))
 
 
-def _heap(
-    connection: sa.Connection, dialect: Dialect, table: sa.TableClause, selection: Selection, reading: Reading
-) -> Heap | None:
-    """Walk the table's file where the planner would rather read all of it than the index of the time."""
-    heap = dialect.heap(connection, table, selection.table)
-    if heap is None:
-        return None
-    whole_rows = sa.select(heap.place).where(reading.before)  # which no index holds
-    return heap if dialect.index_used(connection, whole_rows, selection.table) is None else None
+def _in_own_order(connection: sa.Connection, target: Target) -> Mapping[str, Any]:
+    """Walk a table in the order it is kept in where the planner would rather read all of it than the time's index.
+
+    Each row of a stretch of that index lies on another page.
+    """
+    dialect, table, columns = target.dialect, target.selection.table, target.table
+    heap, clustered = dialect.heap(connection, columns, table), dialect.clustered(connection, table)
+    if heap is None and not clustered:
+        return {}
+    whole = sa.select(*columns.c if heap is None else [heap.place]).where(target.reading.before)  # as no index holds it
+    read_whole = dialect.index_used(connection, whole, table) is None
+    return {"heap": heap, "clustered": clustered} if read_whole else {}
 
 
 def _demand_primary_keys(selection: Selection) -> None:

@@ -1,4 +1,4 @@
-"""A cursor → the next window of a sweep: a stretch of the time column's index, or pages of the table's own file."""
+"""A cursor → the next window of a sweep: a stretch of the time's index, or of the table in the order it is kept in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +72,29 @@ class Pages:
         return [place >= at(self.first), place < at(self.end)]
 
 
-Window: TypeAlias = Stretch | Pages
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """From key `past`, exclusive, to key `upto`, inclusive, of a table that is kept in the order of its key."""
+
+    past: Sequence[Any] | None
+    upto: Sequence[Any] | None
+    measured = True
+    full = False
+
+    def after(self, past: Sequence[Any] | None) -> Cursor:
+        """Return the cursor to go on with after a key in it."""
+        cursor = {"key": None if past is None else written(past)}
+        return cursor if self.upto is None else {**cursor, "upto": written(self.upto)}
+
+    def bounds(self, target: Target) -> list[Clause]:
+        """Return the window as a predicate."""
+        key = target.key
+        assert key is not None and key.after is not None and key.upto is not None  # noqa: PT018, S101 - see above
+        low = [] if self.past is None else [key.after(self.past)]
+        return low if self.upto is None else [*low, key.upto(self.upto)]
+
+
+Window: TypeAlias = Stretch | Pages | KeyRange
 
 
 def following(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Window | None:
@@ -83,6 +105,8 @@ def following(connection: sa.Connection, target: Target, cursor: Cursor, size: i
         return Stretch(cursor.get("from"), tied="from" in cursor, past=read(cursor["past"]))
     if target.heap is not None and "from" not in cursor:
         return _pages(connection, target, target.heap, cursor, size)
+    if "key" in cursor or (target.clustered and not cursor):
+        return _keys(connection, target, cursor, size)
     return _stretch(connection, target, cursor, size) if target.walked else Stretch(None)
 
 
@@ -123,6 +147,17 @@ def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor
     return Pages(first, first + pages)
 
 
+def _keys(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> KeyRange:
+    past = read(cursor["key"]) if cursor.get("key") else None
+    if "upto" in cursor:
+        return KeyRange(past, read(cursor["upto"]))
+    key = target.key
+    assert key is not None and key.in_order is not None  # noqa: PT018, S101 - or it would not be walked by it
+    ahead = sa.select(*key.columns).where(*KeyRange(past, None).bounds(target)).order_by(*key.order)
+    last = connection.execute(key.in_order(ahead.offset(size - 1).limit(1))).one_or_none()
+    return KeyRange(past, None if last is None else tuple(last))
+
+
 def _next_page(connection: sa.Connection, target: Target, heap: Heap, ahead: Pages) -> int | None:
     """Return the first of the pages ahead on which something has expired."""
     look = sa.select(heap.page(sa.func.min(heap.place))).where(*ahead.bounds(target), *target.expired)
@@ -157,6 +192,8 @@ def after(connection: sa.Connection, target: Target, window: Window) -> Cursor |
     """Return where the walk goes on once a window was looked through, or None at the cut."""
     if isinstance(window, Pages):
         return _past(connection, target, window)
+    if isinstance(window, KeyRange):
+        return None if window.upto is None else {"key": written(window.upto)}
     if not window.tied:
         return None if window.high is None else {"from": window.high}
     return beyond(connection, target, window, window.low)
@@ -166,6 +203,8 @@ def within(window: Window, target: Target, mark: str | None) -> Cursor:
     """Return where the walk goes on in the same window, whose end need not be looked for again."""
     if isinstance(window, Pages):
         return window.at(window.first)
+    if isinstance(window, KeyRange):
+        return window.after(window.past)
     if not target.walked:
         return {}
     return {"from": mark} if window.tied else {"from": mark, "to": window.high}
@@ -173,6 +212,8 @@ def within(window: Window, target: Target, mark: str | None) -> Cursor:
 
 def by_key(window: Window, target: Target, mark: str | None, past: Sequence[Any] = ()) -> Cursor:
     """Return where the walk goes on among rows of one time (in the whole table, without an index), by their keys."""
+    if isinstance(window, KeyRange):
+        return window.after(past)
     keys = {"past": written(past)}
     low = window.low if isinstance(window, Stretch) and window.tied else mark
     return {"from": low, **keys} if target.walked else keys
@@ -180,8 +221,8 @@ def by_key(window: Window, target: Target, mark: str | None, past: Sequence[Any]
 
 def beyond(connection: sa.Connection, target: Target, window: Window, mark: str | None) -> Cursor | None:
     """Return where the walk goes on after all rows of one time, or None at the cut."""
-    if isinstance(window, Pages):
-        return _past(connection, target, window)
+    if not isinstance(window, Stretch):
+        return after(connection, target, window)
     if mark is None or not target.walked:
         return None
     low = _first(connection, target, target.reading.column > target.reading.at(mark))
@@ -192,6 +233,8 @@ def start(target: Target, window: Window, first: Any) -> Cursor:
     """Return a cursor from which a walk comes by every row of a window whose time is `first` or later."""
     if isinstance(window, Pages):
         return {"page": window.first}
+    if isinstance(window, KeyRange):
+        return {"key": None if window.past is None else written(window.past)}
     return {"from": first} if target.walked else {}
 
 

@@ -1,0 +1,146 @@
+"""The catalog of a SQLite file, read: which tables there are, their columns and indexes, and who refers to them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, takewhile
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.database import Column, ForeignKey
+from nightcrew.databases.below import below
+from nightcrew.databases.dialect import Index, Relation
+
+_RELATION = """
+SELECT name, type FROM {schema}.sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(:name)
+"""
+_RELATIONS = "SELECT name FROM {schema}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+
+_COLUMNS = """
+SELECT t.value AS "table", c.name AS name, c.type AS kind, c."notnull" = 0 AS nullable, c.pk AS pk
+  FROM json_each(:names) AS t JOIN pragma_table_xinfo(t.value, :schema) AS c ORDER BY t.key, c.cid
+"""
+
+_INDEXES = """
+SELECT t.value AS "table", i.name AS name, c.name AS "column", i."unique" AS "unique"
+  FROM json_each(:names) AS t JOIN pragma_index_list(t.value, :schema) AS i
+  JOIN pragma_index_xinfo(i.name, :schema) AS c
+ WHERE i.partial = 0 AND c.key = 1 ORDER BY t.key, i.seq, c.seqno
+"""
+
+_REFERENCES = """
+SELECT m.name AS name, f.id AS id, f."from" AS child, f."table" AS parent_name, f."to" AS parent, f.on_delete AS rule
+  FROM {schema}.sqlite_master AS m JOIN pragma_foreign_key_list(m.name, :schema) AS f
+ WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq
+"""
+
+
+def relation(connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
+    """Look a table or view up in the file, or in an attached one."""
+    if not _is_attached(connection, schema):
+        return None
+    statement = _in(connection, schema, _RELATION)
+    row = connection.execute(sa.text(statement), {"name": name}).one_or_none()
+    if row is None:
+        return None
+    return _relation(schema or "main", row.name, row.type)
+
+
+def relations(connection: sa.Connection, schema: str | None) -> list[str]:
+    """Return the names of the file's tables."""
+    if not _is_attached(connection, schema):
+        return []
+    return list(connection.execute(sa.text(_in(connection, schema, _RELATIONS))).scalars())
+
+
+def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
+    """Return the columns in the table's order."""
+    rows = _columns(connection, relation.schema, [relation.name])[relation.name]
+    return [Column(row.name, row.kind or "untyped", bool(row.nullable)) for row in rows]
+
+
+def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:
+    """Return the whole indexes, up to the first expression in each, and the primary key."""
+    columns = _columns(connection, relation.schema, [relation.name])
+    return _indexes(connection, relation.schema, columns)[relation.name]
+
+
+def references(connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
+    """Return the foreign keys that are met on the way down from the tables."""
+    keys = []
+    for schema in dict.fromkeys(relation.schema for relation in relations):
+        tops = [relation.name for relation in relations if relation.schema == schema]
+        rows = connection.execute(sa.text(_in(connection, schema, _REFERENCES)), {"schema": schema}).all()
+        found = [list(group) for _, group in groupby(rows, key=lambda row: (row.name, row.id))]
+        links = ((_folded(pairs[0].parent_name), _folded(pairs[0].name), pairs) for pairs in found)
+        met = below(map(_folded, tops), links)
+        spelled = {_folded(name): name for name in (*tops, *(pairs[0].name for pairs in met))}
+        columns = _columns(connection, schema, spelled.values())
+        indexes = _indexes(connection, schema, columns)
+        for pairs in met:
+            child, parent = pairs[0].name, spelled[_folded(pairs[0].parent_name)]
+            keys.append(_foreign_key(schema, pairs, indexes[child], parent, columns[parent]))
+    return keys
+
+
+def _is_attached(connection: sa.Connection, schema: str | None) -> bool:
+    files = connection.execute(sa.text("SELECT name FROM pragma_database_list")).scalars().all()
+    return schema is None or schema in files
+
+
+def _in(connection: sa.Connection, schema: str | None, statement: str) -> str:
+    return statement.format(schema=connection.dialect.identifier_preparer.quote_identifier(schema or "main"))
+
+
+def _relation(schema: str, name: str, kind: str = "table") -> Relation:
+    return Relation(schema, name, name if schema == "main" else f"{schema}.{name}", kind)
+
+
+def _folded(name: str) -> bytes:
+    """Return what SQLite compares names by: it takes the capitals of ASCII only for the same letters."""
+    return name.encode().lower()
+
+
+def _columns(connection: sa.Connection, schema: str, tables: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the columns of each table, in its order."""
+    named: dict[str, list[Any]] = {name: [] for name in tables}
+    for row in connection.execute(sa.text(_COLUMNS), {"schema": schema, "names": json.dumps(list(named))}):
+        named[row.table].append(row)
+    return named
+
+
+def _indexes(connection: sa.Connection, schema: str, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Index]]:
+    """Return the indexes of each table whose columns these are, its primary key the last."""
+    named: dict[str, list[Index]] = {name: [] for name in columns}
+    rows = connection.execute(sa.text(_INDEXES), {"schema": schema, "names": json.dumps(list(named))})
+    for (table, name), group in groupby(rows, key=lambda row: (row.table, row.name)):
+        parts = list(group)
+        plain = tuple(takewhile(lambda column: column is not None, [part.column for part in parts]))
+        unique = bool(parts[0].unique) and len(plain) == len(parts)
+        named[table].append(Index(name, plain, primary=False, unique=unique))
+    for table, indexes in named.items():
+        indexes.append(Index("PRIMARY KEY", _primary_key(columns[table]), primary=True, unique=True))
+    return named
+
+
+def _primary_key(columns: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(row.name for row in sorted(columns, key=lambda row: row.pk) if row.pk)
+
+
+def _foreign_key(
+    schema: str, pairs: Sequence[Any], indexes: Sequence[Index], parent: str, parent_columns: Sequence[Any]
+) -> ForeignKey:
+    """Read a key, which may leave the columns out that it refers to: then it means the primary key.
+
+    Names compare without case.
+    """
+    columns, names = tuple(pair.child for pair in pairs), {row.name.lower(): row.name for row in parent_columns}
+    named = tuple(names.get(pair.parent.lower(), pair.parent) for pair in pairs if pair.parent is not None)
+    return ForeignKey(
+        _relation(schema, pairs[0].name).label,
+        columns,
+        _relation(schema, parent).label,
+        named or _primary_key(parent_columns),
+        pairs[0].rule,
+        next((index.name for index in indexes if index.begins_with(columns)), None),
+    )
