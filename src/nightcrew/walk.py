@@ -1,5 +1,6 @@
 """Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,10 @@ from nightcrew.watch import Watch
 # counts with them.
 SIZES = {
     Form.RANGE: Size(10_000, 200_000, 0.25),
-    Form.CONTENDED: Size(1_000, 20_000, 0.25),
+    Form.CONTENDED: Size(1_000, 200_000, 0.25),
     Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
 }
+_MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them
 _FILL = 0.9  # of what fits is aimed at, for rows differ
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
@@ -57,7 +59,7 @@ class Undeletable:
 
 
 class Trust:
-    """Whether rows may go without a look at what hangs on them: once batches in a row had about as much on each row.
+    """Whether rows may go without a look beforehand: once batches in a row had about as much hanging on each row.
 
     When that was wrong, a batch was taken in vain: it takes twice as many before the next is trusted.
     """
@@ -79,6 +81,10 @@ class Trust:
     def broken(self) -> None:
         """Hear that it was in vain."""
         self._alike, self._needed = 0, min(2 * self._needed, self._MOST)
+
+    def lost(self) -> None:
+        """Hear that rows are in the way of whoever does not look: each is to be looked at from now on."""
+        self._needed = sys.maxsize
 
 
 class Strays(SafetyStop):
@@ -129,9 +135,9 @@ class Walk:
         """
         while isinstance(beat := self._metronome.next(), Take):
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
-            size = self._size(most if self._dense else beat.rows)
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             even = self._trust.given and not (small or self._retries)
+            size = self._size(most if self._dense else beat.rows, even=even)
             try:
                 taken = self._batch(self.selection, size, most, even=even)
             except DatabaseError as error:
@@ -159,6 +165,7 @@ class Walk:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
         self.kept, self.cursor, self.unsure = 0, first, first
         self.selection = self._by_key()
+        self._trust.lost()
         return self.on()
 
     def once_more(self) -> None:
@@ -187,9 +194,11 @@ class Walk:
         if self._dense:
             self._proven = max(self._proven, 2 * most)
 
-    def _size(self, rows: int) -> int:
+    def _size(self, rows: int, *, even: bool) -> int:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
-        most = FEW if self._canary else min(rows, SIZES[self.selection.form].most)
+        form = self.selection.form
+        listed = form is Form.CONTENDED and not even
+        most = FEW if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
         size = max(1, int(_FILL * most / self._weight)) if self._weight > 1 else most
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 

@@ -4,6 +4,7 @@ Each race is run against our form and, where it is deterministic, against the fo
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -168,6 +169,25 @@ def test_an_account_that_is_being_reactivated_or_held_is_passed_by(yard, stateme
     assert yard.sweep(replace(STALE_ACCOUNTS, hold="held = 1")) == {}
 
 
+@pytest.mark.parametrize(
+    "statement", ["UPDATE accounts SET left_at = NULL WHERE id = 3", "UPDATE accounts SET held = 1 WHERE id = 3"]
+)
+def test_a_batch_that_does_not_look_beforehand_gives_up_where_it_would_wait(yard, statement):
+    """It takes nothing then, and the next one looks."""
+    selection = yard.select(replace(STALE_ACCOUNTS, hold="held = 1"))
+    with other(yard) as connection:
+        connection.execute(sa.text(statement))
+        begun = time.monotonic()
+        with pytest.raises(DatabaseError) as given_up, yard.rows.transaction() as ours:
+            yard.rows.take(ours, selection, {}, 10, even=True)
+        assert time.monotonic() - begun < 0.2  # of the 0.3 or 1 s that others are waited for
+        assert given_up.value.transient
+    assert yard.ids("accounts") == [0, 1, 2, 3, 4, 5]
+    with yard.rows.transaction() as ours:
+        assert yard.rows.take(ours, selection, {}, 10, even=True).rows == 5
+    assert yard.ids("accounts") == [3]
+
+
 @pytest.mark.parametrize("form", list(Form))
 def test_an_account_that_is_reactivated_between_two_batches_stays(yard, form):
     selection = replace(yard.select(STALE_ACCOUNTS), form=form)
@@ -177,12 +197,13 @@ def test_an_account_that_is_reactivated_between_two_batches_stays(yard, form):
     assert yard.ids("accounts") == [3]
 
 
+@pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("form", [Form.CONTENDED, Form.LOCKED])
-def test_nobody_reactivates_an_account_once_it_is_locked(yard, form):
+def test_nobody_reactivates_an_account_once_it_is_locked(yard, form, even):
     """So none is told that it lives and then deleted: the application waits, and finds it gone."""
     selection = replace(yard.select(STALE_ACCOUNTS), form=form)
     with yard.rows.transaction() as connection:
-        yard.rows.take(connection, selection, {}, 10)
+        yard.rows.take(connection, selection, {}, 10, even=even)
         refused(yard, "UPDATE accounts SET left_at = NULL WHERE id = 3")
     assert yard.ids("accounts") == []
 

@@ -292,8 +292,8 @@ class Dialect(Protocol):
     def clustered(self, connection: sa.Connection, table: Table) -> bool:
         """Tell whether rows are kept in the order of their key, in a table large enough for that to matter."""
 
-    def impatient(self, connection: sa.Connection) -> AbstractContextManager[None]:
-        """Let statements in the block fail, where the database can, rather than wait for a row that somebody holds."""
+    def impatient(self, connection: sa.Connection) -> AbstractContextManager[None] | None:
+        """Let a statement in the block fail rather than wait for a row that somebody holds; None where it cannot."""
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Return the partitions of a table that hold nothing but what has expired, oldest first, and may be dropped.

@@ -1,13 +1,14 @@
 """How a window is emptied: by range, past rows that others hold, or locked first and looked at again.
 
 Each form is the least that survives its races (tests/contract/test_races.py): a plain range delete waits for a
-writer and judges the row anew; rows whose values others change are locked before they go, never waited for; and a
-row whose life depends on other rows is locked by one statement and judged by the next, because only that one sees
-what was committed while the lock was taken.
+writer and judges the row anew; rows whose values others change are never waited for: they are locked before they go, or
+go by a range delete that gives up where it would wait; and a row whose life depends on other rows is locked by one
+statement and judged by the next, because only that one sees what was committed while the lock was taken.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -97,29 +98,37 @@ def empty(
 ) -> Haul:
     """Remove at most `limit` rows of a window, in the selection's form, `most` with what hangs on them.
 
-    As much hangs on each as on those before where they are `even`; raises DatabaseError where it turns out otherwise.
+    As much hangs on each as on those before where they are `even`, and nobody holds one; raises DatabaseError where it
+    turns out otherwise.
     """
     if target.selection.form is Form.LOCKED:
         haul = _unweighed(connection, target, window, limit, most) if even else None
         return haul or _locked(connection, target, window, limit, most)
-    if target.selection.form is Form.RANGE and window.measured:
-        removed = _at_once(connection, target, window)
-        # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
-        return Haul(removed, through=True, clean=isinstance(window, KeyRange) or (window.full and removed >= limit))
+    if window.measured and (haul := _at_once(connection, target, window, limit, even=even)):
+        return haul
     if target.address is None and isinstance(window, Stretch):
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
 
 
-def _at_once(connection: sa.Connection, target: Target, window: Window) -> int:
-    """Remove whatever has expired in a window; among keys lie rows that stay, and none of those is waited for."""
+def _at_once(connection: sa.Connection, target: Target, window: Window, limit: int, *, even: bool) -> Haul | None:
+    """Remove whatever has expired in a window by one statement; None where its rows have to be locked beforehand.
+
+    The statement judges anew what changed while it waited, so that it is the wait that must not be: for rows that
+    others change, or for those that stay and lie among keys.
+    """
+    by_range, by_key = target.selection.form is Form.RANGE, isinstance(window, KeyRange)
+    if not by_range and not (even and target.unsettled is None):
+        return None
+    patience = nullcontext() if by_range and not by_key else target.dialect.impatient(connection)
+    if patience is None:
+        return None
     statement = target.removal(*window.bounds(target))
-    if not isinstance(window, KeyRange):
-        return _run(connection, statement)
-    steer = target.found.steer or (lambda composed: composed)
-    with target.dialect.impatient(connection):
-        return _run(connection, steer(statement))
+    with patience:
+        removed = _run(connection, target.found.steer(statement) if by_key and target.found.steer else statement)
+    # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
+    return Haul(removed, through=True, clean=by_key or (window.full and removed >= limit))
 
 
 def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:

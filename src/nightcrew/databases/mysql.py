@@ -1,7 +1,7 @@
 """MySQL and MariaDB."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -269,18 +269,9 @@ class MySQL:
         schema, _, name = table.name.rpartition(".")
         return bool(table.primary_key) and mysql_catalog.size(connection, schema, name) > _SMALL
 
-    @contextmanager
-    def impatient(self, connection: sa.Connection) -> Iterator[None]:
+    def impatient(self, connection: sa.Connection) -> AbstractContextManager[None] | None:
         """Wait for no row on MariaDB; MySQL knows no wait below the second that the session is set to."""
-        if not getattr(connection.dialect, "is_mariadb", False):
-            yield
-            return
-        connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 0")
-        try:
-            yield
-        finally:
-            if not connection.invalidated:
-                connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
+        return _impatient(connection) if getattr(connection.dialect, "is_mariadb", False) else None
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this column, or by a function of it that keeps its order."""
@@ -315,6 +306,16 @@ def _refuse_log_of_statements(connection: Any, _record: object) -> None:
             "this database writes its binary log in STATEMENT format, by which a replica might lose other rows than a"
             " sweep removes: set binlog_format to ROW"
         )
+
+
+@contextmanager
+def _impatient(connection: sa.Connection) -> Iterator[None]:
+    connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 0")
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
 
 
 def _handled(connection: sa.Connection) -> int:

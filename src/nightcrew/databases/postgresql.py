@@ -46,7 +46,7 @@ _BEGIN = (
     " SET LOCAL idle_in_transaction_session_timeout = '30s'"
 )
 # What a batch has to wait for is left for later; and its commit waits for no disk, for it can be done again.
-_LONGEST_OF_BATCH, _LONGEST_WAIT = "10s", "300ms"
+_LONGEST_OF_BATCH, _LONGEST_WAIT, _LONGEST_LOOK = "10s", "300ms", "10ms"
 _BATCH = (
     f"; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = '{_LONGEST_OF_BATCH}';"
     f" SET LOCAL lock_timeout = '{_LONGEST_WAIT}'"
@@ -275,8 +275,10 @@ class PostgreSQL:
 
     @contextmanager
     def impatient(self, connection: sa.Connection) -> Iterator[None]:
-        """Have no need of it: a row that stays is judged without its lock."""
+        """Wait for a moment, in which most who hold a row let it go; what fails is rolled back with the bound."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LONGEST_LOOK}'")
         yield
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}'")
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this very column."""

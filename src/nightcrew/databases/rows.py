@@ -47,6 +47,7 @@ from nightcrew.databases.windows import (
     quiet,
     start,
     to_take,
+    whole,
     within,
 )
 from nightcrew.errors import DatabaseError, PolicyError, SafetyStop, did_you_mean
@@ -246,12 +247,15 @@ class Rows:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
-        `even` rows are not looked at for that beforehand, where the database tells afterwards what went with them.
+        `even` rows are not looked at beforehand, where the database tells afterwards what went with them, or that
+        somebody holds one: raises DatabaseError then, and what was taken is to be rolled back.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = self._target(connection, selection)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
-        window = to_take(connection, target, cursor, _size(selection, limit))
+        at_once = selection.form is Form.RANGE or (even and selection.form is Form.CONTENDED)
+        place = whole(cursor) if at_once else cursor
+        window = to_take(connection, target, place, limit if at_once else _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True, unsure={} if "page" in cursor else None)
         haul = empty(connection, target, window, limit, most, even=even)

@@ -4,7 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,10 +240,9 @@ class SQLite:
         """Gain nothing by it: most tables are kept in the order their rows came in, which is that of time."""
         return False
 
-    @contextmanager
-    def impatient(self, connection: sa.Connection) -> Iterator[None]:
-        """Have no need of it: nobody else writes while a batch does."""
-        yield
+    def impatient(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Have nobody to wait for: who else would write waits for the batch."""
+        return nullcontext()
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Have none."""

@@ -119,6 +119,11 @@ def to_take(connection: sa.Connection, target: Target, cursor: Cursor, size: int
     return replace(window, since=since) if isinstance(window, Pages) else window
 
 
+def whole(cursor: Cursor) -> Cursor:
+    """Leave out the end of the window that a cursor is in: it held more rows than go by one statement."""
+    return {name: value for name, value in cursor.items() if name not in {"to", "upto"}}
+
+
 def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: int) -> Stretch | None:
     low = cursor.get("from")
     if low is not None and "to" in cursor:
