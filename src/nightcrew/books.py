@@ -3,6 +3,7 @@
 They live in the application's database, so that a batch of deletes and the fence that guards it commit together.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,6 +99,19 @@ class RunRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the batches of one range stand: the newest cursor, and in `total` the rows per table they took so far."""
+
+    cursor: Cursor = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
+
+
+def altogether(stages: Iterable[Stage]) -> Counter[str]:
+    """Return the rows per table that were taken in all ranges."""
+    return sum((Counter(stage.total) for stage in stages), Counter())
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch as the ledger has it: when it was accounted for, and its facts."""
 
@@ -161,8 +175,8 @@ class Books(Protocol):
     def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
         """Add a ledger entry, in the given transaction or its own."""
 
-    def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
-        """Return where a run's batches stand: the newest cursor, and rows per table so far."""
+    def progress(self, run: str) -> tuple[Stage, ...]:
+        """Return where a run's batches stand: in the one range there is, or in each of two."""
 
     def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
         """Return the facts of a run's newest entry of a kind."""

@@ -12,6 +12,8 @@ _NAMED = re.compile(
     r"('[^']{0,500}'|\"[^\"]{0,500}\"|[^\s&,;]+)"
 )
 _PASSWORD = re.compile(r"://[^\s:/@]*:(.*)@")
+_LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 class Censor:
@@ -50,3 +52,11 @@ class Censor:
     def _learn(self, secret: str | None) -> None:
         if secret and len(secret.strip()) >= _SHORTEST:
             self._known.add(secret.strip())
+
+
+def shown(value: Any) -> Any:
+    """Return a key's value as JSON has it; of a long text the beginning only, for it may be a secret by itself."""
+    if isinstance(value, int | float):
+        return value
+    word = value.hex() if isinstance(value, bytes) else str(value)
+    return word if len(word) <= _LONGEST or _UUID.fullmatch(word) else f"{word[:_SHOWN]}…"

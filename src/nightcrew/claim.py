@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event, Lock, Thread
 
 from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for
-from nightcrew.books import Bid, Bidder, Books, Standing, Won
+from nightcrew.books import Bid, Bidder, Books, Stage, Standing, Won, altogether
 from nightcrew.clock import Clock
-from nightcrew.database import Cursor
 from nightcrew.errors import DatabaseError
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
@@ -24,7 +23,7 @@ class Claim:
     """The right to run one slot (None: by hand) of a job, as long as no newer fence exists.
 
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
-    `resumed` says that somebody else began the run; `cursor` and `counts` are how far it had come. Whoever asks for it
+    `resumed` says that somebody else began the run; the `stages` are how far it had come. Whoever asks for it
     `at_once` is not held to the job's window. `plan` is the ID of the plan that it is to carry out.
     """
 
@@ -32,11 +31,15 @@ class Claim:
     won: Won
     slot: datetime | None
     bidder: Bidder
-    cursor: Cursor = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = (Stage(),)
     resumed: bool = False
     at_once: bool = False
     plan: str | None = None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The rows per table that the run had taken before."""
+        return altogether(self.stages)
 
     @property
     def run(self) -> str:
@@ -240,8 +243,8 @@ class Claims:
         if won is None:
             return None
         row = self._books.run(won.run)
-        cursor, counts = self._books.progress(won.run)
-        return Claim(job, won, row.slot if row else None, bidder, cursor, counts, resumed=True)
+        stages = self._books.progress(won.run)
+        return Claim(job, won, row.slot if row else None, bidder, stages, resumed=True)
 
     def _bidder(self, trigger: str, caller: str | None) -> Bidder:
         return Bidder(self._owner, trigger, caller and caller[:100], self.lease)

@@ -3,7 +3,6 @@
 This is about the application's tables; books.py is about nightcrew's own.
 """
 
-import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,9 +14,6 @@ from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
 from nightcrew.policy import Action, Value
 from nightcrew.throttle import Pace
-
-_LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
 
 Connection: TypeAlias = Any
 """An open transaction; opaque outside `databases/`."""
@@ -126,15 +122,6 @@ class Form(StrEnum):
 Key: TypeAlias = tuple[Any, ...]
 """The values of one row's primary key, and whatever else it takes to find the row by them."""
 
-
-def shown(value: Any) -> Any:
-    """Return a key's value as JSON has it; of a long text the beginning only, for it may be a secret by itself."""
-    if isinstance(value, int | float):
-        return value
-    word = value.hex() if isinstance(value, bytes) else str(value)
-    return word if len(word) <= _LONGEST or _UUID.fullmatch(word) else f"{word[:_SHOWN]}…"
-
-
 Path: TypeAlias = tuple[ForeignKey, ...]
 """Foreign keys from the swept table down to a table that hangs on it, one per step."""
 
@@ -214,6 +201,12 @@ class Selection:
         return bool(self.drains or self.knots)
 
     @property
+    def divisible(self) -> bool:
+        """Whether no row hangs on two rows of the table, which two walks would both have to lock."""
+        tables = [path[-1].table for path in self.drains + self.cascades + self.loosened]
+        return not (self.latest or self.knots) and len({self.table.name, *tables}) == len(tables) + 1
+
+    @property
     def partly(self) -> frozenset[str]:
         """The tables of which a survey counts some rows only: those that lead round, and all below them."""
         knot = {table: group for group in self.knots for table in group}
@@ -260,7 +253,10 @@ MOST = 20_000
 """Rows that one batch takes in all."""
 
 Cursor: TypeAlias = Mapping[str, Any]
-"""Where a sweep stands, as JSON values. A hint that saves reading: what may leave is decided by the predicate."""
+"""Where a walk stands, as JSON values. A hint that saves reading: what may leave is decided by the predicate.
+
+One that has an `end` leads through a range that ends there, and not at the cut.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +376,14 @@ class Database(Protocol):
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
         Where as much hangs on the next rows as on those before they are `even`, and may not be looked at for that
         beforehand; raises DatabaseError where it was not so after all, and the caller has to roll back.
+        """
+
+    def divide(
+        self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
+    ) -> tuple[Cursor, Cursor] | None:
+        """Divide what a walk has ahead of it in two, for two walks at once; the cursor of the first has an end.
+
+        None where that is less than so many rows, where nobody can tell, and where only one can write at a time.
         """
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from nightcrew.database import Catalog, Database, Path, Selection, Shield, Shielded, Table, shown
+from nightcrew.censor import shown
+from nightcrew.database import Catalog, Database, Path, Selection, Shield, Shielded, Table
 from nightcrew.errors import PolicyError
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy

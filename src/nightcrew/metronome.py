@@ -12,9 +12,11 @@ _MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
 
 
 class Metronome:
-    """The pace of one sweep."""
+    """The pace of one walk; of two at once, one `notes` what holds both back."""
 
-    def __init__(self, claim: Claim, ledger: Ledger, throttle: Throttle, look: Look, budget: Budget) -> None:
+    def __init__(
+        self, claim: Claim, ledger: Ledger, throttle: Throttle, look: Look, budget: Budget, *, notes: bool = True
+    ) -> None:
         self._claim = claim
         self._ledger = ledger
         self._look = look
@@ -22,7 +24,7 @@ class Metronome:
         self._clock: Clock = budget.clock
         self._throttle = throttle
         self._noted = Gauge("nothing")
-        self._notes = 0
+        self._notes = 0 if notes else _MOST_NOTES
 
     def next(self) -> Take | Stop:
         """Wait until the next batch may begin, or the work has to end; a request to stop ends the wait at once."""

@@ -37,7 +37,8 @@ def shed(claim: Claim, selection: Selection, permit: Permit, broom: Broom, metro
     permit.
     """
     total, dropped, exact = Counter(claim.counts), 0, True
-    for partition in broom.database.partitions(selection) if selection.alone else ():
+    # A run that was divided among walks has left its partitions behind.
+    for partition in broom.database.partitions(selection) if selection.alone and len(claim.stages) == 1 else ():
         tries = 0
         while isinstance(beat := metronome.next(), Take):
             begun = broom.clock.monotonic()
@@ -86,7 +87,7 @@ def _drop(
         broom.books.renew(connection, job, claim.fence, broom.lease)
         facts = {"rows": gone.rows, "exact": gone.exact, "partition": partition.name}
         so_far = Counter(total) + Counter({table: gone.rows})
-        written = {"counts": {table: gone.rows}, "total": dict(so_far), "cursor": dict(claim.cursor)}
+        written = {"counts": {table: gone.rows}, "total": dict(so_far), "cursor": dict(claim.stages[0].cursor)}
         broom.ledger.write(Entry("batch", job, run, facts | written | {"fence": claim.fence}), connection)
     broom.ledger.tell(Entry("batch", job, run, facts | {"ms": round(1000 * seconds, 1)}))
     return gone

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from nightcrew import change
+from nightcrew.censor import shown
 from nightcrew.clock import instant
 from nightcrew.closure import Closure
 from nightcrew.database import (
@@ -32,7 +33,6 @@ from nightcrew.database import (
     Selection,
     Survey,
     Table,
-    shown,
 )
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.forecast import Forecast

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from nightcrew import guard
 from nightcrew.bid import MOST_EARLY
-from nightcrew.books import RunRow
+from nightcrew.books import RunRow, altogether
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims, Taken
@@ -175,7 +175,7 @@ def _partial(claim: Claim, counts: Mapping[str, int], reason: str, ahead: Expect
 
 
 def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
-    _, counts = broom.books.progress(claim.run)
+    counts = altogether(broom.books.progress(claim.run))
     rows = _removed(claim, counts)
     stopped = f"Job {claim.job.name} stopped early: {_rows(rows)} so far"
     message = one_line(f"{stopped} ({pause}); it goes on once it is resumed.")
@@ -183,7 +183,7 @@ def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
 
 
 def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None = None) -> Done:
-    _, counts = broom.books.progress(claim.run)
+    counts = altogether(broom.books.progress(claim.run))
     removed = _removed(claim, counts)
     kept = f"; {_rows(removed)} were removed before" if removed else ""
     message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
@@ -206,7 +206,7 @@ def _lost(claim: Claim) -> Done:
 def _hand_over(claim: Claim, broom: Broom) -> None:
     """Leave the run to whoever comes next; if even that fails, the lease runs out by itself."""
     try:
-        _, counts = broom.books.progress(claim.run)
+        counts = altogether(broom.books.progress(claim.run))
         interrupted = _partial(claim, counts, "interrupted", None)
         broom.books.settle(claim.job.name, claim.fence, _row(claim, interrupted))
     except DatabaseError as error:

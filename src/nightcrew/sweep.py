@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from nightcrew.allowance import Allowance
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
 from nightcrew.metronome import Metronome
+from nightcrew.pair import Pair
 from nightcrew.partition import shed
 from nightcrew.rails import Permit
-from nightcrew.throttle import Throttle
+from nightcrew.throttle import Pace, Throttle
 from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
@@ -53,12 +55,23 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
             return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)
         # Whether the first batch is looked at does not hang on partitions: dropping them sets off no trigger.
         permit = replace(permit, canary=permit.canary and not claim.counts)
-        walk = Walk(replace(claim, counts=gone.counts), selection, permit, broom, metronome)
-        return replace(_sweep(walk, broom, budget), dropped=gone.dropped, exact=gone.exact)
+        if len(claim.stages) == 1:
+            claim = replace(claim, stages=(replace(claim.stages[0], total=gone.counts),))
+        allowance = Allowance(permit, claim.job.name, claim.stages, broom.clock.monotonic())
+        second = Metronome(claim, broom.ledger, throttle, look, budget, notes=False)
+        walks = (
+            Walk(claim, selection, allowance, broom, metronome),
+            Walk(claim, selection, allowance, broom, second, number=2),
+        )
+        return replace(_sweep(walks, claim, broom, budget), dropped=gone.dropped, exact=gone.exact)
 
 
-def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
-    stopped, left = walk.on(), 0
+def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget) -> Swept:
+    stopped = _through(walks, claim, broom)
+    walk, other = walks
+    if other.divided:
+        walk.gather(other)
+    left = 0
     first: Cursor = {}
     for pause in (*_PAUSES, None):
         if stopped is not None:
@@ -72,9 +85,18 @@ def _sweep(walk: Walk, broom: Broom, budget: Budget) -> Swept:
         budget.rest(_PAUSES[-1])
         walk.once_more()
     kept = walk.name_kept(first) if left and stopped is None else ()
-    rows = walk.total[walk.selection.table.name]
-    left += len(walk.held)
-    return Swept(rows, dict(walk.total), stopped, left, tuple(walk.undeletable), kept, cursor=walk.cursor)
+    total = walk.total + other.total
+    rows, left = total[walk.selection.table.name], left + len(walk.held)
+    return Swept(rows, dict(total), stopped, left, tuple(walk.undeletable), kept, cursor=walk.cursor)
+
+
+def _through(walks: tuple[Walk, Walk], claim: Claim, broom: Broom) -> str | None:
+    """Let the walks go to their ends: both at once where the job is in a hurry, else one after the other."""
+    first, second = walks
+    if claim.job.pace is Pace.FAST and first.selection.divisible:
+        return Pair(first, second, broom.clock, divided=second.divided).on()
+    stopped = first.on()
+    return second.on() if stopped is None and second.divided else stopped
 
 
 def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
@@ -83,11 +105,15 @@ def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
     Stretches that the walk knows to be clean are left out: reading through dead rows costs as much as a sixth of the
     sweep that made them.
     """
+    doubts = [*walk.doubts, *([] if walk.unsure is None else [walk.unsure])]
+    found = [_left_from(doubt, walk, broom, budget) for doubt in ([{}] if {} in doubts else doubts)]
+    firsts = [first for rows, first in found if rows]
+    return sum(rows for rows, _ in found), firsts[0] if len(firsts) == 1 else {}
+
+
+def _left_from(cursor: Cursor, walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
     rows: int = 0
     first: Cursor = {}
-    if walk.unsure is None:
-        return 0, {}
-    cursor = walk.unsure
     while True:
         found = broom.database.left(walk.selection, cursor, _STRETCH)
         rows, first, cursor = rows + found.rows, first or found.first or {}, found.cursor

@@ -1,11 +1,11 @@
 """Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nightcrew.books import Books
+from nightcrew.allowance import Allowance
+from nightcrew.books import Books, Stage
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
@@ -14,8 +14,9 @@ from nightcrew.errors import DatabaseError, SafetyStop
 from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
-from nightcrew.rails import FEW, Permit, canary
+from nightcrew.rails import FEW, canary
 from nightcrew.throttle import Size, Take
+from nightcrew.trust import FILL, Trust
 from nightcrew.watch import Watch
 
 # One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
@@ -27,9 +28,9 @@ SIZES = {
     Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
 }
 _MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them
-_FILL = 0.9  # of what fits is aimed at, for rows differ
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
+_WORTH = 3  # batches that are ahead are worth another walk's while
 _NARROWING = 8  # a batch with an undeletable row among so many is cut into this many
 MOST_NAMED = 20  # of the rows that a trigger keeps without a word
 _KEPT = "the database says no error, and still has the row: look for a trigger that keeps it"
@@ -58,35 +59,6 @@ class Undeletable:
     reason: str
 
 
-class Trust:
-    """Whether rows may go without a look beforehand: once batches in a row had about as much hanging on each row.
-
-    When that was wrong, a batch was taken in vain: it takes twice as many before the next is trusted.
-    """
-
-    _MOST = 64
-
-    def __init__(self) -> None:
-        self._alike, self._needed = 0, 1
-
-    @property
-    def given(self) -> bool:
-        """Whether the next batch is expected to be like the last ones."""
-        return self._alike >= self._needed
-
-    def learn(self, before: float, weight: float) -> None:
-        """Hear what a row weighed on average, in earlier batches and in this one."""
-        self._alike = self._alike + 1 if _FILL <= weight / before <= 1 / _FILL else 0
-
-    def broken(self) -> None:
-        """Hear that it was in vain."""
-        self._alike, self._needed = 0, min(2 * self._needed, self._MOST)
-
-    def lost(self) -> None:
-        """Hear that rows are in the way of whoever does not look: each is to be looked at from now on."""
-        self._needed = sys.maxsize
-
-
 class Strays(SafetyStop):
     """The first batch of a new policy removed rows of tables that its plan does not know."""
 
@@ -100,40 +72,55 @@ class Strays(SafetyStop):
 
 
 class Walk:
-    """One run's way through a selection; `total` is what was taken in all, and the `cursor` where it stands.
+    """A way through a selection, or one range of it at a time; `total` is what was taken, the `cursor` where it stands.
 
     Of what stayed on the latest way, `kept` were kept by a trigger, and `held` hung together with rows that somebody
-    else held; `undeletable` rows are passed by for good. From `unsure` on there may be rows left that could go.
+    else held; `undeletable` rows are passed by for good. From `unsure` on there may be rows left that could go; from
+    `doubts` on, in ranges before this one. The walks of a run have numbers, once it is `divided` among them.
     """
 
-    def __init__(self, claim: Claim, selection: Selection, permit: Permit, broom: Broom, metronome: Metronome) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        selection: Selection,
+        allowance: Allowance,
+        broom: Broom,
+        metronome: Metronome,
+        number: int = 1,
+    ) -> None:
         self.selection = selection
-        self._permit = permit
-        self._canary = permit.canary
-        self.total = Counter(claim.counts)
+        self.number, self.divided = number, len(claim.stages) > 1
+        stage = claim.stages[number - 1] if number <= len(claim.stages) else Stage()
+        self._allowance = allowance
+        self._canary = allowance.permit.canary and number == 1
+        self.total = Counter(stage.total)
         self.kept = 0
         self.undeletable: list[Undeletable] = []
         self.held: list[Key] = []
-        self.unsure: Cursor | None = {} if claim.cursor else None  # others have been there before
+        self.unsure: Cursor | None = {} if stage.cursor else None  # others have been there before
+        self.doubts: list[Cursor] = []
         self._claim = claim
         self._broom = broom
-        self.cursor = claim.cursor
+        self.cursor = stage.cursor
         self._metronome = metronome
         self._retries = 0
-        self._renewed = broom.clock.monotonic()  # as the run began
         self._proven = SIZES[selection.form].first  # rows that a batch may take in all
         self._dense = False  # whether the last batch took about as many as it might
         self._weight = 1.0  # rows that are touched for each of ours that goes
         self._trust = Trust()
+        self._step = 0  # rows that the last batch might take
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
 
-    def on(self) -> str | None:
-        """Take batch after batch to the end of the selection; return what stopped it before that, or None.
+    def on(self, may_go_on: Callable[[], bool] = lambda: True) -> str | None:
+        """Take batch after batch to the end of the range, as long as it may; return what else stopped it, or None.
 
         Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend and no single
         row is to blame for; the batches before it stay done and accounted for.
         """
-        while isinstance(beat := self._metronome.next(), Take):
+        while may_go_on():
+            beat = self._metronome.next()
+            if not isinstance(beat, Take):
+                return beat.because
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             even = self._trust.given and not (small or self._retries)
@@ -141,7 +128,11 @@ class Walk:
             try:
                 taken = self._batch(self.selection, size, most, even=even)
             except DatabaseError as error:
-                self._cope(error, size, most, even=even)
+                if even and not error.away:  # the next try looks first, and waits for nobody
+                    self._trust.broken()
+                    self._metronome.spent(self._broom.clock.monotonic() - started)
+                else:
+                    self._cope(error, size, most)
                 continue
             seconds = self._broom.clock.monotonic() - started
             if small:
@@ -150,6 +141,7 @@ class Walk:
                 self._metronome.took(beat.rows, seconds)
             self._weigh(taken, most)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
+            self._step = 0 if small else size
             if taken.unsure is not None:
                 self._doubt(taken.unsure)
             self.cursor = taken.cursor
@@ -158,12 +150,51 @@ class Walk:
                 facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
                 self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
             if taken.exhausted:
-                return None
-        return beat.because
+                break
+        return None
+
+    def divide(self, other: "Walk") -> bool:
+        """Leave what is further on to another walk, and write that down; False where it is not worth its while."""
+        claim, broom = self._claim, self._broom
+        if not self._step or self._retries or self._suspects:
+            return False
+        try:
+            with broom.database.transaction() as connection:
+                broom.books.hold(connection, claim.job.name, claim.fence)
+                parts = broom.database.divide(connection, self.selection, self.cursor, _WORTH * self._step)
+                if parts is None:
+                    return False
+                stages = {self.number: (parts[0], self.total), other.number: (parts[1], other.total)}
+                ranges = [{"cursor": dict(stages[n][0]), "total": dict(stages[n][1])} for n in sorted(stages)]
+                broom.ledger.write(Entry("divided", claim.job.name, claim.run, {"ranges": ranges}), connection)
+        except DatabaseError as error:
+            if error.transient:
+                return False
+            raise
+        self.cursor, further = parts
+        self.unsure = {**self.unsure, "end": self.cursor["end"]} if self.unsure else self.unsure
+        self.divided = True
+        other.start(further)
+        return True
+
+    def start(self, cursor: Cursor) -> None:
+        """Begin with another range."""
+        self.doubts += [] if self.unsure is None else [self.unsure]
+        self.cursor, self.unsure, self._step, self.divided = cursor, None, 0, True
+
+    def gather(self, other: "Walk") -> None:
+        """Answer from now on for what another walk left behind, too."""
+        self.start({})
+        other.start({})
+        self.doubts, self.kept = self.doubts + other.doubts, self.kept + other.kept
+        self.undeletable += other.undeletable
+        self.held += other.held
+        spared = dict.fromkeys(self.selection.spared + other.selection.spared)
+        self.selection = replace(self.selection, spared=tuple(spared))
 
     def again(self, first: Cursor) -> str | None:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
-        self.kept, self.cursor, self.unsure = 0, first, first
+        self.kept, self.cursor, self.unsure, self.doubts = 0, first, first, []
         self.selection = self._by_key()
         self._trust.lost()
         return self.on()
@@ -199,18 +230,14 @@ class Walk:
         form = self.selection.form
         listed = form is Form.CONTENDED and not even
         most = FEW if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
-        size = max(1, int(_FILL * most / self._weight)) if self._weight > 1 else most
+        size = max(1, int(FILL * most / self._weight)) if self._weight > 1 else most
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
     def _rows(self, taken: Taken) -> int:
         return taken.counts.get(self.selection.table.name, 0)
 
-    def _cope(self, error: DatabaseError, size: int, most: int, *, even: bool) -> None:
+    def _cope(self, error: DatabaseError, size: int, most: int) -> None:
         """Make the next try a better one, or raise the error."""
-        if even and not error.away:
-            self._trust.broken()
-            self._metronome.stumbled(1)
-            return
         self._doubt(self.cursor)
         self._retries += 1
         by_row = _by_row(error) and self.selection.table.primary_key
@@ -296,13 +323,14 @@ class Walk:
     def _committed(self, selection: Selection, limit: int, most: int, *, even: bool) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         claim, broom = self._claim, self._broom
-        self._renew()
+        if self._retries or broom.clock.monotonic() - self._allowance.renewed > broom.lease / 3:
+            self.renew()
         with broom.database.transaction(claim.job.pace) as connection:
             broom.books.hold(connection, claim.job.name, claim.fence)
             cursor, total = self._look_back() if self._retries else (self.cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
-            self._permit.demand(so_far, claim.job.name)
+            self._allowance.demand(self.number, so_far)
             if taken.load:
                 facts = {
                     "rows": self._rows(taken),
@@ -311,21 +339,21 @@ class Walk:
                     "cursor": dict(taken.cursor),
                     "fence": claim.fence,
                     "pace": str(claim.job.pace),
+                    **({"range": self.number} if self.divided else {}),
                 }
                 broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
         self.total = so_far
         self._canary = self._canary and not taken.load
         return taken
 
-    def _renew(self) -> None:
-        """Renew the lease once a third of it has passed: a batch holds the claim, and cannot renew it.
+    def renew(self) -> None:
+        """Renew the lease between two batches, for they hold the claim and cannot.
 
         Before another try, that also waits for whatever the last one left under way.
         """
-        claim, broom, now = self._claim, self._broom, self._broom.clock.monotonic()
-        if self._retries or now - self._renewed > broom.lease / 3:
-            broom.books.renew(None, claim.job.name, claim.fence, broom.lease)
-            self._renewed = now
+        now = self._broom.clock.monotonic()
+        self._broom.books.renew(None, self._claim.job.name, self._claim.fence, self._broom.lease)
+        self._allowance.renewed = now
 
     def _take(
         self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], *, even: bool
@@ -337,7 +365,7 @@ class Walk:
         with database.watched(connection, selection.table.name) as removed:
             taken = database.take(connection, selection, cursor, *sizes)
         # A rule that would remove rows of these too stands in the catalog, though no row goes that has any.
-        known = {**dict.fromkeys(absence.table for absence in selection.absences), **self._permit.most}
+        known = {**dict.fromkeys(absence.table for absence in selection.absences), **self._allowance.permit.most}
         if strange := canary(taken.counts, removed, known):
             raise Strays(job, strange)
         return taken
@@ -347,8 +375,10 @@ class Walk:
 
         It is asked once the renewal has waited for whatever the last try left under way.
         """
-        cursor, written = self._broom.books.progress(self._claim.run)
-        return (self.cursor, self.total) if written == self.total or not written else (cursor, Counter(written))
+        stages = self._broom.books.progress(self._claim.run)
+        stage = stages[self.number - 1] if self.number <= len(stages) else Stage()
+        known = stage.total == self.total or not stage.total
+        return (self.cursor, self.total) if known else (stage.cursor, Counter(stage.total))
 
 
 def _by_row(error: DatabaseError) -> bool:

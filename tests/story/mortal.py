@@ -13,13 +13,14 @@ JOBS = {
     "erase-users": {"table": "users", "column": "left_at", "pace": "fast"},
     # revoked_at may be NULL: the contended form, in batches small enough to die between
     "sweep-tokens": {"table": "tokens", "column": "revoked_at"},
+    "sweep-fast": {"table": "tokens", "column": "left_at", "pace": "fast"},
 }
 
 
-def crew_with(job: str, url: str, listeners=()) -> Nightcrew:
+def crew_with(job: str, url: str, listeners=(), **terms) -> Nightcrew:
     """Return a crew with one of the jobs, over its table and whatever hangs on that."""
     crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=LEASE)
-    crew.expire(job, **JOBS[job], older_than=timedelta(days=1), schedule="0 0 1 1 *", max_fraction=1)
+    crew.expire(job, **{**JOBS[job], **terms}, older_than=timedelta(days=1), schedule="0 0 1 1 *", max_fraction=1)
     return crew
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Batch, Bid, Bidder, Registration, RunRow, Standing, Won
-from nightcrew.database import Connection, Cursor
+from nightcrew.books import Batch, Bid, Bidder, Registration, RunRow, Stage, Standing, Won
+from nightcrew.database import Connection
 from nightcrew.databases.bids import opened, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
+from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
 from nightcrew.outcome import State
@@ -312,10 +313,9 @@ class Ledgers:
         with self._link.transaction() as own:
             own.execute(entry)
 
-    def progress(self, run: str) -> tuple[Cursor, dict[str, int]]:
-        """Return where a run's batches stand: the newest cursor, and rows per table so far."""
-        facts = self.noted(run, "batch")
-        return (facts["cursor"], facts["total"]) if facts else ({}, {})
+    def progress(self, run: str) -> tuple[Stage, ...]:
+        """Return where a run's batches stand: in the one range there is, or in each of two."""
+        return stages(self._link, run)
 
     def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
         """Return the facts of a run's newest entry of a kind."""

@@ -34,6 +34,7 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
 from nightcrew.databases.forms import Haul, empty, next_keys
+from nightcrew.databases.ranges import bounded, divided, ended
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import (
@@ -65,7 +66,7 @@ class Rows:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._targets: dict[tuple[str, str, datetime], Target] = {}
+        self._targets: dict[tuple[object, ...], Target] = {}
         self._strains: dict[Pace, Strain] = {}
 
     @property
@@ -251,7 +252,7 @@ class Rows:
         somebody holds one: raises DatabaseError then, and what was taken is to be rolled back.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
-        target = self._target(connection, selection)
+        target = bounded(self._target(connection, selection), cursor)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
         at_once = selection.form is Form.RANGE or (even and selection.form is Form.CONTENDED)
         place = whole(cursor) if at_once else cursor
@@ -267,12 +268,21 @@ class Rows:
             clean = haul.removed >= haul.seen and quiet(connection, target, window, last=going_on is None)
             unsure = None if clean else {}  # anywhere
         load = max(haul.load, haul.removed)
-        return Taken(haul.removed, dict(counts), going_on or cursor, going_on is None, kept, unsure, load)
+        stands = ended(going_on or cursor, cursor)
+        return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load)
+
+    def divide(
+        self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
+    ) -> tuple[Cursor, Cursor] | None:
+        """Divide what a walk has ahead of it in two, unless that is less than so many rows."""
+        if self._link.dialect.one_writer:
+            return None
+        return divided(connection, bounded(self._target(connection, selection), cursor), cursor, rows)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
         with self._link.transaction(writes=False) as connection:
-            target = self._target(connection, selection)
+            target = bounded(self._target(connection, selection), cursor)
             window = following(connection, target, cursor, limit)
             if window is None:
                 return Left(0, None, {}, exhausted=True)
@@ -281,25 +291,25 @@ class Rows:
             rows, first = connection.execute(look.where(*window.bounds(target), *target.expired)).one()
             going_on = after(connection, target, window)
         found = start(target, window, first) if rows else None
-        return Left(rows, found, going_on or cursor, exhausted=going_on is None)
+        return Left(rows, found, ended(going_on or cursor, cursor), exhausted=going_on is None)
 
     def nearest(self, selection: Selection, cursor: Cursor, most: int = 1) -> list[Key]:
         """Return the keys of the rows that a batch of at most so many would take at the cursor."""
         with self._link.transaction(writes=False) as connection:
-            target = self._target(connection, selection)
+            target = bounded(self._target(connection, selection), cursor)
             window = following(connection, target, cursor, _size(selection, most))
             if window is None:
                 return []
             return [tuple(row) for row in connection.execute(next_keys(target, window, most))]
 
     def _target(self, connection: sa.Connection, selection: Selection) -> Target:
-        """Aim once a run, for it samples the column; a run is known by its cut."""
+        """Aim once a run, for it samples the column; a run is known by its cut, and its walks by what they pass by."""
         if selection.column not in selection.table.columns:
             raise PolicyError(
                 f"table {selection.table.name!r} has no column {selection.column!r}"
                 f"{did_you_mean(selection.column, selection.table.columns)}"
             )
-        key = (selection.table.name, selection.column, selection.cut)
+        key = (selection.table.name, selection.column, selection.cut, selection.form, selection.spared, selection.only)
         target = self._targets.get(key)
         if target is None or target.selection != selection:
             target = aim(connection, self._link.dialect, selection)

@@ -26,8 +26,8 @@ class Target:
     The predicate is in three parts: what a row says by itself (`own`), that no other row keeps it (`absent`), and what
     the policy says in words that may ask other tables (`said`). Of the rows that keep it, the last are those that hang
     on it and are held: each of the `shields` says that there is one. A table that is read whole is walked by the pages
-    of its `heap`, or by its key where rows are kept `clustered` in that order. Tables further down are `described` once
-    one must know.
+    of its `heap`, or by its key where rows are kept `clustered` in that order, `until` the range ends. Tables further
+    down are `described` once one must know.
     """
 
     selection: Selection
@@ -44,6 +44,7 @@ class Target:
     unsettled: Clause | None = None
     heap: Heap | None = None
     clustered: bool = False
+    until: tuple[Clause, ...] = ()
     described: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property

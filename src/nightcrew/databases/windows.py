@@ -158,7 +158,7 @@ def _keys(connection: sa.Connection, target: Target, cursor: Cursor, size: int) 
         return KeyRange(past, read(cursor["upto"]))
     key = target.key
     assert key is not None and key.in_order is not None  # noqa: PT018, S101 - or it would not be walked by it
-    ahead = sa.select(*key.columns).where(*KeyRange(past, None).bounds(target)).order_by(*key.order)
+    ahead = sa.select(*key.columns).where(*KeyRange(past, None).bounds(target), *target.until).order_by(*key.order)
     last = connection.execute(key.in_order(ahead.offset(size - 1).limit(1))).one_or_none()
     return KeyRange(past, None if last is None else tuple(last))
 
