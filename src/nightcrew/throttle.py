@@ -14,6 +14,7 @@ from nightcrew.errors import ConfigurationError, did_you_mean
 from nightcrew.gauge import Gauge, Level
 
 _WEIGHT = 0.4  # of the newest batch in the moving average
+_STEADY = 0.05  # seconds of a batch that nobody minds
 _GROWTH = 2  # a batch is at most so many times the last: what a row will cost is not known before
 _SHORTEST_HOLD, _LONGEST_HOLD = 0.25, 2.0  # seconds between two looks at a gauge that says stop
 _PATIENCE = 300.0  # seconds in a row that a gauge may hold a sweep up, before its run is handed over
@@ -55,16 +56,23 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Tempo:
-    """What a pace comes to: the seconds a batch aims at, the share of time in batches, the rows of the first one."""
+    """What a pace comes to: the seconds a batch aims at, the share of time in batches, the rows of the first one.
+
+    Where so `few` rows take no longer than a steady batch, there are no fewer: a sweep must come to an end, too.
+    """
 
     target: float
     duty: float
     first: int
+    few: int = 1
 
 
 TEMPOS = {
-    Pace.GENTLE: Tempo(0.05, 0.25, 500),
-    Pace.STEADY: Tempo(0.05, 0.5, 500),
+    # How long a batch lasts is what others feel, more than how often there is one: beside a load of 40 % on two cores,
+    # batches of 50 ms in a quarter of the time made a server's p99 two to three times what it was, those of 20 ms in a
+    # twentieth 1.7 times, and these 1.0 to 1.2 times, with 20,000 rows a second.
+    Pace.GENTLE: Tempo(0.01, 0.05, 250, few=500),
+    Pace.STEADY: Tempo(_STEADY, 0.5, 500),
     Pace.FAST: Tempo(0.25, 1.0, 10_000),
 }
 
@@ -174,7 +182,8 @@ class Throttle:
         # What took far too long is no matter for averages: the next batch must not do so again.
         slow = seconds > _GROWTH * self.tempo.target
         aim = fill if self.aim is None or slow else _WEIGHT * fill + (1 - _WEIGHT) * self.aim
-        size = max(1, min(self.most, max(self.least, round(aim)), rows * _GROWTH))
+        few = min(self.tempo.few, int(rows * _STEADY / max(seconds, 1e-6)))
+        size = max(1, min(self.most, max(self.least, few, round(aim)), rows * _GROWTH))
         return replace(self.spent(seconds, jitter), size=size, aim=aim)
 
     def spent(self, seconds: float, jitter: float = 1.0) -> "Throttle":
