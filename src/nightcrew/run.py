@@ -129,7 +129,7 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     if swept.rows == 0 and left == 0 and not stay:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
-    with_them = f", and with them {', '.join(f'{rows} of {name}' for name, rows in along.items())}" if along else ""
+    with_them = f", and with them {', '.join(f'{rows:,} of {name}' for name, rows in along.items())}" if along else ""
     deed = selection.action.done.capitalize()
     about = "" if swept.exact else "about "
     whole = f", {swept.dropped} of its partitions whole" if swept.dropped else ""
@@ -275,4 +275,4 @@ def _removed(claim: Claim, counts: Mapping[str, int]) -> int:
 
 
 def _rows(number: int, which: str = "") -> str:
-    return f"1 {which}row" if number == 1 else f"{number} {which}rows"
+    return f"1 {which}row" if number == 1 else f"{number:,} {which}rows"

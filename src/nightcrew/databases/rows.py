@@ -58,6 +58,7 @@ from nightcrew.throttle import Pace
 # Rows looked at for one row taken, where a predicate may pass most of them by: it bounds what a statement reads.
 _LOOK = 10
 _REMEMBERED = 64
+_WORDLESS = 10  # times as long as a count may take where it is all that there is
 LONGEST_COUNT = 30.0  # seconds a statement may count
 
 
@@ -124,14 +125,17 @@ class Rows:
         )
 
     def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Expected | None:
-        """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word."""
+        """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
+
+        Where the planner has none to give, as in SQLite, the count may take ten times as long.
+        """
         with self._link.transaction(writes=False) as connection:
             target = self._target(connection, selection)
             # What has just gone is still in the planner's figures, so it is asked for what comes behind that.
             ahead = sa.select(target.reading.column).where(*onward(target, cursor or {}), *target.expired)
             guess = self._link.dialect.rows_expected(connection, ahead)
         try:
-            with self._link.glimpse(seconds) as connection:
+            with self._link.glimpse(seconds if guess is not None else _WORDLESS * seconds) as connection:
                 count = sa.select(sa.func.count()).select_from(target.table).where(*target.expired)
                 return Expected(connection.execute(count).scalar_one(), exact=True)
         except DatabaseError:
