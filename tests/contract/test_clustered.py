@@ -25,6 +25,9 @@ KEYS = {
     "decimal": ("id decimal(20, 4)", "id", "(seq * 7919 % 12007) / 16"),
     "pair": ("tenant int, id char(32)", "tenant, id", "seq % 3, md5(seq)"),
     "triple": ("a int, b int, c bigint", "a, b, c", "seq % 2, seq % 5, seq"),
+    "time": ("id time", "id", "sec_to_time((cast(seq AS signed) - 6000) * 60)"),
+    "enum": ("kind enum('new', 'done', 'a', 'B', 'late'), id int", "kind, id", "1 + seq % 5, seq"),
+    "set": ("flags set('new', 'done', 'a', 'B', 'late'), id int", "flags, id", "seq % 32, seq"),
 }
 FILL = """
 INSERT INTO sessions SELECT {key}, IF(seq % {every} = 0, '2020-01-01' + INTERVAL seq % 10000 SECOND, '2099-01-01'),

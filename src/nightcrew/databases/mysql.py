@@ -68,6 +68,7 @@ _SMALL = 8_000_000  # bytes of a table that is in memory, so that it is read in 
 _FLOORS = {"datetime": "1000-01-01 00:00:00", "timestamp": "1970-01-01 00:00:01", "date": "1000-01-01"}
 _WHOLE = ("int", "bigint", "integer", "mediumint")
 _FRACTION = ("decimal", "double", "float")
+_NUMBERED = ("bit", "enum", "set")  # what is a number within
 _LETTERS = mysql.CHAR(charset="utf8mb4")
 _WORDS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
 
@@ -336,10 +337,17 @@ def _ceiling(cut: datetime, kind: str) -> datetime:
 
 
 def _exact(column: sa.ColumnElement[Any], kind: str) -> sa.ColumnElement[Any]:
-    """Select a value that finds itself again: a FLOAT is written with few digits, and BIT as bytes."""
-    plus = {"float": "0e0", "bit": "0"}.get(kind.partition("(")[0].partition(" ")[0].lower())
-    exact: sa.ColumnElement[Any] = column if plus is None else column.op("+")(sa.literal_column(plus))
-    return exact
+    """Select a value that finds itself again, and what comes after it in the order of an index.
+
+    A FLOAT is written with few digits, BIT as bytes; the driver misspells a TIME that is negative or longer than a day;
+    an ENUM or SET is ordered by its number, but compared with a text as a text.
+    """
+    bare = kind.partition("(")[0].partition(" ")[0].lower()
+    if bare == "float":
+        return column.op("+")(sa.literal_column("0e0"))
+    if bare in _NUMBERED:
+        return sa.cast(column, mysql.INTEGER(unsigned=True))
+    return _as_text(column) if bare == "time" else column
 
 
 def _as_text(value: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
