@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from nightcrew import Nightcrew, Settings
 from nightcrew.clock import SystemClock
+from nightcrew.databases import mysql, postgresql
 from nightcrew.databases.connect import Link
 from nightcrew.errors import DatabaseError, SafetyStop
 
@@ -93,3 +94,26 @@ def longest(connection: sa.Connection, kind: str) -> float:
     if kind == "postgresql":
         return float(connection.exec_driver_sql("SHOW statement_timeout").scalar_one().removesuffix("s"))
     return float(connection.exec_driver_sql("SELECT @@max_statement_time").scalar_one())
+
+
+def test_who_stands_still_in_a_transaction_is_cut_off_and_lets_its_rows_go(server_url, monkeypatch):
+    monkeypatch.setattr(mysql, "_SESSION", mysql._SESSION.replace("timeout = 30", "timeout = 1"))
+    monkeypatch.setattr(postgresql, "_BEGIN", postgresql._BEGIN.replace("timeout = '30s'", "timeout = '1s'"))
+    still, other = Link(server_url, SystemClock()), Link(server_url, SystemClock())
+    with other.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE tokens (id INT PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO tokens VALUES (1)")
+
+    def stand_still():
+        with still.transaction() as connection:
+            connection.exec_driver_sql("DELETE FROM tokens")
+            time.sleep(1.5)
+            with other.transaction() as meanwhile:
+                assert meanwhile.exec_driver_sql("SELECT id FROM tokens FOR UPDATE").all() == [(1,)]
+            connection.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(DatabaseError) as cut:
+        stand_still()
+    assert cut.value.away
+    still.close()
+    other.close()

@@ -40,6 +40,8 @@ _SESSION = (
     " SESSION sql_mode = CONCAT(@@sql_mode, ',ANSI_QUOTES')"
     # MariaDB makes a table of a long list of keys, joins it with all of ours, and so waits for rows that are not in it.
     " /*M!100318 , SESSION in_predicate_conversion_threshold = 0 */"
+    # A crew that stands still in a batch holds its rows, and its claim. MySQL itself has no bound for that.
+    " /*M!100300 , SESSION idle_transaction_timeout = 30 */"
 )
 
 # UTC_TIMESTAMP is the statement's start: a wait for a lock makes a lease shorter and a slot less due, not the reverse.
