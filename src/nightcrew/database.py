@@ -378,13 +378,13 @@ class Database(Protocol):
         beforehand; raises DatabaseError where it was not so after all, and the caller has to roll back.
         """
 
+    def divides(self, selection: Selection) -> bool:
+        """Tell whether two walks at once take such rows faster than one does."""
+
     def divide(
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
     ) -> tuple[Cursor, Cursor] | None:
-        """Divide what a walk has ahead of it in two, for two walks at once; the cursor of the first has an end.
-
-        None where that is less than so many rows, where nobody can tell, and where only one can write at a time.
-        """
+        """Divide what a walk has ahead in two, unless that is less than so many rows; the first cursor has an end."""
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

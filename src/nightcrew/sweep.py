@@ -93,7 +93,7 @@ def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget)
 def _through(walks: tuple[Walk, Walk], claim: Claim, broom: Broom) -> str | None:
     """Let the walks go to their ends: both at once where the job is in a hurry, else one after the other."""
     first, second = walks
-    if claim.job.pace is Pace.FAST and first.selection.divisible:
+    if claim.job.pace is Pace.FAST and broom.database.divides(first.selection):
         return Pair(first, second, broom.clock, divided=second.divided).on()
     stopped = first.on()
     return second.on() if stopped is None and second.divided else stopped

@@ -24,6 +24,11 @@ OLD = {
 }
 NOW = {"postgresql": "now()", "mysql": "utc_timestamp(6)"}
 FORMS = {"range": "ends_at", "contended": "left_at"}
+# Rows that nothing hangs on are left to one walk there.
+REFERRING = (
+    "CREATE TABLE uses (id {number} PRIMARY KEY, token_id {number} REFERENCES tokens (id) ON DELETE CASCADE)",
+    "CREATE INDEX uses_token ON uses (token_id)",
+)
 
 
 @pytest.fixture
@@ -39,6 +44,7 @@ def fill(yard, rows):
         "CREATE TABLE tokens (id {number} PRIMARY KEY, ends_at {time} NOT NULL, left_at {time}, pad VARCHAR(200))",
         "CREATE INDEX tokens_end ON tokens (ends_at)",
         "CREATE INDEX tokens_left ON tokens (left_at)",
+        *(REFERRING if yard.kind == "postgresql" else ()),
         f"INSERT INTO tokens SELECT n, {old}, {old}, {pad} FROM ({numbers.format(rows)}) AS numbers",
         f"INSERT INTO tokens SELECT n + {rows}, {new}, {new}, {pad} FROM ({numbers.format(FRESH)}) AS numbers",
         "ANALYZE TABLE tokens" if yard.kind == "mysql" else "ANALYZE tokens",
@@ -81,7 +87,7 @@ def test_both_ranges_together_take_what_has_expired_and_nothing_else(yard, form,
         assert (rows, sum(newest.values())) == (ROWS, ROWS)
 
 
-@pytest.mark.parametrize(("pace", "rows"), [("steady", ROWS), ("fast", 3_000)])
+@pytest.mark.parametrize(("pace", "rows"), [("steady", ROWS), ("fast", 1_000)])
 def test_a_steady_sweep_and_a_small_one_keep_to_one_range(server_yard, pace, rows):
     fill(server_yard, rows)
     with hired(server_yard, pace=pace) as crew:

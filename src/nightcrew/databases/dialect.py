@@ -12,7 +12,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
+from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
 
@@ -230,6 +230,10 @@ class Dialect(Protocol):
     @property
     def shares_locks(self) -> bool:
         """Whether a row can be kept from changing without keeping others from referring to it."""
+
+    @property
+    def undivided(self) -> Container[Form]:
+        """The forms in which two walks are no faster than one."""
 
     @property
     def quote(self) -> str:

@@ -100,6 +100,7 @@ class MySQL:
     deletes_by_value = True  # and MariaDB before 11.1 reads the whole table for DELETE … IN (SELECT …)
     deepest_cascade = 15
     shares_locks = False  # MySQL and MariaDB spell it differently
+    undivided = ()
     quote = "`"
     reserved = RESERVED_WORDS_MYSQL | RESERVED_WORDS_MARIADB
     indexes_have_schemas = False

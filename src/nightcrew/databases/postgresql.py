@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
+from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
 from nightcrew.databases import (
     postgresql_catalog,
     postgresql_heap,
@@ -103,6 +103,7 @@ class PostgreSQL:
     deletes_by_value = False
     deepest_cascade = 1_000
     shares_locks = True
+    undivided = (Form.RANGE, Form.CONTENDED)  # one walk fills the log, and knows by the way whether others wrote
     quote = '"'
     reserved = RESERVED_WORDS
     indexes_have_schemas = False

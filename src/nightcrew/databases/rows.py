@@ -275,12 +275,14 @@ class Rows:
         stands = ended(going_on or cursor, cursor)
         return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load)
 
+    def divides(self, selection: Selection) -> bool:
+        """Go by what is the limit: a core, or what one walk can fill as well as two."""
+        return selection.divisible and selection.form not in self._link.dialect.undivided
+
     def divide(
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
     ) -> tuple[Cursor, Cursor] | None:
         """Divide what a walk has ahead of it in two, unless that is less than so many rows."""
-        if self._link.dialect.one_writer:
-            return None
         return divided(connection, bounded(self._target(connection, selection), cursor), cursor, rows)
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
