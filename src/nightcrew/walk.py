@@ -15,7 +15,7 @@ from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
 from nightcrew.rails import FEW, canary
-from nightcrew.throttle import Size, Take
+from nightcrew.throttle import Size, Stop, Take
 from nightcrew.trust import FILL, Trust
 from nightcrew.watch import Watch
 
@@ -110,6 +110,7 @@ class Walk:
         self._trust = Trust()
         self._step = 0  # rows that the last batch might take
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
+        self._unwritten = False  # whether the ledger has an older cursor, for the last batches took nothing
 
     def on(self, may_go_on: Callable[[], bool] = lambda: True) -> str | None:
         """Take batch after batch to the end of the range, as long as it may; return what else stopped it, or None.
@@ -117,10 +118,11 @@ class Walk:
         Raises ClaimLost when a newer fence exists, and DatabaseError for what retrying does not mend and no single
         row is to blame for; the batches before it stay done and accounted for.
         """
+        beat: Take | Stop | None = None
         while may_go_on():
             beat = self._metronome.next()
-            if not isinstance(beat, Take):
-                return beat.because
+            if isinstance(beat, Stop):
+                break
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             even = self._trust.given and not (small or self._retries)
@@ -144,14 +146,15 @@ class Walk:
             self._step = 0 if small else size
             if taken.unsure is not None:
                 self._doubt(taken.unsure)
-            self.cursor = taken.cursor
+            self.cursor, self._unwritten = taken.cursor, not taken.load
             self.kept += taken.kept
             if taken.load:
                 facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
                 self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
             if taken.exhausted:
-                break
-        return None
+                return None
+        self._leave_off()
+        return beat.because if isinstance(beat, Stop) else None
 
     def divide(self, other: "Walk") -> bool:
         """Leave what is further on to another walk, and write that down; False where it is not worth its while."""
@@ -332,19 +335,25 @@ class Walk:
             so_far = total + Counter(taken.counts)
             self._allowance.demand(self.number, so_far)
             if taken.load:
-                facts = {
-                    "rows": self._rows(taken),
-                    "counts": dict(taken.counts),
-                    "total": dict(so_far),
-                    "cursor": dict(taken.cursor),
-                    "fence": claim.fence,
-                    "pace": str(claim.job.pace),
-                    **({"range": self.number} if self.divided else {}),
-                }
-                broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
+                self._write(connection, taken, so_far)
         self.total = so_far
         self._canary = self._canary and not taken.load
         return taken
+
+    def _write(self, connection: Connection, taken: Taken, so_far: Mapping[str, int]) -> None:
+        claim = self._claim
+        facts: dict[str, object] = {"rows": self._rows(taken), "counts": dict(taken.counts), "total": dict(so_far)}
+        facts |= {"cursor": dict(taken.cursor), "fence": claim.fence, "pace": str(claim.job.pace)}
+        facts |= {"range": self.number} if self.divided else {}
+        self._broom.ledger.write(Entry("batch", claim.job.name, claim.run, facts), connection)
+
+    def _leave_off(self) -> None:
+        """Write down how far batches came that took nothing: else each call would look through the same rows again."""
+        if self._unwritten:
+            with self._broom.database.transaction(self._claim.job.pace) as connection:
+                self._broom.books.hold(connection, self._claim.job.name, self._claim.fence)
+                self._write(connection, Taken(0, {}, self.cursor, exhausted=False), self.total)
+            self._unwritten = False
 
     def renew(self) -> None:
         """Renew the lease between two batches, for they hold the claim and cannot.

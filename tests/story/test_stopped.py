@@ -197,3 +197,17 @@ def test_a_job_that_is_called_like_a_secret_says_all_the_same_how_far_it_is(crew
     report = crew.run("expire-reset-token", trigger="cli", now=True, deadline=timedelta(milliseconds=1))
     told = f"Job expire-reset-token stopped early: {report.deleted} rows so far, {ROWS - report.deleted} left"
     assert report.message.startswith(told)
+
+
+def test_a_call_goes_on_where_the_last_one_stopped_though_that_found_nothing_to_take(yard):
+    """Else a run that needs longer than one call to come to the first row would never come to it."""
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})", "CREATE INDEX n ON notes (created_at)")
+    begun = datetime(2020, 1, 1, tzinfo=UTC)
+    times = ((begun + timedelta(seconds=n)).strftime("%Y-%m-%d %H:%M:%S") for n in range(ROWS // 2))
+    yard.fill("notes", *({"id": n, "created_at": at} for n, at in enumerate(times)))
+    crew = hired(yard, where=f"id IN (0, {ROWS // 2 - 1})")
+    outcomes = [crew.run("sweep", trigger="http", deadline=timedelta(0)).outcome for _ in range(40)]
+    assert "partial" in outcomes
+    assert outcomes[-2:] == ["already_done", "already_done"]
+    assert len(yard.ids("notes")) == ROWS // 2 - 2
+    crew.close()
