@@ -93,6 +93,7 @@ class Walk:
         stage = claim.stages[number - 1] if number <= len(claim.stages) else Stage()
         self._allowance = allowance
         self._canary = allowance.permit.canary and number == 1
+        self._few = FEW  # rows of such a batch: more, while all of them stay
         self.total = Counter(stage.total)
         self.kept = 0
         self.undeletable: list[Undeletable] = []
@@ -232,7 +233,7 @@ class Walk:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
         form = self.selection.form
         listed = form is Form.CONTENDED and not even
-        most = FEW if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
+        most = min(self._few, rows) if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
         size = max(1, int(FILL * most / self._weight)) if self._weight > 1 else most
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
@@ -337,7 +338,7 @@ class Walk:
             if taken.load:
                 self._write(connection, taken, so_far)
         self.total = so_far
-        self._canary = self._canary and not taken.load
+        self._canary, self._few = self._canary and not taken.load, min(2 * self._few, _FIRST)
         return taken
 
     def _write(self, connection: Connection, taken: Taken, so_far: Mapping[str, int]) -> None:

@@ -23,10 +23,10 @@ def crew(yard):
     crew.close()
 
 
-def hired(yard, where="id >= 0", **options):
+def hired(yard, where="id >= 0", pace="gentle", **options):
     url = yard.link.engine.url.render_as_string(hide_password=False)
     crew = Nightcrew(url, settings=Settings(), **options)
-    terms = {"where": where, "pace": "gentle", "every": "1 hour", "max_fraction": 1}
+    terms = {"where": where, "pace": pace, "every": "1 hour", "max_fraction": 1}
     crew.expire("sweep", "notes", column="created_at", **terms)
     crew.migrate()
     return crew
@@ -203,11 +203,23 @@ def test_a_call_goes_on_where_the_last_one_stopped_though_that_found_nothing_to_
     """Else a run that needs longer than one call to come to the first row would never come to it."""
     yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})", "CREATE INDEX n ON notes (created_at)")
     begun = datetime(2020, 1, 1, tzinfo=UTC)
-    times = ((begun + timedelta(seconds=n)).strftime("%Y-%m-%d %H:%M:%S") for n in range(ROWS // 2))
+    times = ((begun + timedelta(seconds=n)).strftime("%Y-%m-%d %H:%M:%S") for n in range(2 * ROWS))
     yard.fill("notes", *({"id": n, "created_at": at} for n, at in enumerate(times)))
-    crew = hired(yard, where=f"id IN (0, {ROWS // 2 - 1})")
+    crew = hired(yard, where=f"id IN (0, {2 * ROWS - 1})")
     outcomes = [crew.run("sweep", trigger="http", deadline=timedelta(0)).outcome for _ in range(40)]
     assert "partial" in outcomes
     assert outcomes[-2:] == ["already_done", "already_done"]
-    assert len(yard.ids("notes")) == ROWS // 2 - 2
+    assert len(yard.ids("notes")) == 2 * ROWS - 2
+    crew.close()
+
+
+def test_a_new_policy_comes_soon_to_its_first_row_though_many_before_it_stay(yard):
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})", "CREATE INDEX n ON notes (created_at)")
+    begun = datetime(2020, 1, 1, tzinfo=UTC)
+    times = ((begun + timedelta(seconds=n)).strftime("%Y-%m-%d %H:%M:%S") for n in range(ROWS))
+    yard.fill("notes", *({"id": n, "created_at": at} for n, at in enumerate(times)))
+    crew, begins = hired(yard, where=f"id = {ROWS - 1}", pace="fast"), []
+    sa.event.listen(crew._station.link.engine, "begin", begins.append)
+    assert crew.run("sweep", trigger="http").deleted == 1
+    assert len(begins) < 40
     crew.close()
