@@ -126,7 +126,7 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
         return _partial(claim, swept.counts, swept.stopped, ahead)
     table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
     stay = "".join(f"; {sentence}" for sentence in staying(selection, broom.database))
-    if swept.rows == 0 and left == 0 and not stay:
+    if swept.rows == 0 and left == 0 and not stay and swept.unseen is None:
         return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Nothing to do: no row of {table} has expired.")
     along = {name: rows for name, rows in swept.counts.items() if name != table and rows}
     with_them = f", and with them {', '.join(f'{rows:,} of {name}' for name, rows in along.items())}" if along else ""
@@ -141,6 +141,8 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
     if swept.kept:
         held += f" ({', '.join((*swept.kept[:3], *['…'] * (left > 3)))})"
+    if swept.unseen is not None:
+        held += f"; whether more stayed is not known ({swept.unseen})"
     held += stay
     if bad:
         named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
@@ -148,7 +150,8 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
         return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace, trace)
     outcome = Outcome.SUCCEEDED if swept.rows else Outcome.NOTHING_TO_DO
     note = None if swept.exact else "Not all rows were counted: of large partitions the database's estimate is told."
-    return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, left, note=note)
+    remaining = left if swept.unseen is None else None
+    return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, remaining, note=note)
 
 
 def _called(claim: Claim, account: Call) -> Done:

@@ -26,7 +26,8 @@ class Swept:
 
     `left` are rows that should have gone and could not yet, `kept` names some of them that a trigger keeps without a
     word, and `undeletable` are those that the database will not let go. The rows of `dropped` partitions are not
-    `exact` where there were too many to count. The `cursor` is where the walk ended.
+    `exact` where there were too many to count. The `cursor` is where the walk ended. More may be `left`
+    where it is `unseen` for some reason.
     """
 
     rows: int
@@ -38,6 +39,7 @@ class Swept:
     dropped: int = 0
     exact: bool = True
     cursor: Cursor = field(default_factory=dict)
+    unseen: str | None = None
 
 
 def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget) -> Swept:
@@ -73,10 +75,11 @@ def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget)
         walk.gather(other)
     left = 0
     first: Cursor = {}
+    unseen = None
     for pause in (*_PAUSES, None):
         if stopped is not None:
             break
-        left, first = _left(walk, broom, budget)
+        left, first, unseen = _left(walk, broom, budget)
         if left <= walk.kept or pause is None or budget.spent is not None:
             break
         budget.rest(pause)
@@ -87,7 +90,8 @@ def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget)
     kept = walk.name_kept(first) if left and stopped is None else ()
     total = walk.total + other.total
     rows, left = total[walk.selection.table.name], left + len(walk.held)
-    return Swept(rows, dict(total), stopped, left, tuple(walk.undeletable), kept, cursor=walk.cursor)
+    named = tuple(walk.undeletable)
+    return Swept(rows, dict(total), stopped, left, named, kept, cursor=walk.cursor, unseen=unseen)
 
 
 def _through(walks: tuple[Walk, Walk], claim: Claim, broom: Broom) -> str | None:
@@ -99,23 +103,26 @@ def _through(walks: tuple[Walk, Walk], claim: Claim, broom: Broom) -> str | None
     return second.on() if stopped is None and second.divided else stopped
 
 
-def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
-    """Count what a walk left behind, stretch by stretch, and find the first of it; a spent budget ends the count.
+def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor, str | None]:
+    """Count what a walk left behind, stretch by stretch, and find the first of it; say why that is not all, if so.
 
     Stretches that the walk knows to be clean are left out: reading through dead rows costs as much as a sixth of the
     sweep that made them.
     """
     doubts = [*walk.doubts, *([] if walk.unsure is None else [walk.unsure])]
     found = [_left_from(doubt, walk, broom, budget) for doubt in ([{}] if {} in doubts else doubts)]
-    firsts = [first for rows, first in found if rows]
-    return sum(rows for rows, _ in found), firsts[0] if len(firsts) == 1 else {}
+    firsts = [first for rows, first, _ in found if rows]
+    unseen = next((reason for *_, reason in found if reason is not None), None)
+    return sum(rows for rows, *_ in found), firsts[0] if len(firsts) == 1 else {}, unseen
 
 
-def _left_from(cursor: Cursor, walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor]:
+def _left_from(cursor: Cursor, walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor, str | None]:
     rows: int = 0
     first: Cursor = {}
     while True:
         found = broom.database.left(walk.selection, cursor, _STRETCH)
         rows, first, cursor = rows + found.rows, first or found.first or {}, found.cursor
-        if found.exhausted or budget.spent is not None:
-            return rows, first
+        if found.exhausted:
+            return rows, first, None
+        if (reason := budget.spent) is not None:
+            return rows, first, reason
