@@ -126,7 +126,7 @@ def test_a_person_sees_why_it_waits_how_far_it_is_and_in_the_end_only_what_came_
         code = terminal.end()
     assert code == 0
     assert len(terminal.screen) == 2
-    assert f"Deleted {ROWS} rows of notes." in terminal.screen[0]
+    assert f"Deleted {ROWS:,} rows of notes." in terminal.screen[0]
     assert yard.ids("notes") == []
     progress = [line for line in terminal.drawn if "of about" in line]
     assert all(len(line) < 110 for line in terminal.drawn)
