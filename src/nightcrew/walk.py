@@ -126,7 +126,8 @@ class Walk:
                 break
             most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
-            even = self._trust.given and not (small or self._retries)
+            # What is not dense is gone through in steps that would be too large if it were: they are looked at.
+            even = self._trust.given and not (small or self._retries) and (self._dense or most == beat.rows)
             size = self._size(most if self._dense else beat.rows, even=even)
             try:
                 taken = self._batch(self.selection, size, most, even=even)

@@ -20,7 +20,7 @@ from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
 from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
-from nightcrew.databases.windows import KeyRange, Stretch, Window
+from nightcrew.databases.windows import KeyRange, Pages, Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
 
 _LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
@@ -32,8 +32,8 @@ class Haul:
 
     `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
     as it was found to hold. Of the rows `seen`, some may stay. They are `alike` when one time is all that the walk
-    knows of them; `past` is the last key, where they were taken by key. Of a row that is `begun` a slice of what hangs
-    on it went, and the row is still there.
+    knows of them; `past` is the last key, where they were taken by key, and `page` the last that was read, where they
+    were taken by page. Of a row that is `begun` a slice of what hangs on it went, and the row is still there.
     """
 
     removed: int
@@ -45,6 +45,7 @@ class Haul:
     seen: int = 0
     alike: bool = False
     past: Sequence[Any] | None = None
+    page: int | None = None
     begun: bool = False
     load: int = 0
 
@@ -170,11 +171,16 @@ def _in_one_statement(
         sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
         sa.select(sa.func.min(held.c.time) == sa.func.max(held.c.time)).scalar_subquery(),
         sa.select(sa.func.count()).select_from(gone).where(gone.c.unsettled).scalar_subquery(),
+        _page(target, window, sa.select(sa.func.max(held.c.place)).scalar_subquery()),
     )
-    seen, removed, last, alike, still = connection.execute(answer).one()
+    seen, removed, last, alike, still, page = connection.execute(answer).one()
     _demand_settled(target, still)
     alike = _alike(target, window, same=alike)
-    return Haul(removed, seen < limit, last, kept=seen - removed, seen=seen, alike=alike)
+    return Haul(removed, seen < limit, last, kept=seen - removed, seen=seen, alike=alike, page=page)
+
+
+def _page(target: Target, window: Window, place: sa.ScalarSelect[Any]) -> Clause:
+    return target.heap.page(place) if target.heap and isinstance(window, Pages) else sa.null()
 
 
 def _locked(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:

@@ -341,7 +341,7 @@ def _further(
         return by_key(window, target, haul.last), 0
     if haul.removed == 0:
         return beyond(connection, target, window, haul.last), haul.kept
-    return within(window, target, haul.last), haul.kept
+    return within(window, target, haul.last, haul.page), haul.kept
 
 
 def _size(selection: Selection, limit: int) -> int:

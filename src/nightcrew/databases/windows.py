@@ -204,10 +204,13 @@ def after(connection: sa.Connection, target: Target, window: Window) -> Cursor |
     return beyond(connection, target, window, window.low)
 
 
-def within(window: Window, target: Target, mark: str | None) -> Cursor:
-    """Return where the walk goes on in the same window, whose end need not be looked for again."""
+def within(window: Window, target: Target, mark: str | None, page: int | None = None) -> Cursor:
+    """Return where the walk goes on in the same window, whose end need not be looked for again.
+
+    Before the last `page` that was read there is nothing more but rows that others hold.
+    """
     if isinstance(window, Pages):
-        return window.at(window.first)
+        return window.at(window.first if page is None else page)
     if isinstance(window, KeyRange):
         return window.after(window.past)
     if not target.walked:
