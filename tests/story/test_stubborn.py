@@ -119,7 +119,7 @@ def test_rows_that_the_database_will_not_let_go_are_named_and_all_others_leave(c
     report = crew.run(form, trigger="cli")
     assert left(crew) == [0, 700, 701, 1999]
     assert (report.outcome, report.deleted, report.remaining) == ("failed", ROWS - 4, 4)
-    assert report.message.startswith(f"Deleted {ROWS - 4} rows of tokens; 4 rows cannot be removed (id 1999: ")
+    assert report.message.startswith(f"Deleted {ROWS - 4:,} rows of tokens; 4 rows cannot be removed (id 1999: ")
     assert "tokens under audit stay" in report.message
     named = [entry["facts"]["key"] for entry in crew.entries(report.run) if entry["kind"] == "undeletable"]
     assert named == ["id 1999", "id 701", "id 700", "id 0"]
