@@ -1,5 +1,6 @@
 """A walk through a table's file knows for certain that nobody else wrote, or does not claim it."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -70,7 +71,11 @@ def reads(other: sa.Connection) -> None:
 
 def quiet(walk, at: int = -1, happens: Callable[[sa.Connection], object] = reads) -> bool:
     """Walk a short way until it is quiet: other tests may be writing on the same server."""
-    return any(walk(at, happens, 2) == [None, None] for _ in range(1000))
+    for _ in range(1000):
+        if walk(at, happens, 2) == [None, None]:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_where_nobody_else_writes_nothing_is_unsure(walk):

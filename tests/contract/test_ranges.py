@@ -1,10 +1,11 @@
 """What a walk has ahead of it is divided in two, and the two ranges together are what it was, however it walks."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from nightcrew.database import Cursor
+from nightcrew.database import Cursor, Form
 from nightcrew.policy import Policy
 
 NUMBERS = {
@@ -73,9 +74,14 @@ def divide(yard, selection, cursor: Cursor, rows: int) -> tuple[Cursor, Cursor] 
         return yard.rows.divide(connection, selection, cursor, rows)
 
 
-def test_where_only_one_can_write_nothing_is_divided(sqlite_yard):
+@pytest.mark.parametrize("form", list(Form))
+def test_where_only_one_can_write_nothing_is_divided(sqlite_yard, form):
     sqlite_yard.run(*MAKE)
-    sqlite_yard.fill("tokens", *({"id": n, "ends_at": timedelta(days=2, seconds=n)} for n in range(100)))
-    selection = sqlite_yard.select(POLICIES["ends_at"])
-    _, cursor = take(sqlite_yard, selection, {}, 10)
-    assert divide(sqlite_yard, selection, cursor, 10) is None
+    assert not sqlite_yard.rows.divides(replace(sqlite_yard.select(POLICIES["ends_at"]), form=form))
+
+
+def test_rows_that_nothing_hangs_on_are_left_to_one_walk_on_postgresql(server_yard):
+    server_yard.run(*MAKE)
+    selection = server_yard.select(POLICIES["ends_at"])
+    assert server_yard.rows.divides(selection) is (server_yard.kind == "mysql")
+    assert server_yard.rows.divides(replace(selection, form=Form.LOCKED))

@@ -67,7 +67,7 @@ def test_a_user_with_many_messages_leaves_in_short_batches_and_nobody_elses_go(d
     fill(engine, messages)
     report = crew.run("erase-users", trigger="http")
     assert (report.outcome, report.deleted) == ("succeeded", 2)
-    assert f"{messages + 10} of messages" in report.message
+    assert f"{messages + 10:,} of messages" in report.message
     assert left(engine) == ([3], {3: 10})
     (run,) = crew.runs()
     assert accounted(crew, run.id) == {"users": 2, "messages": messages + 10}
