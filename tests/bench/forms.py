@@ -221,7 +221,9 @@ class Ground:
         source = f"h={url.host},P={url.port or 3306},u={url.username},D={url.database},t=sessions,i=sessions_end"
         password = f",p={url.password}" if url.password else ""
         command = ["pt-archiver", "--source", source + password, "--where", f"ends_at < {_OLD['mysql']}", "--purge"]
-        subprocess.run([*command, "--limit", "1000", "--commit-each", "--no-check-charset"], check=True)
+        subprocess.run(
+            [*command, "--bulk-delete", "--limit", "1000", "--commit-each", "--no-check-charset"], check=True
+        )
 
 
 def measure() -> dict[str, Any]:
