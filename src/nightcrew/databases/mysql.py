@@ -274,7 +274,7 @@ class MySQL:
         return bool(table.primary_key) and mysql_catalog.size(connection, schema, name) > _SMALL
 
     def impatient(self, connection: sa.Connection) -> AbstractContextManager[None] | None:
-        """Wait for no row on MariaDB; MySQL knows no wait below the second that the session is set to."""
+        """Wait for no row on MariaDB; MySQL knows no wait below a second, and so cannot."""
         return _impatient(connection) if getattr(connection.dialect, "is_mariadb", False) else None
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:

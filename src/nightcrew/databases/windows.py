@@ -89,7 +89,7 @@ class KeyRange:
     def bounds(self, target: Target) -> list[Clause]:
         """Return the window as a predicate."""
         key = target.key
-        assert key is not None and key.after is not None and key.upto is not None  # noqa: PT018, S101 - see above
+        assert key is not None and key.after is not None and key.upto is not None  # noqa: PT018, S101 - or there would be no such window
         low = [] if self.past is None else [key.after(self.past)]
         return low if self.upto is None else [*low, key.upto(self.upto)]
 
