@@ -187,11 +187,15 @@ class Dialect(Protocol):
     def watched(self, connection: sa.Connection, swept: Relation | None) -> AbstractContextManager[dict[str, int]]:
         """Let the database itself count the rows that are removed inside a block that sweeps a table, by table."""
 
+    @property
+    def tallies(self) -> bool:
+        """Whether `tally` can tell."""
+
     def tally(self, connection: sa.Connection, tables: Iterable[str], seconds: float | None) -> Tally | None:
         """Read the database's own count of what a batch has done to tables so far, by whatever rule or trigger.
 
         The batch's statements from then on take no longer than so many seconds, and wait for a lock no longer than a
-        tenth of that; or both as long as usual. None where the database does not count by table.
+        tenth of that; or both as long as usual. None where the database does not count by table, or is told not to.
         """
 
     def estimate(self, connection: sa.Connection, statement: sa.Select[Any]) -> int | None:

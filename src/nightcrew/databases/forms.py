@@ -125,9 +125,14 @@ def _at_once(connection: sa.Connection, target: Target, window: Window, limit: i
     patience = nullcontext() if by_range and not by_key else target.dialect.impatient(connection)
     if patience is None:
         return None
-    statement = target.removal(*window.bounds(target))
     with patience:
-        removed = _run(connection, target.found.steer(statement) if by_key and target.found.steer else statement)
+        return _whole(connection, target, window, limit)
+
+
+def _whole(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    """Remove whatever has expired in a window of at most so many rows."""
+    statement, by_key = target.removal(*window.bounds(target)), isinstance(window, KeyRange)
+    removed = _run(connection, target.found.steer(statement) if by_key and target.found.steer else statement)
     # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
     return Haul(removed, through=True, clean=by_key or (window.full and removed >= limit))
 
@@ -135,7 +140,7 @@ def _at_once(connection: sa.Connection, target: Target, window: Window, limit: i
 def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     address = target.found
     if address.inside is not None and not _by_key(window):
-        return _in_one_statement(connection, target, window, _lock(target, window, limit, *_seen(target)), limit)
+        return _in_one_statement(connection, target, window, limit)
     held = _hold(connection, target, window, limit)
     removed = _remove(connection, target, held.places) if held.rows else 0
     return held.haul(removed, kept=len(held.rows) - removed)
@@ -149,18 +154,11 @@ def _hold(connection: sa.Connection, target: Target, window: Window, limit: int)
     return _Held(target, window, rows, through=len(rows) < limit)
 
 
-def _seen(target: Target) -> tuple[Clause, Clause]:
-    """What is selected of rows that are found and removed by one statement."""
-    assert target.found.place is not None  # noqa: S101 - goes with `inside`, for which the callers have asked
-    return target.found.place.label("place"), target.reading.column.label("time")
-
-
-def _in_one_statement(
-    connection: sa.Connection, target: Target, window: Window, rows: sa.Select[Any], limit: int
-) -> Haul:
-    """Find and remove rows at once: they are counted as they were found, for fewer may be removed."""
+def _in_one_statement(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
+    """Lock and remove rows at once: they are counted as they were found, for fewer may be removed."""
     address = target.found
-    assert address.inside is not None  # noqa: S101 - asked by the caller
+    assert address.inside is not None and address.place is not None  # noqa: PT018, S101 - asked by the caller
+    rows = _lock(target, window, limit, address.place.label("place"), target.reading.column.label("time"))
     held = rows.cte("held")
     removal = target.removal(address.inside(sa.select(held.c.place)))
     unsettled = sa.false() if target.unsettled is None else target.unsettled
@@ -224,8 +222,8 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
     before = target.dialect.tally(connection, tables, _LONGEST)
     if before is None:
         return None
-    if target.decides_alone and target.found.inside is not None and not _by_key(window):
-        haul = _in_one_statement(connection, target, window, _next(target, window, limit, *_seen(target)), limit)
+    if target.goes_at_once(even=True) and window.measured:
+        haul = _whole(connection, target, window, limit)
     else:
         held = _hold(connection, target, window, limit)
         haul = held.haul(_remove(connection, target, held.places) if held.rows else 0)
@@ -305,9 +303,10 @@ def _demand_settled(target: Target, still: int) -> None:
         )
 
 
-def _next(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
-    """Select the next rows of a window."""
+def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
+    """Select the next rows of a window and lock them, past those that somebody holds: no sweep waits for others."""
     rows = sa.select(*columns).where(*window.bounds(target), *target.expired).limit(limit)
+    rows = rows.with_for_update(skip_locked=True)
     if target.key and _by_key(window):
         in_order = target.key.in_order if isinstance(window, KeyRange) else None
         rows = rows.order_by(*target.key.order)
@@ -315,11 +314,6 @@ def _next(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Se
     if isinstance(window, Stretch) and target.walked:
         return rows.order_by(target.reading.column)
     return rows
-
-
-def _lock(target: Target, window: Window, limit: int, *columns: Clause) -> sa.Select[Any]:
-    """Select them and lock them, past those that somebody holds, so that no sweep waits for the application."""
-    return _next(target, window, limit, *columns).with_for_update(skip_locked=True)
 
 
 def _alike(target: Target, window: Window, *, same: bool) -> bool:

@@ -94,6 +94,7 @@ class MySQL:
     claim = _CLAIM
     returning = False
     migrates_itself = False
+    tallies = False
     one_writer = False
     most_duty = 1.0
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other

@@ -97,6 +97,7 @@ class PostgreSQL:
     claim = _CLAIM
     returning = True
     migrates_itself = False
+    tallies = True
     one_writer = False
     most_duty = 1.0
     locks_keys_apart = False

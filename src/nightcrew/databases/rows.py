@@ -258,7 +258,7 @@ class Rows:
         """
         target = bounded(self._target(connection, selection), cursor)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
-        at_once = selection.form is Form.RANGE or (even and selection.form is Form.CONTENDED)
+        at_once = target.goes_at_once(even=even)
         place = whole(cursor) if at_once else cursor
         window = to_take(connection, target, place, limit if at_once else _size(selection, limit))
         if window is None:

@@ -54,6 +54,7 @@ class SQLite:
     claim = _CLAIM
     returning = True
     migrates_itself = True
+    tallies = False
     one_writer = True
     most_duty = 0.9  # who waits for the file's lock looks for it ten times a second, and must find it free
     locks_keys_apart = False

@@ -90,6 +90,13 @@ class Target:
             else ()
         )
 
+    def goes_at_once(self, *, even: bool) -> bool:
+        """Whether one statement can take a window of the table, in which there are no more rows than that may take."""
+        form = self.selection.form
+        if form is not Form.LOCKED:
+            return form is Form.RANGE or even
+        return even and self.decides_alone and self.removes_by_look and bool(self.tallied) and self.dialect.tallies
+
     def removal(self, *where: Clause) -> Removal:
         """Compose the statement that takes rows away, or changes them; the whole predicate is in it."""
         return self._removal(*where, *self.expired)
