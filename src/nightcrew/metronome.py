@@ -12,7 +12,7 @@ _MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
 
 
 class Metronome:
-    """The pace of one walk; of two at once, one `notes` what holds both back."""
+    """The pace of one walk, as its `throttle` has it; of two at once, one `notes` what holds both back."""
 
     def __init__(
         self, claim: Claim, ledger: Ledger, throttle: Throttle, look: Look, budget: Budget, *, notes: bool = True
@@ -22,7 +22,7 @@ class Metronome:
         self._look = look
         self._budget = budget
         self._clock: Clock = budget.clock
-        self._throttle = throttle
+        self.throttle = throttle
         self._noted = Gauge("nothing")
         self._notes = 0 if notes else _MOST_NOTES
 
@@ -32,27 +32,27 @@ class Metronome:
             gauge = self._look()
             self._note(gauge)
             facts = Facts(gauge, self._budget.stopping, self._budget.left, self._budget.ending)
-            answer = self._throttle.answer(facts)
+            answer = self.throttle.answer(facts)
             if not isinstance(answer, Wait):
                 return answer
             self._budget.rest(answer.seconds)
-            self._throttle = self._throttle.waited(answer)
+            self.throttle = self.throttle.waited(answer)
 
     def took(self, rows: int, seconds: float) -> None:
         """Hear how long a batch of at most so many rows has taken."""
-        self._throttle = self._throttle.took(rows, seconds, self._clock.jitter(0.1))
+        self.throttle = self.throttle.took(rows, seconds, self._clock.jitter(0.1))
 
     def spent(self, seconds: float) -> None:
         """Hear how long a batch has taken that was not as large as it might have been."""
-        self._throttle = self._throttle.spent(seconds, self._clock.jitter(0.1))
+        self.throttle = self.throttle.spent(seconds, self._clock.jitter(0.1))
 
     def stumbled(self, tries: int) -> None:
         """Hear that a batch failed for the `tries`th time in a row; the next try comes later."""
-        self._throttle = self._throttle.stumbled(tries, self._clock.jitter(0.5))
+        self.throttle = self.throttle.stumbled(tries, self._clock.jitter(0.5))
 
     def smaller(self, rows: int) -> None:
         """Let the next batch take no more than so many rows."""
-        self._throttle = self._throttle.smaller(rows)
+        self.throttle = self.throttle.smaller(rows)
 
     def _note(self, gauge: Gauge) -> None:
         """Write down, and tell, that another gauge or level holds the sweep back; the words alone make no change."""

@@ -1,5 +1,6 @@
 """Walk: batch after batch through a selection, each in its own short transaction, past the rows that cannot go."""
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +16,9 @@ from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
 from nightcrew.rails import FEW, canary
-from nightcrew.throttle import Size, Stop, Take
-from nightcrew.trust import FILL, Trust
+from nightcrew.throttle import Size, Stop, Take, Throttle
 from nightcrew.watch import Watch
+from nightcrew.weight import Weight, begun
 
 # One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
 # with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
@@ -25,9 +26,10 @@ from nightcrew.watch import Watch
 SIZES = {
     Form.RANGE: Size(10_000, 200_000, 0.25),
     Form.CONTENDED: Size(1_000, 200_000, 0.25),
-    Form.LOCKED: Size(500, MOST, 0.04, least=250),  # it takes a dozen statements, whatever its size
+    Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
 }
 _MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them
+_MOST_LOOKED_AT = 4_000  # rows of a batch that are looked at before they go, which takes more than twice as long
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _WORTH = 3  # batches that are ahead are worth another walk's while
@@ -105,10 +107,7 @@ class Walk:
         self.cursor = stage.cursor
         self._metronome = metronome
         self._retries = 0
-        self._proven = SIZES[selection.form].first  # rows that a batch may take in all
-        self._dense = False  # whether the last batch took about as many as it might
-        self._weight = 1.0  # rows that are touched for each of ours that goes
-        self._trust = Trust()
+        self._weight = Weight(SIZES[selection.form].first)
         self._step = 0  # rows that the last batch might take
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
         self._unwritten = False  # whether the ledger has an older cursor, for the last batches took nothing
@@ -124,26 +123,29 @@ class Walk:
             beat = self._metronome.next()
             if isinstance(beat, Stop):
                 break
-            most = min(beat.rows, self._proven) if self.selection.form is Form.LOCKED else beat.rows
+            weight = self._weight
+            most = weight.proven(beat.rows) if self.selection.form is Form.LOCKED else beat.rows
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             # What is not dense is gone through in steps that would be too large if it were: they are looked at.
-            even = self._trust.given and not (small or self._retries) and (self._dense or most == beat.rows)
-            size = self._size(most if self._dense else beat.rows, even=even)
+            even = weight.trust.given and not (small or self._retries) and (weight.dense or most == beat.rows)
+            if self.selection.form is Form.LOCKED and not even:
+                most = min(most, _MOST_LOOKED_AT)
+            size = self._size(most if weight.dense else beat.rows, even=even)
             try:
                 taken = self._batch(self.selection, size, most, even=even)
             except DatabaseError as error:
                 if even and not error.away:  # the next try looks first, and waits for nobody
-                    self._trust.broken()
+                    weight.trust.broken()
                     self._metronome.spent(self._broom.clock.monotonic() - started)
                 else:
                     self._cope(error, size, most)
                 continue
             seconds = self._broom.clock.monotonic() - started
+            weight.learn(taken, most)
             if small:
                 self._metronome.spent(seconds)
             else:
-                self._metronome.took(beat.rows, seconds)
-            self._weigh(taken, most)
+                self._metronome.took(most if weight.dense else beat.rows, seconds)
             self._retries, self._suspects = 0, max(0, self._suspects - taken.rows)
             self._step = 0 if small else size
             if taken.unsure is not None:
@@ -180,12 +182,17 @@ class Walk:
         self.unsure = {**self.unsure, "end": self.cursor["end"]} if self.unsure else self.unsure
         self.divided = True
         other.start(further)
+        other.know(copy.deepcopy(self._weight), self._metronome.throttle)
         return True
 
     def start(self, cursor: Cursor) -> None:
         """Begin with another range."""
         self.doubts += [] if self.unsure is None else [self.unsure]
         self.cursor, self.unsure, self._step, self.divided = cursor, None, 0, True
+
+    def know(self, weight: Weight, throttle: Throttle) -> None:
+        """Begin with what another walk has learned by now, of its rows and of how many make a batch."""
+        self._weight, self._metronome.throttle = weight, throttle
 
     def gather(self, other: "Walk") -> None:
         """Answer from now on for what another walk left behind, too."""
@@ -201,7 +208,7 @@ class Walk:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
         self.kept, self.cursor, self.unsure, self.doubts = 0, first, first, []
         self.selection = self._by_key()
-        self._trust.lost()
+        self._weight.trust.lost()
         return self.on()
 
     def once_more(self) -> None:
@@ -219,23 +226,12 @@ class Walk:
             self._account("kept", {"keys": keys, "reason": _KEPT})
         return keys
 
-    def _weigh(self, taken: Taken, most: int) -> None:
-        """Learn from a batch how much hangs on rows, and how large the next may be: what is far more is not known."""
-        if taken.load:
-            weight = taken.load / taken.rows if taken.rows else most
-            self._trust.learn(self._weight, weight)
-            usual = (self._weight + weight) / 2 if self._weight > 1 else weight
-            self._weight = max(usual, most * self._begun(taken))
-        self._dense = 2 * taken.load >= most
-        if self._dense:
-            self._proven = max(self._proven, 2 * most)
-
     def _size(self, rows: int, *, even: bool) -> int:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
         form = self.selection.form
         listed = form is Form.CONTENDED and not even
         most = min(self._few, rows) if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
-        size = max(1, int(FILL * most / self._weight)) if self._weight > 1 else most
+        size = self._weight.of_ours(most)
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
     def _rows(self, taken: Taken) -> int:
@@ -280,7 +276,7 @@ class Walk:
         """Take one row in a batch of its own; False if it would not go."""
         spared = tuple(other for other in self.selection.spared if other != key)
         try:
-            while self._begun(self._batch(replace(self.selection, spared=spared, only=key), 1, _FIRST)):
+            while begun(self._batch(replace(self.selection, spared=spared, only=key), 1, _FIRST)):
                 if not isinstance(self._metronome.next(), Take):
                     break
         except DatabaseError as error:
@@ -289,11 +285,6 @@ class Walk:
             self._pass_by(key, error)
             return False
         return True
-
-    @staticmethod
-    def _begun(taken: Taken) -> bool:
-        """Tell whether only a slice of what hangs on a row has gone."""
-        return taken.load > 0 and taken.rows == 0
 
     def _pass_by(self, key: Key, error: DatabaseError) -> None:
         if error.of_row:

@@ -250,12 +250,12 @@ def test_even_rows_of_a_divided_table_are_counted_once(postgresql_yard):
 
 
 def test_rows_that_are_not_as_even_as_they_were_said_to_be_are_left_to_be_taken_with_care(users):
-    child(users, "messages", "users", "CASCADE", *[(n, 1 if n > 4 else n) for n in range(100)])
+    child(users, "messages", "users", "CASCADE", *[(n, 1 if n > 4 else n) for n in range(200)])
     if users.kind == "postgresql":
         with pytest.raises(DatabaseError, match="rows of table 'users' are not like those before") as error:
             even(users)
         assert error.value.transient
-        assert (len(users.ids("users")), len(users.ids("messages"))) == (6, 100)
+        assert (len(users.ids("users")), len(users.ids("messages"))) == (6, 200)
     else:
         assert even(users).load <= LOAD
     loads(users, USERS)

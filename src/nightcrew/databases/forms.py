@@ -23,6 +23,7 @@ from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import KeyRange, Pages, Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
 
+_FAR = 8  # times as many rows as a batch may take are far more: pages are not equally full
 _LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
 
 
@@ -183,7 +184,7 @@ def _page(target: Target, window: Window, place: sa.ScalarSelect[Any]) -> Clause
 
 def _locked(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul:
     """Lock, look again, empty what hangs on as many of the confirmed rows as fit into a batch, remove them."""
-    held = _hold(connection, target, window, limit)
+    held = _hold(connection, target, window, min(limit, most))
     if held.rows and target.removes_by_look:
         return _left_to_the_database(connection, target, held, most)
     keys = _confirmed(connection, target, held.places) if held.rows else ()
@@ -230,7 +231,7 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
     after = target.dialect.tally(connection, tables, None)
     assert after is not None  # noqa: S101 - it was not None before
     load = after.touched - before.touched
-    if haul.removed < haul.seen or load > most:
+    if haul.removed < haul.seen or load > _FAR * most:
         raise DatabaseError(
             f"rows of table {target.selection.table.name!r} are not like those before: some stay, or far more hangs on"
             " them; what was taken is rolled back, to be taken with care",

@@ -11,7 +11,7 @@ from nightcrew.databases.times import raw
 
 _FEWEST = 256  # pages: below two megabytes everything is in memory, and the two walks cost the same
 # Rows to reckon with on a page at least: what was counted last may be a table just emptied, which has filled since.
-_FEWEST_ROWS = 100.0
+_USUAL_ROWS, _MANY_ROWS = 20.0, 100.0
 
 # Not a table that others inherit from, for places repeat there; nor one whose rows a trigger or a rule may keep.
 _HEAP = """
@@ -52,7 +52,9 @@ def heap(connection: sa.Connection, source: Named, schema: str, name: str) -> He
     if row is None or row.pages < _FEWEST:
         return None
     place: sa.ColumnClause[str] = sa.column("ctid", _selectable=source)
-    return Heap(row.pages, _pages(row.oid), max(row.per_page or 0.0, _FEWEST_ROWS), place, _page, _at, _WRITING)
+    counted = row.per_page or 0.0
+    usual, at_most = max(counted, _USUAL_ROWS), max(counted, _MANY_ROWS)
+    return Heap(row.pages, _pages(row.oid), usual, at_most, place, _page, _at, _WRITING)
 
 
 def _pages(oid: int) -> sa.ColumnElement[int]:

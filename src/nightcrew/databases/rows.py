@@ -252,8 +252,8 @@ class Rows:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
-        `even` rows are not looked at beforehand, where the database tells afterwards what went with them, or that
-        somebody holds one: raises DatabaseError then, and what was taken is to be rolled back.
+        `even` rows are not looked at beforehand, where the database tells afterwards what went with them; raises
+        DatabaseError where that is far more, or somebody holds one, and what was taken is to be rolled back.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = bounded(self._target(connection, selection), cursor)

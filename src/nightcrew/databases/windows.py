@@ -142,7 +142,9 @@ def _stretch(connection: sa.Connection, target: Target, cursor: Cursor, size: in
 
 
 def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor, size: int) -> Pages | None:
-    first, pages = cursor.get("page", 0), max(1, int(size / heap.per_page))
+    # What is counted as it is locked, or once it has gone, need not be bounded by the window beforehand.
+    per_page = heap.per_page if target.selection.form is Form.LOCKED else heap.at_most
+    first, pages = cursor.get("page", 0), max(1, int(size / per_page))
     if not _reaches(connection, heap, first):
         return None
     if pages < _FEW:  # thousands of pages that hold nothing would be as many batches

@@ -1,0 +1,41 @@
+"""Weight: how much hangs on the rows of a table, as batch after batch tells, and how many of them make a batch."""
+
+from nightcrew.database import Taken
+from nightcrew.trust import FILL, Trust
+
+
+class Weight:
+    """What was learned of rows: the rows that are touched for each of ours that goes, and how far that is proven.
+
+    `dense` is whether the last batch took about as many as it might; `trust`, whether the next need not be looked at.
+    """
+
+    def __init__(self, proven: int) -> None:
+        self.dense = False
+        self.trust = Trust()
+        self._usual = 1.0
+        self._proven = proven
+
+    def proven(self, rows: int) -> int:
+        """Return how many of so many rows, in all, a batch may be allowed to take: what is far more is not known."""
+        return min(rows, self._proven)
+
+    def of_ours(self, rows: int) -> int:
+        """Return how many rows of the table make so many with what hangs on them."""
+        return max(1, int(FILL * rows / self._usual)) if self._usual > 1 else rows
+
+    def learn(self, taken: Taken, most: int) -> None:
+        """Hear what a batch took that might take so many rows in all."""
+        if taken.load:
+            weight = taken.load / taken.rows if taken.rows else most
+            self.trust.learn(self._usual, weight)
+            usual = (self._usual + weight) / 2 if self._usual > 1 else weight
+            self._usual = max(usual, most * begun(taken))
+        self.dense = 2 * taken.load >= most
+        if self.dense:
+            self._proven = max(self._proven, 2 * most)
+
+
+def begun(taken: Taken) -> bool:
+    """Tell whether only a slice of what hangs on a row has gone."""
+    return taken.load > 0 and taken.rows == 0
