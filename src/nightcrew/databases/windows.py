@@ -13,7 +13,7 @@ from nightcrew.databases.quiet import Since, stayed, still
 from nightcrew.databases.target import Clause, Target
 from nightcrew.policy import Action
 
-_FEW = 20  # pages of a window so small that it had better begin where something has expired
+_FEW, _FEW_LOOKED_AT = 20, 200  # pages of a window so small that it had better begin where something has expired
 _LEAP = 500  # pages that are looked through for that at once: four megabytes
 
 
@@ -147,7 +147,7 @@ def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor
     first, pages = cursor.get("page", 0), max(1, int(size / per_page))
     if not _reaches(connection, heap, first):
         return None
-    if pages < _FEW:  # thousands of pages that hold nothing would be as many batches
+    if pages < (_FEW if target.selection.form is Form.RANGE else _FEW_LOOKED_AT):  # thousands of pages that hold nothing would be as many batches
         # Where something expires on every page, the leap would cost more than the batch.
         looks = (_next_page(connection, target, heap, Pages(first, first + span)) for span in (pages, _LEAP))
         first = next((page for page in looks if page is not None), first + _LEAP - pages)
