@@ -147,7 +147,8 @@ def _pages(connection: sa.Connection, target: Target, heap: Heap, cursor: Cursor
     first, pages = cursor.get("page", 0), max(1, int(size / per_page))
     if not _reaches(connection, heap, first):
         return None
-    if pages < (_FEW if target.selection.form is Form.RANGE else _FEW_LOOKED_AT):  # thousands of pages that hold nothing would be as many batches
+    few = _FEW if target.selection.form is Form.RANGE else _FEW_LOOKED_AT
+    if pages < few:  # thousands of pages that hold nothing would be as many batches
         # Where something expires on every page, the leap would cost more than the batch.
         looks = (_next_page(connection, target, heap, Pages(first, first + span)) for span in (pages, _LEAP))
         first = next((page for page in looks if page is not None), first + _LEAP - pages)
