@@ -209,7 +209,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     elif each.paused:
         until = each.standing.paused_until
         coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
-    removed = str(last.deleted) if last else "-"
+    removed = f"{last.deleted:,}" if last else "-"
     return [each.job.name, each.job.schedule.describe(), ended, coming, removed, last.trigger if last else "-"]
 
 
@@ -241,7 +241,7 @@ def run_line(row: RunRow, now: datetime, screen: Screen) -> list[str]:
     """Return a run as the row RUN, STARTED, ENDED AS, REMOVED, TOOK, BY, REASON of a table."""
     took = span(row.finished_at - row.moment) if row.finished_at and row.moment else "-"
     started = when(row.moment, now)
-    return [row.id, started, screen.mark(str(row.state)), str(row.deleted), took, row.trigger, row.reason or "-"]
+    return [row.id, started, screen.mark(str(row.state)), f"{row.deleted:,}", took, row.trigger, row.reason or "-"]
 
 
 def iso(moment: datetime | None) -> str | None:
