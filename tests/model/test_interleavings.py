@@ -233,7 +233,7 @@ def test_nothing_is_lost_that_an_application_saved_and_nothing_else_is_kept(
     acts: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     saved = gone = 0
-    seed = request.config.getoption("--seed") or 0
+    seed = first = request.config.getoption("--seed") or 0
     with hired(server_url, MANNERS[manner]) as crew:
         kind = crew._station.link.engine.dialect.name
         with crew._station.link.transaction() as connection:
@@ -246,7 +246,7 @@ def test_nothing_is_lost_that_an_application_saved_and_nothing_else_is_kept(
                 monkeypatch.setattr(threshold, 1 if large else 1_000_000)
             played, kept = one_round(crew, MANNERS[manner].holds, seed, seen)
             acts, saved, gone, seed = acts + played, saved + kept, gone + USERS + EMPTY - kept, seed + 1
-    played = f"{acts.total()} in {seed} rounds, {gone} rows gone and {saved} saved; {dict(seen)}; {dict(acts)}"
+    played = f"{acts.total()} in {seed - first} rounds, {gone} rows gone and {saved} saved; {dict(seen)}; {dict(acts)}"
     figure(f"interleavings on {kind}, {manner}", played)
     tallies = (
         crew._station.link.dialect.tallies
