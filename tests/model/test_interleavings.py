@@ -72,7 +72,7 @@ MANNERS = {
     "steady": Manner("steady", ("users", "chats", "messages")),
     "in two ranges": Manner("fast", ("users", "chats", "messages")),
     "trusted": Manner("fast", ("users",)),  # locked, and gone before anybody looks what hangs on them
-    "at once": Manner("fast", ()),  # nobody looks at all, on PostgreSQL
+    "at once": Manner("fast", ()),  # not even locked beforehand, on PostgreSQL
 }
 
 
@@ -248,9 +248,8 @@ def test_nothing_is_lost_that_an_application_saved_and_nothing_else_is_kept(
             acts, saved, gone, seed = acts + played, saved + kept, gone + USERS + EMPTY - kept, seed + 1
     played = f"{acts.total()} in {seed - first} rounds, {gone} rows gone and {saved} saved; {dict(seen)}; {dict(acts)}"
     figure(f"interleavings on {kind}, {manner}", played)
-    tallies = (
-        crew._station.link.dialect.tallies
-    )  # and tells afterwards what went, unless something of that might be held
+    # PostgreSQL tells afterwards what went; where something of that might be held, it has to be looked at before.
+    tallies = crew._station.link.dialect.tallies
     assert bool(seen["in two ranges"]) == (MANNERS[manner].pace == "fast")
     assert bool(seen["trusted"]) == (tallies and manner in {"trusted", "at once"})
     assert bool(seen["at once"]) == (tallies and manner == "at once")
