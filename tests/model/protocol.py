@@ -236,8 +236,12 @@ def _fenced(world: World) -> World:
 
 def _with(world: World, number: int, node: Node) -> World:
     """Let a node know something else. Which of them it is makes no difference, so that they are kept in an order."""
-    nodes = _put(world.nodes, number, node)
-    return replace(world, nodes=tuple(sorted(nodes, key=lambda each: (each.phase.value, each.slot, each.cursor, each.newest))))
+    nodes = sorted(_put(world.nodes, number, node), key=_order)
+    return replace(world, nodes=tuple(nodes))
+
+
+def _order(node: Node) -> tuple[int, ...]:
+    return node.phase.value, node.slot, node.cursor, node.newest
 
 
 def _put(values: tuple[_T, ...], place: int, value: _T) -> tuple[_T, ...]:
