@@ -10,8 +10,9 @@ from nightcrew.databases.dialect import Heap, Named
 from nightcrew.databases.times import raw
 
 _FEWEST = 256  # pages: below two megabytes everything is in memory, and the two walks cost the same
-# Rows to reckon with on a page at least: what was counted last may be a table just emptied, which has filled since.
-_USUAL_ROWS, _MANY_ROWS = 20.0, 100.0
+# Rows to reckon with on a page at least: what was counted last may be a table just emptied, which has filled since. One
+# that nobody has counted may have 226 on each, and what is taken at once is undone where it is eight times too much.
+_USUAL_ROWS, _MANY_ROWS = 40.0, 100.0
 
 # Not a table that others inherit from, for places repeat there; nor one whose rows a trigger or a rule may keep.
 _HEAP = """
