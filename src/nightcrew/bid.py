@@ -6,33 +6,63 @@ from datetime import UTC, datetime, timedelta
 from nightcrew.books import Bid, RunRow, Standing
 from nightcrew.clock import instant
 from nightcrew.errors import ScheduleError, UsageError
-from nightcrew.job import Job
+from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.schedule import Schedule, written
 
 MOST_EARLY = timedelta(seconds=30)  # a caller's clock may be this far ahead of the database's
+MOST_CAUGHT_UP = 100  # slots of a job that catches up on all of them; those before them end as missed
+_LONGEST_GRACE, _SHORTEST_GRACE = timedelta(hours=1), timedelta(minutes=1)
 _TICK = timedelta(microseconds=1)
 _NOBODY = "nobody was there to run them"
 _COUNTED = 1000  # lapsed slots beyond this are not counted one by one
 
 
 def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False) -> Bid | None:
-    """Return the bid for a job's latest slot if it is due: later than any slot claimed and than the job's epoch."""
-    slot = job.schedule.latest(now)
+    """Return the bid for the slot that a job is to run now, if one is due.
+
+    It is later than any slot claimed and than the job's epoch, and the latest, or the oldest that it catches up on.
+    """
+    slot = slot_due(job, standing, now)
     if slot is None or (standing.mark is not None and slot <= standing.mark):
         return None
     if slot <= standing.epoch_at and not (start and job.on_start):
         return None
+    due = job.window.opens(slot) if job.window else slot
+    if job.catch_up is CatchUp.NONE and now - due > _grace(job, slot):
+        return None  # the claim of the next one records it as missed
     return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
 
 
-def slot_asked_for(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
-    """Return the slot that an instant falls into, or the latest; None before the first one.
+def slot_due(job: Job, standing: Standing, now: datetime) -> datetime | None:
+    """Return the latest slot, or the oldest that nobody has claimed where the job catches up on all of them."""
+    slot = job.schedule.latest(now)
+    if slot is None or job.catch_up is not CatchUp.ALL:
+        return slot
+    since = _since(standing)
+    for _ in range(MOST_CAUGHT_UP - 1):
+        earlier = job.schedule.latest(slot - _TICK)
+        if earlier is None or earlier <= since:
+            break
+        slot = earlier
+    return slot
+
+
+def _since(standing: Standing) -> datetime:
+    """Return the moment up to which every slot is accounted for."""
+    return max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+
+
+def _grace(job: Job, slot: datetime) -> timedelta:
+    """Return how late a slot may be that a job would rather miss than make up for: as late as a slow caller comes."""
+    return min(max((job.schedule.after(slot) - slot) / 10, _SHORTEST_GRACE), _LONGEST_GRACE)
+
+
+def slot_asked_for(job: Job, asked: datetime, now: datetime) -> datetime | None:
+    """Return the slot that an instant falls into; None before the first one.
 
     Raises UsageError for an instant that is naive, before 1970 or still to come.
     """
-    if asked is None:
-        return job.schedule.latest(now + early(job, now))
     if asked.tzinfo is None:
         raise UsageError(f"slot {asked.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
     if asked < datetime(1970, 1, 1, tzinfo=UTC):
@@ -65,7 +95,7 @@ def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]
 
     Of those that wait for the job's window only the latest is run; the others are skipped.
     """
-    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    since = _since(standing)
     until = before - _TICK
     paused_at = standing.paused_at or until
     awake = min(paused_at, until)
@@ -91,7 +121,7 @@ def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow |
         old = written(standing.schedule, standing.timezone)
     except ScheduleError:  # an older nightcrew may have read what this one refuses
         return None
-    since = max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
+    since = _since(standing)
     row = unrun(job, old, (since, now), State.MISSED, "the schedule was changed before anybody ran them")
     # An id of its own: a slot that both schedules have can still be asked for.
     return row and replace(row, id=f"{row.id}.changed")

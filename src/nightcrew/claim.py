@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event, Lock, Thread
 
-from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for
+from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
 from nightcrew.books import Bid, Bidder, Books, Stage, Standing, Won, altogether
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
@@ -146,7 +146,7 @@ class Claims:
         """
 
         def wanted(standing: Standing, now: datetime) -> Bid | Taken:
-            target = slot_asked_for(job, slot, now)
+            target = slot_asked_for(job, slot, now) if slot else slot_due(job, standing, now + early(job, now))
             if target is None:
                 return Taken(Outcome.NOTHING_TO_DO, f"Job {job.name} has never been due yet.")
             if standing.mark is None or target > standing.mark:

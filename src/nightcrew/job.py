@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
@@ -43,16 +44,28 @@ class Origin:
         return f"{self.file}:{self.keys.get(key or '', self.line)}"
 
 
+class CatchUp(StrEnum):
+    """What becomes of the slots that passed while nobody was there to run them."""
+
+    LATEST = "latest"
+    """The latest is run, however late; those before it end as missed."""
+    ALL = "all"
+    """Each is run, the oldest first, a hundred at most: for work that is about its slot's own time."""
+    NONE = "none"
+    """They end as missed: the next slot that comes is run, and nothing before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A named maintenance duty: when it is due, and what it does.
 
-    Exactly one of `policy` (rows that expire) and `function` (called with the run) is given. `path` is one more
-    HTTP route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if
-    nobody has run it yet. `label` heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady",
-    "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what may hold it back,
-    as docs/throttle.md says. `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is
-    read in the zone of the schedule. `origin` is where it is written, if that is a file.
+    Exactly one of `policy` (rows that expire) and `function` (called with the run) is given. `path` is one more HTTP
+    route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if nobody has run
+    it yet; `catch_up` ("latest", "all", "none") is what becomes of slots that passed while nobody was there. `label`
+    heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady", "fast") is how much of the
+    database's time a policy's sweep may take, and `throttle` names what may hold it back, as docs/throttle.md says.
+    `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is read in the zone of the
+    schedule. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -64,6 +77,7 @@ class Job:
     label: str = ""
     path: str | None = None
     on_start: bool = False
+    catch_up: CatchUp = CatchUp.LATEST
     enabled: bool = True
     owner: str | None = None
     runbook: str | None = None
@@ -90,6 +104,7 @@ class Job:
         if (self.policy is None) == (self.function is None):
             raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
         object.__setattr__(self, "pace", pace(self.pace))
+        object.__setattr__(self, "catch_up", catching_up(self.catch_up))
         object.__setattr__(self, "throttle", hooks(self.throttle))
         object.__setattr__(self, "window", hours(self.window, self.schedule.timezone))
         if self.policy is None and (self.throttle or self.pace is not Pace.STEADY):
@@ -143,6 +158,14 @@ class Job:
     def route(self) -> str:
         """The HTTP path every job answers on."""
         return f"/api/internal/jobs/{self.name}"
+
+
+def catching_up(name: str) -> CatchUp:
+    """Return what this word says of slots that passed; raises ConfigurationError for none."""
+    words = [str(each) for each in CatchUp]
+    if name in words:
+        return CatchUp(name)
+    raise ConfigurationError(f"there is no catch_up {str(name)[:40]!r}{did_you_mean(str(name), words)}")
 
 
 def coming(jobs: Iterable[Job], moment: datetime, number: int) -> list[tuple[datetime, Job]]:

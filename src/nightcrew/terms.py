@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from nightcrew.errors import ConfigurationError, misfit
 from nightcrew.hours import Hours, hours
+from nightcrew.job import CatchUp
 from nightcrew.policy import Action, Value
 from nightcrew.schedule import Cron, Schedule, cron, every
 from nightcrew.throttle import Pace
@@ -31,6 +32,7 @@ class Terms(TypedDict, total=False):
     label: str
     path: str | None
     on_start: bool
+    catch_up: str | CatchUp
     enabled: bool
     owner: str | None
     runbook: str | None

@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from nightcrew.bid import MOST_CAUGHT_UP
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import JobStatus, Nightcrew
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
-from nightcrew.job import Job
+from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.schedule import Cron, Schedule
@@ -81,6 +82,7 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "throttle": [str(hook) for hook in job.throttle],
         "window": str(job.window) if job.window else None,
         "onStart": job.on_start,
+        "catchUp": str(job.catch_up),
         "enabled": job.enabled,
         "owner": job.owner,
         "runbook": job.runbook,
@@ -110,6 +112,12 @@ def _rule(policy: Policy) -> dict[str, Any]:
     }
 
 
+_CAUGHT_UP = {
+    CatchUp.ALL: f"runs each slot that passed while nobody was there, {MOST_CAUGHT_UP} at most",
+    CatchUp.NONE: "runs no slot that passed while nobody was there",
+}
+
+
 def job_line(job: Job, now: datetime) -> list[str]:
     """Return a job as the row JOB, WHEN, NEXT, WHAT of a table."""
     coming = _coming(job, job.schedule.after(now), now) if job.enabled else "disabled"
@@ -137,6 +145,7 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "throttle": ", ".join(map(str, job.throttle)),
         "window": f"works only within {job.window}" if job.window else None,
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
+        "catch up": _CAUGHT_UP.get(job.catch_up),
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
         "runbook": job.runbook,
