@@ -266,7 +266,7 @@ class Taken:
     `kept` are rows that were to go and are still there, because a trigger keeps them. From `unsure` on somebody has to
     look for others that were to go; None where it is certain that none stayed. Of a row with too many hanging on it
     only a slice of these may have gone: then there are counts, and no `rows`. The `load` are all rows that were
-    touched, with those that lost what they referred to.
+    touched, with those that lost what they referred to. A batch is `cut` where more rows were looked at than fit.
     """
 
     rows: int
@@ -276,6 +276,7 @@ class Taken:
     kept: int = 0
     unsure: Cursor | None = None
     load: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,6 @@ SIZES = {
     Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
 }
 _MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them
-_MOST_LOOKED_AT = 4_000  # rows of a batch that are looked at before they go, which takes more than twice as long
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
 _WORTH = 3  # batches that are ahead are worth another walk's while
@@ -128,8 +127,6 @@ class Walk:
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             # What is not dense is gone through in steps that would be too large if it were: they are looked at.
             even = weight.trust.given and not (small or self._retries) and (weight.dense or most == beat.rows)
-            if self.selection.form is Form.LOCKED and not even:
-                most = min(most, _MOST_LOOKED_AT)
             size = self._size(most if weight.dense else beat.rows, even=even)
             try:
                 taken = self._batch(self.selection, size, most, even=even)

@@ -1,7 +1,9 @@
 """Weight: how much hangs on the rows of a table, as batch after batch tells, and how many of them make a batch."""
 
-from nightcrew.database import Taken
+from nightcrew.database import MOST, Taken
 from nightcrew.trust import FILL, Trust
+
+_RISE = 4  # times as many rows may make the next batch as made the last, once these were all that were looked at
 
 
 class Weight:
@@ -15,6 +17,7 @@ class Weight:
         self.trust = Trust()
         self._usual = 1.0
         self._proven = proven
+        self._fitting = MOST  # rows of ours that may fit, going by the last batch that was cut
 
     def proven(self, rows: int) -> int:
         """Return how many of so many rows, in all, a batch may be allowed to take: what is far more is not known."""
@@ -22,15 +25,17 @@ class Weight:
 
     def of_ours(self, rows: int) -> int:
         """Return how many rows of the table make so many with what hangs on them."""
-        return max(1, int(FILL * rows / self._usual)) if self._usual > 1 else rows
+        fill = max(1, int(FILL * rows / self._usual)) if self._usual > 1 else rows
+        return min(fill, self._fitting)
 
     def learn(self, taken: Taken, most: int) -> None:
         """Hear what a batch took that might take so many rows in all."""
         if taken.load:
             weight = taken.load / taken.rows if taken.rows else most
             self.trust.learn(self._usual, weight)
-            usual = (self._usual + weight) / 2 if self._usual > 1 else weight
+            usual = (self._usual + (_RISE - 1) * weight) / _RISE if self._usual > 1 else weight
             self._usual = max(usual, most * begun(taken))
+            self._fitting = 2 * max(1, taken.rows) if taken.cut else min(MOST, _RISE * self._fitting)
         self.dense = 2 * taken.load >= most
         if self.dense:
             self._proven = max(self._proven, 2 * most)

@@ -304,6 +304,9 @@ class Dialect(Protocol):
     def impatient(self, connection: sa.Connection) -> AbstractContextManager[None] | None:
         """Let a statement in the block fail rather than wait for a row that somebody holds; None where it cannot."""
 
+    def by_lookup(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Let joins in the block look rows up one by one, so that they take as long as what they find is much."""
+
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Return the partitions of a table that hold nothing but what has expired, oldest first, and may be dropped.
 

@@ -34,7 +34,8 @@ class Haul:
     `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
     as it was found to hold. Of the rows `seen`, some may stay. They are `alike` when one time is all that the walk
     knows of them; `past` is the last key, where they were taken by key, and `page` the last that was read, where they
-    were taken by page. Of a row that is `begun` a slice of what hangs on it went, and the row is still there.
+    were taken by page. Of a row that is `begun` a slice of what hangs on it went, and the row is still there. They are
+    `cut` where more were locked than fit into a batch.
     """
 
     removed: int
@@ -48,6 +49,7 @@ class Haul:
     past: Sequence[Any] | None = None
     page: int | None = None
     begun: bool = False
+    cut: bool = False
     load: int = 0
 
 
@@ -191,11 +193,12 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
     if not keys:
         return held.haul(0)
     confirmed = len(keys)
-    portion = fitting(connection, target, ours(target, keys), most)
-    if portion is None:
-        return _begun(connection, target, held.since(keys[0]), most)
-    keys = portion.bunch.keys
-    hanging = portion.clear(connection, target)
+    with target.looking_up(connection):
+        portion = fitting(connection, target, ours(target, keys), most)
+        if portion is None:
+            return _begun(connection, target, held.since(keys[0]), most)
+        keys = portion.bunch.keys
+        hanging = portion.clear(connection, target)
     removed = _remove(connection, target, keys, confirmed=True)
     if portion.web is not None:  # some may have gone by the database's own rule before
         removed = len(keys) - portion.bunch.counted(connection)
@@ -207,8 +210,9 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             transient=True,  # or a row that unless_exists names came in meanwhile, without a foreign key to hold it off
             of_row=True,
         )
-    cut = held.upto(keys[-1]) if len(keys) < confirmed else held
-    return cut.haul(removed, hanging=hanging, kept=len(keys) - removed, load=portion.load)
+    cut = len(keys) < confirmed
+    taken = held.upto(keys[-1]) if cut else held
+    return taken.haul(removed, hanging=hanging, kept=len(keys) - removed, cut=cut, load=portion.load)
 
 
 def _unweighed(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul | None:
@@ -244,9 +248,10 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
 
 def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held, most: int) -> Haul:
     """Remove locked rows with what goes by the database's own rule: the delete itself is the second look."""
-    portion = fitting(connection, target, ours(target, held.places), most)
-    if portion is None:
-        return _begun(connection, target, held, most)
+    with target.looking_up(connection):
+        portion = fitting(connection, target, ours(target, held.places), most)
+        if portion is None:
+            return _begun(connection, target, held, most)
     keys = portion.bunch.keys
     removed = _remove(connection, target, keys, confirmed=False)
     hanging, kept = portion.counts, 0
@@ -255,8 +260,9 @@ def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held
         unmoved = weigh(connection, target, portion.bunch.of(stay), portion.load)
         hanging = hanging - Counter(unmoved.counts if unmoved else {})
         kept = len(_confirmed(connection, target, stay))
-    cut = held.upto(keys[-1]) if len(keys) < len(held.rows) else held
-    return cut.haul(removed, hanging=hanging, kept=kept, load=portion.load)
+    cut = len(keys) < len(held.rows)
+    taken = held.upto(keys[-1]) if cut else held
+    return taken.haul(removed, hanging=hanging, kept=kept, cut=cut, load=portion.load)
 
 
 def _begun(connection: sa.Connection, target: Target, held: _Held, most: int) -> Haul:

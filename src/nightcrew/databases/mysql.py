@@ -1,7 +1,7 @@
 """MySQL and MariaDB."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -277,6 +277,10 @@ class MySQL:
     def impatient(self, connection: sa.Connection) -> AbstractContextManager[None] | None:
         """Wait for no row on MariaDB; MySQL knows no wait below a second, and so cannot."""
         return _impatient(connection) if getattr(connection.dialect, "is_mariadb", False) else None
+
+    def by_lookup(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Need nothing: no other join is made where there is an index."""
+        return nullcontext()
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this column, or by a function of it that keeps its order."""

@@ -50,14 +50,23 @@ def fitting(connection: sa.Connection, target: Target, bunch: Bunch, most: int) 
 
     Raises DatabaseError where what hangs on them came to be held since they were looked at.
     """
-    while True:
-        portion = _whole(connection, target, bunch, most)
-        if portion is not None:
-            secure(connection, target, portion.bunch)
-            return portion
-        if len(bunch.keys) == 1:
-            return None
-        bunch = bunch.first(len(bunch.keys) // 2)
+    fits = _longest(connection, target, bunch, most)
+    if fits:
+        secure(connection, target, fits.bunch)
+    return fits
+
+
+def _longest(connection: sa.Connection, target: Target, bunch: Bunch, most: int) -> Portion | None:
+    """Halve the bunch until it fits, then the distance to what did not: each row left out is looked at again."""
+    fits: Portion | None = None
+    small, size, large = 0, len(bunch.keys), len(bunch.keys) + 1  # so many fit, are tried, and do not fit
+    while small < size < large and not (fits and 2 * fits.load >= most):
+        portion = _whole(connection, target, bunch.first(size), most)
+        small, large, fits = (size, large, portion) if portion else (small, size, fits)
+        if fits and target.selection.knots:
+            break  # to follow rows one by one takes longer than another batch
+        size = (small + large) // 2
+    return fits
 
 
 def _whole(connection: sa.Connection, target: Target, bunch: Bunch, most: int) -> Portion | None:

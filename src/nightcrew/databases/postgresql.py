@@ -282,6 +282,13 @@ class PostgreSQL:
         yield
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LONGEST_WAIT}'")
 
+    @contextmanager
+    def by_lookup(self, connection: sa.Connection) -> Iterator[None]:
+        """Keep the planner from reading a whole table for some hundred rows, for it reckons each to lie on the disk."""
+        connection.exec_driver_sql("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+        yield
+        connection.exec_driver_sql("SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT")
+
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Read the bounds of a table that is divided by this very column."""
         return postgresql_partitions.partitions(connection, divided, _Kind(divided.kind))

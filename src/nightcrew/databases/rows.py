@@ -273,7 +273,7 @@ class Rows:
             unsure = None if clean else {}  # anywhere
         load = max(haul.load, haul.removed)
         stands = ended(going_on or cursor, cursor)
-        return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load)
+        return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load, haul.cut)
 
     def divides(self, selection: Selection) -> bool:
         """Go by what is the limit: a core, or what one walk can fill as well as two."""

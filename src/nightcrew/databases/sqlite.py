@@ -246,6 +246,10 @@ class SQLite:
         """Have nobody to wait for: who else would write waits for the batch."""
         return nullcontext()
 
+    def by_lookup(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Need nothing: no other join is made where there is an index."""
+        return nullcontext()
+
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
         """Have none."""
         return []

@@ -1,6 +1,7 @@
 """A Selection, aimed at a database: its table, how its column writes time, and the predicate of every statement."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -89,6 +90,13 @@ class Target:
             if paths and not (self.selection.emptied or self.selection.shields)
             else ()
         )
+
+    def looking_up(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Find what hangs on rows by an index in the block, where there is one all the way down."""
+        selection = self.selection
+        paths = (*selection.drains, *selection.cascades, *selection.loosened)
+        indexed = all(path[-1].indexed for path in paths)
+        return self.dialect.by_lookup(connection) if indexed else nullcontext()
 
     def goes_at_once(self, *, even: bool) -> bool:
         """Whether one statement can take a window of the table, in which there are no more rows than that may take."""
