@@ -249,6 +249,14 @@ def test_even_rows_of_a_divided_table_are_counted_once(postgresql_yard):
     assert (taken.counts, taken.load) == ({"Users": 5, "visits": 20, "marks": 10}, 35)
 
 
+def test_all_rows_before_one_with_much_hanging_on_it_leave_together(users):
+    child(users, "messages", "users", "CASCADE", *[(n, n % 3) for n in range(6)], *[(n, 3) for n in range(10, 110)])
+    touched, total = loads(users, USERS)
+    assert touched[0] == 9
+    assert max(touched) <= LOAD
+    assert total == {"users": 5, "messages": 106}
+
+
 def test_rows_that_are_not_as_even_as_they_were_said_to_be_are_left_to_be_taken_with_care(users):
     child(users, "messages", "users", "CASCADE", *[(n, 1 if n > 4 else n) for n in range(200)])
     if users.kind == "postgresql":
