@@ -263,10 +263,10 @@ One that has an `end` leads through a range that ends there, and not at the cut.
 class Taken:
     """What one batch took: rows per table, where the next one starts, and whether nothing is left to look at.
 
-    `kept` are rows that were to go and are still there, because a trigger keeps them. From `unsure` on somebody has to
-    look for others that were to go; None where it is certain that none stayed. Of a row with too many hanging on it
-    only a slice of these may have gone: then there are counts, and no `rows`. The `load` are all rows that were
-    touched, with those that lost what they referred to. A batch is `cut` where more rows were looked at than fit.
+    `kept` rows were to go, and a trigger keeps them. From `unsure` on somebody has to look for others that were to go;
+    None where it is certain that none stayed. Of a row with too many hanging on it only a slice of these may have gone:
+    then there are counts, and no `rows`. The `load` are all rows that were touched, with those that lost what they
+    referred to. A batch is `cut` where more rows were looked at than fit.
     """
 
     rows: int

@@ -292,3 +292,23 @@ def test_where_the_server_counts_nothing_even_rows_are_looked_at_like_others(pos
         taken = postgresql_yard.rows.take(connection, postgresql_yard.select(USERS), {}, 50, LOAD, even=True)
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "10s"
     assert taken.counts == {"users": 1, "messages": 10}
+
+
+def test_rows_that_refer_to_each_other_by_every_rule_leave_together(yard):
+    rules = {"a": "CASCADE", "b": "NO ACTION", "c": "SET NULL", "d": "CASCADE"}
+    keys = "".join(f", FOREIGN KEY ({name}) REFERENCES nodes (id) ON DELETE {rule}" for name, rule in rules.items())
+    columns = "".join(f", {name} {{number}}" for name in rules)
+    yard.run(
+        f"CREATE TABLE nodes (id {{number}} PRIMARY KEY, at {{time}}{columns}{keys})",
+        "CREATE INDEX nodes_at ON nodes (at)",
+        *(f"CREATE INDEX nodes_{name} ON nodes ({name})" for name in rules),
+    )
+    yard.fill("nodes", {"id": 0, "at": OLD})
+    yard.run(
+        "INSERT INTO nodes (id, d) VALUES (9, NULL), (1, 0)",
+        "INSERT INTO nodes (id, d) VALUES (2, 1), (4, 1)",
+        "INSERT INTO nodes (id, b, c, d) VALUES (6, 0, 2, 1)",
+        "UPDATE nodes SET a = 4 WHERE id = 1",
+    )
+    assert loads(yard, Policy("nodes", "at", DAY, erase=True), load=50)[1] == {"nodes": 5}
+    assert yard.ids("nodes") == [9]

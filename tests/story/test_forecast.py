@@ -95,7 +95,7 @@ def test_how_long_it_takes_is_told_by_a_run_of_the_same_pace_and_never_made_up(s
     with hired(shop) as crew:
         assert said(crew)["takes"] == "takes not known before the first run"
         assert re.fullmatch(
-            r"load batches of about 40 ms, 1[12] a second at most: \d\d% of the time", said(crew)["load"]
+            r"load batches of about 35 ms, 1[234] a second at most: \d\d% of the time", said(crew)["load"]
         )
         report = run(crew)
         assert "takes" not in said(crew)

@@ -99,16 +99,26 @@ def _follow(
 def empty(connection: sa.Connection, target: Target, web: Web, *, tops: bool) -> Counter[str]:
     """Delete the rows of a whole web, the lowest first, its tops only where that is said; return the rows by table."""
     for knot in target.selection.knots:
-        for key in target.selection.keys:
-            if key.table in knot and key.parent in knot and _ties(target, web, key):
-                for generation in web.generations:
-                    if key.table in generation:
-                        generation[key.table].loosened(connection, key)
+        for key in _loosening(target, web, knot):
+            for generation in web.generations:
+                if key.table in generation:
+                    generation[key.table].loosened(connection, key)
         for number, generation in reversed(list(enumerate(web.generations))):
             for name in knot:
                 if name in generation and (number or tops):
                     generation[name].removed(connection)
     return web.counts
+
+
+def _loosening(target: Target, web: Web, knot: Collection[str]) -> dict[ForeignKey, None]:
+    """Return the keys of a knot that its rows have to let go of.
+
+    PostgreSQL looks at all keys of a row that is changed a second time, by ON DELETE SET NULL too, in the middle of the
+    delete that takes its other parents: where some key is loosened, those are as well.
+    """
+    keys = dict.fromkeys(key for key in target.selection.keys if _ties(target, web, key))
+    keys |= dict.fromkeys(path[-1] for path in target.selection.loosened) if keys else {}
+    return {key: None for key in keys if key.table in knot and key.parent in knot}
 
 
 def _ties(target: Target, web: Web, key: ForeignKey) -> bool:
