@@ -375,8 +375,7 @@ class Database(Protocol):
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
-        Where as much hangs on the next rows as on those before they are `even`, and may go without a look beforehand,
-        some more at once; raises DatabaseError where it was not so after all, and the caller has to roll back.
+        Where they are `even` with those before, some more go without a look; raises DatabaseError if they were not.
         """
 
     def divides(self, selection: Selection) -> bool:
