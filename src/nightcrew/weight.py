@@ -1,6 +1,8 @@
 """Weight: how much hangs on the rows of a table, as batch after batch tells, and how many of them make a batch."""
 
-from nightcrew.database import MOST, Taken
+import sys
+
+from nightcrew.database import Taken
 from nightcrew.trust import FILL, Trust
 
 _RISE = 4  # times as many rows may make the next batch as made the last, once these were all that were looked at
@@ -17,7 +19,7 @@ class Weight:
         self.trust = Trust()
         self._usual = 1.0
         self._proven = proven
-        self._fitting = MOST  # rows of ours that may fit, going by the last batch that was cut
+        self._fitting = sys.maxsize  # rows of ours that may fit, going by the last batch that was cut
 
     def proven(self, rows: int) -> int:
         """Return how many of so many rows, in all, a batch may be allowed to take: what is far more is not known."""
@@ -35,7 +37,7 @@ class Weight:
             self.trust.learn(self._usual, weight)
             usual = (self._usual + (_RISE - 1) * weight) / _RISE if self._usual > 1 else weight
             self._usual = max(usual, most * begun(taken))
-            self._fitting = 2 * max(1, taken.rows) if taken.cut else min(MOST, _RISE * self._fitting)
+            self._fitting = 2 * max(1, taken.rows) if taken.cut else min(sys.maxsize, _RISE * self._fitting)
         self.dense = 2 * taken.load >= most
         if self.dense:
             self._proven = max(self._proven, 2 * most)
