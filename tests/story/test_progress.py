@@ -61,7 +61,7 @@ class Terminal:
             time.sleep(0.02)
 
     def end(self):
-        code = self.running.wait(120)  # a gentle sweep takes its time
+        code = self.running.wait(300)  # a gentle sweep takes its time
         self.read()
         os.close(self.ours)
         return code
