@@ -26,10 +26,11 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False)
     slot = slot_due(job, standing, now)
     if slot is None or (standing.mark is not None and slot <= standing.mark):
         return None
-    if slot <= standing.epoch_at and not (start and job.on_start):
+    at_start = start and job.on_start
+    if slot <= standing.epoch_at and not at_start:
         return None
     due = job.window.opens(slot) if job.window else slot
-    if job.catch_up is CatchUp.NONE and now - due > _grace(job, slot):
+    if job.catch_up is CatchUp.NONE and not at_start and now - due > _grace(job, slot):
         return None  # the claim of the next one records it as missed
     return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
 

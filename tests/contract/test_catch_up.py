@@ -21,11 +21,13 @@ def this_hour():
 
 
 @contextmanager
-def away(database_url, catch_up, schedule=HOURLY, *, since):
+def away(database_url, catch_up, schedule=HOURLY, *, since, on_start=False):
     """A crew with one job, of which nobody has run a slot after that; it notes the slots that it runs."""
     crew = Nightcrew(database_url, settings=Settings())
     ran = []
-    crew.add(Job("rates", schedule, function=lambda run: ran.append(run.slot) or 1, catch_up=catch_up))
+    crew.add(
+        Job("rates", schedule, function=lambda run: ran.append(run.slot) or 1, catch_up=catch_up, on_start=on_start)
+    )
     crew.migrate()
     crew.status()
     with crew._station.link.transaction() as connection:
@@ -99,6 +101,15 @@ def test_a_job_that_makes_up_for_nothing_runs_no_late_slot_and_records_it_with_t
         assert crew.run("rates", trigger="http").slot == slot, "somebody asked for it"
         (reason,) = missed(crew)
         assert reason.startswith("2 slots from")
+
+
+def test_a_job_that_runs_on_start_runs_its_late_slot_then(database_url):
+    slot = (datetime.now(UTC) - 2 * HOUR).replace(second=0, microsecond=0)
+    daily = cron(f"{slot.minute} {slot.hour} * * *")
+    with away(database_url, "none", daily, since=slot - DAY, on_start=True) as (crew, ran):
+        assert crew.tick(trigger="ticker") == []
+        crew.tick(trigger="ticker", start=True)
+        assert ran == [slot]
 
 
 def test_it_runs_a_slot_that_is_hardly_late(database_url):
