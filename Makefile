@@ -24,7 +24,7 @@ demo: $(READY) ## run the workspace: a small chat app that the seeds' jobs clean
 test: $(READY) ## run every test against every database that can be found or started
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
-campaign: $(READY) ## play the models of tests/model at length (about ten minutes); ARGS="--seed 7" plays one seed again
+campaign: $(READY) ## play the models of tests/model at length (about twenty minutes); ARGS="--seed 7" plays one seed again
 	@$(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, and the import law
