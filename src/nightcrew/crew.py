@@ -1,12 +1,11 @@
-"""Nightcrew: holds the Jobs, wires the rooms, one verb per stage."""
+"""Nightcrew: wires the rooms, one verb per stage."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from threading import Event, RLock
-from types import MappingProxyType
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar
 
 from nightcrew import guard
 from nightcrew import plan as plans
@@ -14,21 +13,18 @@ from nightcrew.bid import is_paused, waits
 from nightcrew.books import RunRow, Standing
 from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
-from nightcrew.errors import ConfigurationError, RowLost, UnknownJob, UsageError, did_you_mean, misfit
+from nightcrew.errors import RowLost, UsageError
 from nightcrew.gauge import hooks
-from nightcrew.hours import Hours
-from nightcrew.job import Job, coming, concerning
+from nightcrew.job import Job, coming
 from nightcrew.ledger import Audience, Entry, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
-from nightcrew.policy import Policy, column_name, table_name
 from nightcrew.report import Report
+from nightcrew.roll import Roll
 from nightcrew.run import carry_out, turned_away
-from nightcrew.schedule import Schedule
 from nightcrew.settings import Settings
 from nightcrew.station import Station
-from nightcrew.terms import Terms, check_decorator, name_of, schedule_of, window_of
 from nightcrew.trigger import Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
@@ -36,7 +32,6 @@ from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
 
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
-_F = TypeVar("_F", bound=Callable[..., Any])
 _R = TypeVar("_R")
 
 
@@ -55,7 +50,7 @@ class JobStatus:
     opens: datetime | None = None
 
 
-class Nightcrew:
+class Nightcrew(Roll):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
@@ -78,9 +73,8 @@ class Nightcrew:
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
-        self.timezone = timezone
         self._audience = Audience((log, *listeners), self.settings.censor)
-        self._jobs: dict[str, Job] = {}
+        super().__init__(timezone)
         url = database or self.settings.database
         self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
         self._lock = RLock()
@@ -88,77 +82,6 @@ class Nightcrew:
         self._ticker: Ticker | None = None
         for job in jobs:
             self.add(job)
-
-    # ── what the application says ────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def jobs(self) -> Mapping[str, Job]:
-        """Every registered job by name."""
-        return MappingProxyType(self._jobs)
-
-    def add(self, job: Job) -> Job:
-        """Register a job; raises ConfigurationError when its name or path is taken."""
-        if wrong := misfit(job, Job, "write Job(…), a recipe, crew.expire(…) or @crew.job(…)"):
-            raise ConfigurationError(f"what is to be registered as a job {wrong}")
-        if job.name in self._jobs:
-            raise ConfigurationError(f"job {job.name!r} is registered twice: give one of them another name")
-        routes = {route: other.name for other in self._jobs.values() for route in (other.route, other.path) if route}
-        for route in (job.route, job.path):
-            if route in routes:
-                raise ConfigurationError(f"path {route!r} of job {job.name!r} already belongs to job {routes[route]!r}")
-        self._jobs[job.name] = job
-        return job
-
-    def expire(
-        self,
-        name: str,
-        table: object,
-        *,
-        column: object,
-        schedule: str | Schedule | None = None,
-        every: str | timedelta | None = None,
-        **terms: Unpack[Terms],
-    ) -> Job:
-        """Register a job that removes the rows of a table whose time has come; Policy and Job explain the terms.
-
-        `table` and `column` are names, or a SQLAlchemy model, Table or column.
-        """
-        with concerning(name):
-            timezone = terms.pop("timezone", None) or self.timezone
-            when = schedule_of(name, schedule, every, timezone)
-            window = window_of(terms.pop("window", None), when, timezone)
-            rule = Policy(table_name(table), column_name(column))
-            return self.add(Job(name, when, policy=rule, window=window).but(**terms))
-
-    def job(
-        self,
-        schedule: str | Schedule | None = None,
-        *,
-        every: str | timedelta | None = None,
-        timezone: str | None = None,
-        name: str | None = None,
-        window: str | Hours | None = None,
-        **of_job: Any,
-    ) -> Callable[[_F], _F]:
-        """Register the decorated function (def or async def) as a job; its name is the function's in kebab case."""
-        check_decorator(schedule, every)
-
-        def register(function: _F) -> _F:
-            called = name or name_of(function)
-            with concerning(called):
-                when = schedule_of(called, schedule, every, timezone or self.timezone)
-                within = window_of(window, when, timezone or self.timezone)
-                self.add(Job(called, when, function=function, window=within).but(**of_job))
-            return function
-
-        return register
-
-    def job_named(self, name: str) -> Job:
-        """Return a job; raises UnknownJob naming the nearest right name."""
-        try:
-            return self._jobs[name]
-        except KeyError:
-            raise UnknownJob(f"no job is called {name[:120]!r}{did_you_mean(name[:120], self._jobs)}") from None
 
     # ── one verb per stage ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -21,6 +21,7 @@ from nightcrew.errors import (
 )
 
 INTERRUPTED = 130
+JOB = click.argument("name", metavar="JOB")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _CODES = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3, DatabaseError: 4}  # every other error: 1
 
@@ -106,6 +107,16 @@ _OPTIONS = (
 def _note(ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value:
         setattr(ctx.find_object(Desk), str(param.name), value)
+
+
+def command(example: str, *, of: click.Group) -> Callable[[Callable[..., int | None]], click.Command]:
+    """Make a function a command of a group, which is given the desk and whose help ends with an example."""
+
+    def register(function: Callable[..., int | None]) -> click.Command:
+        made = options(hidden=True)(click.pass_obj(function))
+        return of.command(function.__name__.strip("_"), epilog=f"Example: {example}")(made)
+
+    return register
 
 
 def run(group: click.Group, args: Sequence[str] | None, desk: Desk) -> int:

@@ -1,0 +1,160 @@
+"""Acts: the commands that run jobs, keep them from running, or agree to what they will do."""
+
+import getpass
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from nightcrew.console import line
+from nightcrew.console.desk import Desk
+from nightcrew.console.line import INTERRUPTED, JOB, Moment, Span
+from nightcrew.errors import UsageError
+
+if TYPE_CHECKING:
+    from nightcrew.report import Report
+
+ACTS = click.Group()
+"""The commands by name."""
+
+command = partial(line.command, of=ACTS)
+
+
+@command("nightcrew run cleanup-pkce --deadline 50s")
+@JOB
+@click.option("--slot", type=Moment(), help="Run for this slot (default: the latest that is due).")
+@click.option("--now", "at_once", is_flag=True, help="Run at once, for no slot, and whatever its window.")
+@click.option("--plan", "plan_id", metavar="ID", help="Run at once what this plan showed, or say why it holds no more.")
+@click.option("--deadline", type=Span(), help="Stop after this long; the next call goes on.")
+def _run(
+    desk: Desk, name: str, slot: datetime | None, plan_id: str | None, deadline: timedelta | None, *, at_once: bool
+) -> int:
+    """Run a job for its slot, unless somebody has already."""
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
+        asked = partial(crew.run, name, trigger="cli", caller=_caller(), deadline=deadline, stop=stop)
+        report = asked(slot=slot, now=at_once, plan=plan_id)
+    desk.screen.show(report.json(), _told(desk, report))
+    return _code([report], stop)
+
+
+@command("nightcrew tick")
+def tick(desk: Desk) -> int:
+    """Run every slot that is due; for crontab, systemd, Kubernetes."""
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
+        reports = crew.tick(trigger="cli", stop=stop)
+    lines = [line for report in reports for line in _told(desk, report)]
+    desk.screen.show({"reports": [report.json() for report in reports]}, lines or ["nothing is due"])
+    return _code(reports, stop)
+
+
+@command("nightcrew pause cleanup-pkce --reason migrating --until 2h")
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--all", "every", is_flag=True, help="Stop every job, each after the batch it is in.")
+@click.option("--reason", required=True, help="Why, for whoever finds the job paused.")
+@click.option("--until", type=Moment(spans=True), help="When it goes on by itself: a time, or for how long.")
+def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, every: bool) -> None:
+    """Keep every trigger from running a job, and stop it if it runs."""
+    from nightcrew.console import prose
+
+    if not reason.strip():
+        raise UsageError("--reason is empty; say why, for whoever finds the job paused")
+    job = _one_or_all(name, every=every)
+    if job is None:
+        if until is not None:
+            raise UsageError("--until goes with a JOB; a stop of all lasts until 'nightcrew resume --all'")
+        with desk.crew_at_work() as crew:
+            crew.stop_all(by=_caller(), reason=reason)
+        line = f"{desk.screen.glyph('paused')} every job is stopped until '{desk.line('resume --all')}': {reason}"
+        desk.screen.show({"stopped": True, "reason": reason}, [line])
+        return
+    with desk.crew_at_work() as crew:
+        crew.pause(job, by=_caller(), reason=reason, until=until)
+    body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
+    ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
+    desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
+
+
+@command("nightcrew ack cleanup-pkce")
+@JOB
+def ack(desk: Desk, name: str) -> None:
+    """Agree to what a run of a job would be refused for."""
+    from nightcrew.console import prospect
+
+    with desk.crew_at_work() as crew:
+        agreed, job = crew.ack(name, by=_caller()), crew.job_named(name)
+    took = [f"agreed: {why}" for why in agreed.refusals] or ["agreed; nothing stood in its way"]
+    following = f"next: {desk.line(f'run {name}')}"
+    desk.screen.show(agreed.json(), [*prospect.lines(replace(agreed, refusals=()), job, desk.screen), *took, following])
+
+
+@command("nightcrew resume cleanup-pkce")
+@click.argument("name", metavar="[JOB]", required=False)
+@click.option("--all", "every", is_flag=True, help="End a stop of all; paused jobs stay paused.")
+def resume(desk: Desk, name: str | None, *, every: bool) -> None:
+    """Let triggers run a paused job again."""
+    job = _one_or_all(name, every=every)
+    if job is None:
+        with desk.crew_at_work() as crew:
+            crew.resume_all()
+        line = f"{desk.screen.glyph('done')} jobs run again when they are due"
+        desk.screen.show({"stopped": False}, [line])
+        return
+    with desk.crew_at_work() as crew:
+        crew.resume(job)
+    line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
+    desk.screen.show({"job": name, "paused": False}, [line])
+
+
+def _one_or_all(name: str | None, *, every: bool) -> str | None:
+    """Return the job that is meant, or None for all."""
+    if (name is None) != every:
+        raise UsageError("name one JOB, or say --all for every job; not both and not neither")
+    return name
+
+
+def _told(desk: Desk, report: "Report") -> list[str]:
+    note = [report.note] if report.note else []
+    return [f"{desk.screen.glyph(report.outcome)} {report.message}", *note]
+
+
+def _code(reports: "Sequence[Report]", stop: Event) -> int:
+    """Return the worst of the reports' codes; work that a signal cut short says so, for it is only half done."""
+    worst = max((report.outcome.exit_code for report in reports), default=0)
+    cut = stop.is_set() and any(report.outcome == "partial" for report in reports)
+    return worst or (INTERRUPTED if cut else 0)
+
+
+@contextmanager
+def _stoppable(say: Callable[[str], None]) -> Iterator[Event]:
+    """Let the first Ctrl-C or SIGTERM finish the batch in hand, and the second one end the run where it stands."""
+    stop = Event()
+
+    def hear(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("stopping after this batch; once more stops at once")
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _caller() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user often has no name
+        return "unknown"
