@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from nightcrew.books import Bid, RunRow, Standing
 from nightcrew.clock import instant
 from nightcrew.errors import ScheduleError, UsageError
+from nightcrew.failsafe import FAILSAFE, absence, covers_from
 from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.schedule import Schedule, written
@@ -18,10 +19,11 @@ _NOBODY = "nobody was there to run them"
 _COUNTED = 1000  # lapsed slots beyond this are not counted one by one
 
 
-def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False) -> Bid | None:
+def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False, start: bool = False) -> Bid | None:
     """Return the bid for the slot that a job is to run now, if one is due.
 
     It is later than any slot claimed and than the job's epoch, and the latest, or the oldest that it catches up on.
+    `inside` is the in-process scheduler, which leaves a slot for a while to the outside caller who is to run it.
     """
     slot = slot_due(job, standing, now)
     if slot is None or (standing.mark is not None and slot <= standing.mark):
@@ -29,10 +31,16 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, start: bool = False)
     at_start = start and job.on_start
     if slot <= standing.epoch_at and not at_start:
         return None
-    due = job.window.opens(slot) if job.window else slot
+    covered = covers_from(job, slot) if inside and slot > standing.epoch_at else None
+    if covered is not None and now < covered and not at_start:
+        return None
+    due = covered or (job.window.opens(slot) if job.window else slot)
     if job.catch_up is CatchUp.NONE and not at_start and now - due > _grace(job, slot):
         return None  # the claim of the next one records it as missed
-    return Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
+    bid = Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
+    if covered is None or now < covered:
+        return bid
+    return replace(bid, trigger=FAILSAFE, remarks=(absence(slot, now),))
 
 
 def slot_due(job: Job, standing: Standing, now: datetime) -> datetime | None:

@@ -57,14 +57,28 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What is to be said of how a run came about, beside what it did: a ledger entry of its `kind`."""
+
+    kind: str
+    sentence: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Bid:
-    """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran."""
+    """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran.
+
+    `trigger`, where given, is what the run is said to be started by in place of the bidder's own.
+    """
 
     job: str
     slot: datetime | None
     run: str
     fence: int
     lapsed: "tuple[RunRow, ...]" = ()
+    trigger: str | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,17 @@ from datetime import datetime
 from threading import Event, Lock, Thread
 
 from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
-from nightcrew.books import Bid, Bidder, Books, Stage, Standing, Won, altogether
+from nightcrew.books import Bid, Bidder, Books, Remark, Stage, Standing, Won, altogether
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
+from nightcrew.failsafe import FAILSAFE
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 
 LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
+INSIDE = "ticker"  # what the in-process scheduler calls itself
+_REMARKS = (FAILSAFE,)  # kinds of them
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 
 
@@ -24,7 +27,8 @@ class Claim:
 
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
     `resumed` says that somebody else began the run; the `stages` are how far it had come. Whoever asks for it
-    `at_once` is not held to the job's window. `plan` is the ID of the plan that it is to carry out.
+    `at_once` is not held to the job's window. `plan` is the ID of the plan that it is to carry out. The `remarks`
+    tell how the run came about.
     """
 
     job: Job
@@ -35,6 +39,13 @@ class Claim:
     resumed: bool = False
     at_once: bool = False
     plan: str | None = None
+    remarks: tuple[Remark, ...] = ()
+
+    @classmethod
+    def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder) -> "Claim":
+        """Return what a bid has won."""
+        bidder = replace(bidder, trigger=bid.trigger or bidder.trigger)
+        return cls(job, won, bid.slot, bidder, remarks=bid.remarks)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -119,6 +130,7 @@ class Claims:
         enabled = {job.name: job for job in jobs if job.enabled}
         now, standings = self._books.standings(enabled)
         bids: list[Bid] = []
+        inside = bidder.trigger == INSIDE
         for name, standing in standings.items():
             job = enabled[name]
             if is_paused(standing, now):
@@ -131,12 +143,12 @@ class Claims:
                 reopened = self._left_open(job, standing, now, bidder)
                 if isinstance(reopened, Claim):
                     yield reopened
-            elif (bid := bid_for(job, standing, now, start=start)) is not None:
+            elif (bid := bid_for(job, standing, now, inside=inside, start=start)) is not None:
                 bids.append(bid)
         if bids:
-            slots = {bid.job: bid.slot for bid in bids}
+            by_job = {bid.job: bid for bid in bids}
             won = self._books.claim(bids, bidder)
-            yield from [Claim(enabled[one.job], one, slots[one.job], bidder) for one in won]
+            yield from [Claim.of(enabled[one.job], by_job[one.job], one, bidder) for one in won]
 
     def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:
         """Claim the job's latest slot, or the one that `slot` falls into, whoever asks; lost races are asked again.
@@ -211,7 +223,7 @@ class Claims:
         if shut:
             return shut
         won = self._books.claim([bid], wish.bidder, early(job, now).total_seconds())
-        return Claim(job, won[0], bid.slot, wish.bidder) if won else None
+        return Claim.of(job, bid, won[0], wish.bidder) if won else None
 
     def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
         """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
@@ -243,8 +255,13 @@ class Claims:
         if won is None:
             return None
         row = self._books.run(won.run)
-        stages = self._books.progress(won.run)
-        return Claim(job, won, row.slot if row else None, bidder, stages, resumed=True)
+        slot, stages = row.slot if row else None, self._books.progress(won.run)
+        return Claim(job, won, slot, bidder, stages, resumed=True, remarks=self._remarks(won.run))
+
+    def _remarks(self, run: str) -> tuple[Remark, ...]:
+        """Return what was remarked on a run when it was claimed first."""
+        noted = ((kind, self._books.noted(run, kind)) for kind in _REMARKS)
+        return tuple(Remark(kind, facts["sentence"], facts) for kind, facts in noted if facts)
 
     def _bidder(self, trigger: str, caller: str | None) -> Bidder:
         return Bidder(self._owner, trigger, caller and caller[:100], self.lease)

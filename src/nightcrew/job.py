@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
 from nightcrew.gauge import Hook, hooks
@@ -15,8 +15,10 @@ from nightcrew.policy import Policy
 from nightcrew.schedule import Cron, Every, Schedule
 from nightcrew.throttle import Pace, pace
 
+_W = TypeVar("_W", bound=StrEnum)
 _NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
+_FAILSAFE_AFTER = timedelta(minutes=2)
 LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed column of every database
 
 
@@ -55,17 +57,27 @@ class CatchUp(StrEnum):
     """They end as missed: the next slot that comes is run, and nothing before it."""
 
 
+class Primary(StrEnum):
+    """Who is to run a job's slots."""
+
+    ANYONE = "anyone"
+    """Whoever comes first."""
+    EXTERNAL = "external"
+    """A caller from outside; the in-process scheduler waits, and covers a slot that nobody came for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A named maintenance duty: when it is due, and what it does.
 
     Exactly one of `policy` (rows that expire) and `function` (called with the run) is given. `path` is one more HTTP
     route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if nobody has run
-    it yet; `catch_up` ("latest", "all", "none") is what becomes of slots that passed while nobody was there. `label`
-    heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady", "fast") is how much of the
-    database's time a policy's sweep may take, and `throttle` names what may hold it back, as docs/throttle.md says.
-    `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is read in the zone of the
-    schedule. `origin` is where it is written, if that is a file.
+    it yet; `catch_up` ("latest", "all", "none") is what becomes of slots that passed while nobody was there. `primary`
+    ("anyone", "external") is who is to run its slots; where that is a caller from outside, a ticker covers a slot
+    `failsafe_after` (2 minutes) past it. `label` heads its log lines; it defaults to the name in words. `pace`
+    ("gentle", "steady", "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what
+    may hold it back, as docs/throttle.md says. `window` is the time of day in which it may work; given as a text
+    ("22:00-06:00") it is read in the zone of the schedule. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -78,6 +90,8 @@ class Job:
     path: str | None = None
     on_start: bool = False
     catch_up: CatchUp = CatchUp.LATEST
+    primary: Primary = Primary.ANYONE
+    failsafe_after: timedelta | None = None
     enabled: bool = True
     owner: str | None = None
     runbook: str | None = None
@@ -105,6 +119,8 @@ class Job:
             raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
         object.__setattr__(self, "pace", pace(self.pace))
         object.__setattr__(self, "catch_up", catching_up(self.catch_up))
+        object.__setattr__(self, "primary", primary(self.primary))
+        object.__setattr__(self, "failsafe_after", self._failsafe())
         object.__setattr__(self, "throttle", hooks(self.throttle))
         object.__setattr__(self, "window", hours(self.window, self.schedule.timezone))
         if self.policy is None and (self.throttle or self.pace is not Pace.STEADY):
@@ -113,6 +129,18 @@ class Job:
             )
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("-", " ").capitalize())
+
+    def _failsafe(self) -> timedelta | None:
+        """Return how long a ticker leaves a slot to a caller from outside, if that is who runs the job."""
+        if self.failsafe_after is None:
+            return _FAILSAFE_AFTER if self.primary is Primary.EXTERNAL else None
+        if self.primary is not Primary.EXTERNAL:
+            raise ConfigurationError(
+                f"failsafe_after of job {self.name!r} goes with primary 'external'; write that too, or remove it"
+            )
+        if self.failsafe_after <= timedelta(0):
+            raise ConfigurationError(f"failsafe_after of job {self.name!r} leaves a caller no time; write '2 minutes'")
+        return self.failsafe_after
 
     def but(self, **changes: Any) -> "Job":
         """Return the same job with some of its own or its policy's fields changed, as a recipe's caller asks.
@@ -162,10 +190,19 @@ class Job:
 
 def catching_up(name: str) -> CatchUp:
     """Return what this word says of slots that passed; raises ConfigurationError for none."""
-    words = [str(each) for each in CatchUp]
-    if name in words:
-        return CatchUp(name)
-    raise ConfigurationError(f"there is no catch_up {str(name)[:40]!r}{did_you_mean(str(name), words)}")
+    return _named(CatchUp, "catch_up", name)
+
+
+def primary(name: str) -> Primary:
+    """Return whom this word names; raises ConfigurationError for nobody."""
+    return _named(Primary, "primary", name)
+
+
+def _named(words: type[_W], key: str, name: str) -> _W:
+    known = [str(each) for each in words]
+    if name in known:
+        return words(name)
+    raise ConfigurationError(f"there is no {key} {str(name)[:40]!r}{did_you_mean(str(name), known)}")
 
 
 def coming(jobs: Iterable[Job], moment: datetime, number: int) -> list[tuple[datetime, Job]]:
@@ -189,6 +226,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "path": ((str, type(None)), "write a URL path such as '/api/cleanup'"),
     "on_start": _SWITCH,
     "enabled": _SWITCH,
+    "failsafe_after": ((timedelta, type(None)), "write timedelta(minutes=2)"),
     "window": ((str, Hours, type(None)), "write a text such as '22:00-06:00'"),
     "owner": _TEXT,
     "runbook": _TEXT,

@@ -50,6 +50,10 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
     another crew goes on from the last committed batch.
     """
     started = broom.clock.monotonic()
+    if not claim.resumed:
+        for remark in claim.remarks:
+            facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
+            broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
         done = _censored(_work(claim, broom, budget), broom.ledger.censor)
         settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done))
@@ -223,7 +227,7 @@ def _row(claim: Claim, done: Done) -> RunRow:
         slot=claim.slot,
         state=done.state,
         trigger=claim.bidder.trigger,
-        reason=done.message,
+        reason=_with_remarks(claim, done.message),
         deleted=done.deleted,
         counts=done.counts or {},
         error=done.error,
@@ -247,8 +251,14 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
         error=done.message if done.state is State.FAILED else None,
         details=done.details,
-        note=done.note,
+        note=_with_remarks(claim, done.note),
     )
+
+
+def _with_remarks(claim: Claim, said: str | None) -> str | None:
+    """Add to what is said of a run how it came about."""
+    sentences = [remark.sentence for remark in claim.remarks]
+    return "; ".join(([said.removesuffix(".")] if said else []) + sentences) if sentences else said
 
 
 def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:

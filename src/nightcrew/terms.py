@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from nightcrew.errors import ConfigurationError, misfit
 from nightcrew.hours import Hours, hours
-from nightcrew.job import CatchUp
+from nightcrew.job import CatchUp, Primary
 from nightcrew.policy import Action, Value
 from nightcrew.schedule import Cron, Schedule, cron, every
 from nightcrew.throttle import Pace
@@ -33,6 +33,8 @@ class Terms(TypedDict, total=False):
     path: str | None
     on_start: bool
     catch_up: str | CatchUp
+    primary: str | Primary
+    failsafe_after: timedelta | None
     enabled: bool
     owner: str | None
     runbook: str | None

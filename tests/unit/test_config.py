@@ -278,6 +278,16 @@ def test_a_recipe_is_due_in_the_zone_of_the_file_or_its_own(here: Path) -> None:
     ]
 
 
+def test_a_failsafe_waits_two_minutes_unless_told_otherwise(here: Path) -> None:
+    found = read_text(
+        here,
+        JOB.replace("cleanup", "a") + 'primary = "external"\n'
+        + JOB.replace("cleanup", "b") + 'primary = "external"\nfailsafe_after = "90 s"\n'
+        + JOB.replace("cleanup", "c"),
+    )  # fmt: skip
+    assert [job.failsafe_after and job.failsafe_after.total_seconds() for job in found.jobs] == [120, 90, None]
+
+
 def test_a_window_is_read_in_the_zone_of_its_job_or_of_the_file(here: Path) -> None:
     found = read_text(
         here,
@@ -326,6 +336,8 @@ MISTAKES = {
     "no schedule": (JOB.replace("every", "owner"), 1, "when it is due is missing", 'or every = "10 minutes"'),
     "two schedules": (JOB + 'schedule = "0 0 * * *"', 5, "schedule and every exclude each other", "remove one"),
     "zone of an interval": (JOB + 'timezone = "UTC"', 5, "timezone goes with schedule", "remove it"),
+    "a primary that is none": (JOB + 'primary = "extern"', 5, "no primary 'extern'", "did you mean 'external'"),
+    "a failsafe of nothing": (JOB + 'failsafe_after = "1 minute"', 5, "goes with primary 'external'", "write that too"),
     "window of hours": (JOB + 'window = "22-6"', 5, "window '22-6' is no time of day", "such as '22:00-06:00'"),
     "cron of four fields": (JOB.replace('every = "10 minutes"', 'schedule = "0 3 * *"'), 2, "4 fields", "write five"),
     "bad interval": (JOB.replace("10 minutes", "soon"), 2, "'soon'", "write it like"),

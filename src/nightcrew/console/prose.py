@@ -12,6 +12,7 @@ from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import JobStatus, Nightcrew
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
+from nightcrew.failsafe import FAILSAFE
 from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
@@ -83,6 +84,8 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "window": str(job.window) if job.window else None,
         "onStart": job.on_start,
         "catchUp": str(job.catch_up),
+        "primary": str(job.primary),
+        "failsafeAfter": spell(job.failsafe_after) if job.failsafe_after else None,
         "enabled": job.enabled,
         "owner": job.owner,
         "runbook": job.runbook,
@@ -146,12 +149,20 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "window": f"works only within {job.window}" if job.window else None,
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
         "catch up": _CAUGHT_UP.get(job.catch_up),
+        "primary": _covered(job),
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
         "runbook": job.runbook,
         "written": f"in {job.origin.at(None)}" if job.origin else None,
     }
     return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in facts.items() if fact)]
+
+
+def _covered(job: Job) -> str | None:
+    """Say who is to run a job, and what happens where they do not come."""
+    if job.failsafe_after is None:
+        return None
+    return f"a caller from outside; the in-process scheduler covers a slot {spell(job.failsafe_after)} past it"
 
 
 def _when(schedule: Schedule) -> str:
@@ -176,6 +187,9 @@ def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
     if bad := attention(found):
         needs = "1 job needs" if len(bad) == 1 else f"{len(bad)} jobs need"
         return f"{screen.paint('✗', 'red')} {needs} attention: {', '.join(bad)}"
+    if covered := [each.job.name for each in found if each.last and each.last.trigger == FAILSAFE]:
+        ran = "its failsafe ran it" if len(covered) == 1 else "their failsafe ran them"
+        return f"{screen.paint('!', 'yellow')} nobody came from outside for {', '.join(covered)}: {ran}"
     still = sum(each.paused or not each.job.enabled for each in found)
     if still == len(found):
         what = "the only job is" if still == 1 else f"all {still} jobs are"

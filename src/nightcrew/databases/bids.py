@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from nightcrew.books import Bid, Bidder, RunRow, Won
 from nightcrew.databases.connect import Instant, micros
 from nightcrew.databases.dialect import Dialect
-from nightcrew.databases.tables import jobs
+from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
 
@@ -42,14 +42,29 @@ def _won_by(dialect: Dialect, bids: Sequence[Bid], owner: str) -> sa.Select[Any]
     return sa.select(jobs.c.name.label("job"), jobs.c.run, jobs.c.fence, moment).where(jobs.c.owner == owner, mine)
 
 
-def opened(won: Won, bid: Bid, bidder: Bidder) -> RunRow:
-    """Return the run that begins with a claim, as the ledger records it."""
+def begin(
+    connection: sa.Connection, now: sa.ColumnElement[Any], claimed: Sequence[tuple[Won, Bid]], bidder: Bidder
+) -> None:
+    """Record the runs that begin with claims, and what is remarked on them."""
+    connection.execute(sa.insert(runs), [values(_opened(won, bid, bidder)) for won, bid in claimed])
+    for won, bid in claimed:
+        for remark in bid.remarks:
+            facts = {"sentence": remark.sentence, **remark.facts}
+            connection.execute(sa.insert(entries).values(run=won.run, at=now, kind=remark.kind, facts=facts))
+
+
+def values(row: RunRow) -> dict[str, Any]:
+    """Return a run as the columns of its row."""
+    return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}
+
+
+def _opened(won: Won, bid: Bid, bidder: Bidder) -> RunRow:
     return RunRow(
         id=won.run,
         job=won.job,
         slot=bid.slot,
         state=State.RUNNING,
-        trigger=bidder.trigger[:20],
+        trigger=(bid.trigger or bidder.trigger)[:20],
         caller=bidder.caller,
         fence=won.fence,
         owner=bidder.owner,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from nightcrew.books import Batch, Bid, Bidder, Registration, RunRow, Stage, Standing, Won
 from nightcrew.database import Connection
-from nightcrew.databases.bids import opened, win
+from nightcrew.databases.bids import begin, values, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
@@ -112,8 +112,8 @@ class Ledgers:
         """Record slots that will not run, unless a restored ledger knows them already."""
         for row in rows:
             if connection.execute(sa.select(runs.c.id).where(runs.c.id == row.id)).first() is None:
-                values = _values(row) | {"moment": self._now, "finished_at": self._now}
-                connection.execute(sa.insert(runs).values(values))
+                ended = {"moment": self._now, "finished_at": self._now}
+                connection.execute(sa.insert(runs).values(values(row) | ended))
 
     # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -127,8 +127,7 @@ class Ledgers:
                 won = win(connection, self._link.dialect, bids, bidder, early)
                 if won:
                     by_job = {bid.job: bid for bid in bids}
-                    begun = [_values(opened(one, by_job[one.job], bidder)) for one in won]
-                    connection.execute(sa.insert(runs), begun)
+                    begin(connection, self._now, [(one, by_job[one.job]) for one in won], bidder)
                     self._note(connection, [row for one in won for row in by_job[one.job].lapsed])
             return won
         except DatabaseError as error:
@@ -391,7 +390,3 @@ def _standing(row: Any) -> Standing:
 def _run(row: Any) -> RunRow:
     fields = {name: getattr(row, name) for name in RunRow.__slots__}
     return RunRow(**{**fields, "state": State(row.state)})
-
-
-def _values(row: RunRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}

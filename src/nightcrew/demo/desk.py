@@ -112,7 +112,13 @@ def mark(run: RunRow | None) -> tuple[str, str, str]:
     return _MARKS[run.state]
 
 
-_CALLERS = {"manual": "by hand", "http": "by an HTTP call", "ticker": "by the ticker", "cli": "by a command"}
+_CALLERS = {
+    "manual": "by hand",
+    "http": "by an HTTP call",
+    "ticker": "by the ticker",
+    "failsafe": "by the ticker, as failsafe",
+    "cli": "by a command",
+}
 _MARKS = {
     State.RUNNING: ("busy", "▸", "running"),
     State.PARTIAL: ("busy", "◐", "partly done"),
