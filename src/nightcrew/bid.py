@@ -93,6 +93,15 @@ def waits(job: Job, standing: Standing, now: datetime) -> bool:
     return shut and (standing.run is not None or bid_for(job, standing, now) is not None)
 
 
+def is_waiting(job: Job, standing: Standing, now: datetime) -> bool:
+    """Tell whether a look would claim something of a job: a slot that is due, or a run that nobody holds any more."""
+    if not job.enabled or is_paused(standing, now) or (job.window is not None and job.window.closes(now) is None):
+        return False
+    if standing.run is not None:
+        return standing.lease_until is None or standing.lease_until < now
+    return bid_for(job, standing, now) is not None
+
+
 def is_paused(standing: Standing, now: datetime) -> bool:
     """Tell whether a pause is in force, of the job or of all."""
     alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)

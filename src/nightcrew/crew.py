@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from nightcrew import guard
 from nightcrew import plan as plans
-from nightcrew.bid import is_paused, waits
+from nightcrew.bid import is_paused, is_waiting, waits
 from nightcrew.books import RunRow, Standing
 from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
@@ -85,13 +85,28 @@ class Nightcrew(Roll):
 
     # ── one verb per stage ───────────────────────────────────────────────────────────────────────────────────────
 
-    def due(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Work]:
-        """Claim every slot that is due now; `start` also the latest slot of jobs that run on start.
+    def waiting(self) -> list[str]:
+        """Return the jobs that `due` would claim something of now; nothing is claimed."""
+        now, standings = self._registered(lambda: self._station.books.standings(self._jobs))
+        return [name for name, job in self._jobs.items() if is_waiting(job, standings[name], now)]
 
-        Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set.
+    def due(
+        self,
+        *,
+        trigger: str,
+        only: str | None = None,
+        start: bool = False,
+        deadline: timedelta | None = None,
+        stop: Event | None = None,
+    ) -> list[Work]:
+        """Claim every slot that is due now, or `only` a job's; `start` also the latest slot of jobs that run on start.
+
+        Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set, or the
+        `deadline` has passed.
         """
-        budget = Budget.of(self.clock, stop=stop or self._stopping)
-        claims = self._registered(lambda: self._station.claims.due(self._jobs.values(), trigger, start=start))
+        jobs = self._jobs.values() if only is None else [self.job_named(only)]
+        budget = Budget.of(self.clock, deadline, stop or self._stopping)
+        claims = self._registered(lambda: self._station.claims.due(jobs, trigger, start=start))
         return [partial(self._carry_out, claim, budget) for claim in claims]
 
     def tick(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Report]:

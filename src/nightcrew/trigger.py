@@ -33,10 +33,22 @@ class Roster(Protocol):
     def jobs(self) -> Mapping[str, Job]:
         """Every registered job by name."""
 
-    def due(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Work]:
-        """Claim every slot that is due now; `start` also the latest slot of jobs that run on start.
+    def waiting(self) -> list[str]:
+        """Return the jobs that `due` would claim something of now; nothing is claimed."""
 
-        Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set.
+    def due(
+        self,
+        *,
+        trigger: str,
+        only: str | None = None,
+        start: bool = False,
+        deadline: timedelta | None = None,
+        stop: Event | None = None,
+    ) -> list[Work]:
+        """Claim every slot that is due now, or `only` a job's; `start` also the latest slot of jobs that run on start.
+
+        Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set, or the
+        `deadline` has passed.
         """
 
     def run(
@@ -49,6 +61,9 @@ class Roster(Protocol):
         deadline: timedelta | None = None,
     ) -> Report:
         """Run the job's slot (default: the latest due) unless somebody has; bounded by `deadline`."""
+
+    def hand_over(self) -> None:
+        """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Let the listeners hear a fact that belongs to no run."""

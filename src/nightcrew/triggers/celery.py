@@ -1,0 +1,142 @@
+"""Celery: a task for each job, and one that looks what is due; however often either comes, the claim decides."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from multiprocessing import Event
+from multiprocessing.synchronize import Event as EventType
+from threading import Thread
+from typing import Any
+
+from nightcrew.errors import ConfigurationError, MissingExtra, UsageError
+from nightcrew.trigger import Roster
+
+try:
+    from celery import Celery, signals
+except ImportError:
+    raise MissingExtra("Celery is not installed: pip install 'nightcrew[celery]'") from None
+
+TRIGGER = "celery"
+LOOK = "nightcrew.look_for_slots"
+"""The task that beat sends; no job can have its name, for there is an underscore in it."""
+_EVERY = timedelta(seconds=10)
+# Seconds after which a message that nobody has fetched is not worth having, for others have come since: it is the clock
+# of one machine that says so on another, which may be minutes off.
+_FRESH = 600.0
+# A message is let go of once its task has ended: if the worker dies before that, another one gets it, and the claim
+# says what is still to be done. Celery itself tries nothing again.
+_ONCE_AT_LEAST = {"acks_late": True, "reject_on_worker_lost": True, "max_retries": 0}
+
+
+def attach(
+    crew: Roster, app: Celery, *, queue: str | None = None, every: timedelta = _EVERY, deadline: timedelta | None = None
+) -> None:
+    """Give a Celery application a task for each job of a crew, called nightcrew.JOB, and beat one that sends them.
+
+    Beat's looks what is due, `every` so often. All go to the `queue`, or where the application routes them. A task
+    works no longer than the `deadline`, and the next one goes on; let it be shorter than the application's time limits.
+
+    Raises ConfigurationError for a span that is none.
+    """
+    for name, span in (("every", every), ("deadline", deadline)):
+        if span is not None and span <= timedelta(0):
+            raise ConfigurationError(
+                f"{name} of nightcrew's Celery tasks is {span}; write a longer one, as in {_EVERY!r}"
+            )
+    post = _Post(crew, app, queue, every.total_seconds(), deadline)
+    # Jobs may still be registered until the application is put to use, and so may beat's schedule be set.
+    if app.finalized:
+        post.enrol(app)
+    else:
+        app.on_after_finalize.connect(lambda sender, **_: post.enrol(sender), weak=False)
+    _Ending(crew)
+
+
+class _Post:
+    """What is sent where, and what comes of it."""
+
+    def __init__(self, crew: Roster, app: Celery, queue: str | None, period: float, deadline: timedelta | None) -> None:
+        self._crew = crew
+        self._app = app
+        self._to = {} if queue is None else {"queue": queue}
+        self._period = period
+        self._fleeting = {"expires": max(self._period, _FRESH), **self._to}
+        self._deadline = deadline
+
+    def enrol(self, app: Celery) -> None:
+        """Make the tasks, and beat's entry."""
+        for name in self._crew.jobs:
+            self._task(task_name(name), partial(self._run, name))
+        look = self._task(LOOK, self._look, ignore_result=True)
+        app.add_periodic_task(self._period, look.s(), name="nightcrew", **self._fleeting)
+        if self._to:
+            others = app.conf.task_routes or ()
+            app.conf.task_routes = (self._route, *([others] if isinstance(others, Mapping) else others))
+            app.amqp.flush_routes()
+
+    def _route(self, name: str, *_: object, **__: object) -> dict[str, str] | None:
+        return self._to if name == LOOK or name in map(task_name, self._crew.jobs) else None
+
+    def _task(self, name: str, work: Callable[..., Any], **options: Any) -> Any:
+        def task(*arguments: Any, **named: Any) -> Any:
+            return work(*arguments, **named)
+
+        return self._app.task(name=name, shared=False, typing=False, **_ONCE_AT_LEAST, **options)(task)
+
+    def _look(self) -> list[str]:
+        """Send the task of every job that a look would claim something of; who gets it claims it, or finds it gone."""
+        waiting = self._crew.waiting()
+        for name in waiting:
+            self._app.send_task(task_name(name), kwargs={"due": True}, **self._fleeting)
+        return waiting
+
+    def _run(self, name: str, slot: str | datetime | None = None, *, due: bool = False) -> dict[str, Any] | None:
+        """Run what is `due` of a job, or as anybody asks for it, and return the report; None where nothing was due."""
+        if not due:
+            asked = _instant(slot, name)
+            return self._crew.run(name, trigger=TRIGGER, slot=asked, deadline=self._deadline).json()
+        reports = [work() for work in self._crew.due(trigger=TRIGGER, only=name, deadline=self._deadline)]
+        return reports[0].json() if reports else None
+
+
+def task_name(job: str) -> str:
+    """Return what a job's task is called."""
+    return f"nightcrew.{job}"
+
+
+def _instant(slot: str | datetime | None, job: str) -> datetime | None:
+    if not isinstance(slot, str):
+        return slot
+    try:
+        return datetime.fromisoformat(slot)
+    except ValueError:
+        raise UsageError(
+            f"slot {slot[:40]!r} of job {job!r} cannot be read: write it in UTC, as in 2026-01-31T12:00:00Z"
+        ) from None
+
+
+class _Ending:
+    """Lets runs hand over when a worker is told to end, which the processes of its pool do not hear by themselves."""
+
+    def __init__(self, crew: Roster) -> None:
+        self._crew = crew
+        self._told: EventType | None = None
+        signals.worker_init.connect(self._before_fork, weak=False)
+        signals.worker_process_init.connect(self._after_fork, weak=False)
+        signals.worker_shutting_down.connect(self._tell, weak=False)
+
+    def _before_fork(self, **_: object) -> None:
+        self._told = Event()
+
+    def _after_fork(self, **_: object) -> None:
+        Thread(target=self._listen, name="nightcrew-ending", daemon=True).start()
+
+    def _listen(self) -> None:
+        if self._told is not None:
+            self._told.wait()
+            self._crew.hand_over()
+
+    def _tell(self, **_: object) -> None:
+        self._crew.hand_over()
+        if self._told is not None:
+            self._told.set()
