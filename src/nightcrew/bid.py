@@ -34,7 +34,7 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False
     covered = covers_from(job, slot) if inside and slot > standing.epoch_at else None
     if covered is not None and now < covered and not at_start:
         return None
-    due = covered or (job.window.opens(slot) if job.window else slot)
+    due = covered or job.opens(slot)
     if job.catch_up is CatchUp.NONE and not at_start and now - due > _grace(job, slot):
         return None  # the claim of the next one records it as missed
     bid = Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))

@@ -6,7 +6,7 @@ They live in the application's database, so that a batch of deletes and the fenc
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from nightcrew.database import Connection, Cursor
@@ -110,6 +110,13 @@ class RunRow:
     deleted: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+
+    @property
+    def late_by(self) -> timedelta | None:
+        """How long after its slot it was claimed, below zero before it; None by hand, and where nobody claimed it."""
+        if self.slot is None or self.moment is None or self.state in {State.MISSED, State.SKIPPED}:
+            return None
+        return self.moment - self.slot
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 
-from nightcrew.bid import bid_for, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
+from nightcrew.bid import MOST_EARLY, bid_for, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
 from nightcrew.books import Bid, Bidder, Books, Remark, Stage, Standing, Won, altogether
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
@@ -51,6 +51,11 @@ class Claim:
     def counts(self) -> Mapping[str, int]:
         """The rows per table that the run had taken before."""
         return altogether(self.stages)
+
+    @property
+    def late_by(self) -> timedelta | None:
+        """How long after its slot the run was claimed, below zero before it; None by hand."""
+        return None if self.slot is None else self.moment - self.slot
 
     @property
     def run(self) -> str:
@@ -133,21 +138,23 @@ class Claims:
         inside = bidder.trigger == INSIDE
         for name, standing in standings.items():
             job = enabled[name]
+            ahead = timedelta(0) if inside else early(job, now)
             if is_paused(standing, now):
                 continue
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
-            elif job.window is not None and job.window.closes(now) is None:
+            elif job.window is not None and job.window.closes(now, ahead) is None:
                 continue
             elif standing.run is not None:
                 reopened = self._left_open(job, standing, now, bidder)
                 if isinstance(reopened, Claim):
                     yield reopened
-            elif (bid := bid_for(job, standing, now, inside=inside, start=start)) is not None:
+            elif (bid := bid_for(job, standing, now + ahead, inside=inside, start=start)) is not None:
                 bids.append(bid)
         if bids:
             by_job = {bid.job: bid for bid in bids}
-            won = self._books.claim(bids, bidder)
+            most_early = 0.0 if inside else MOST_EARLY.total_seconds()
+            won = self._books.claim(bids, bidder, most_early)
             yield from [Claim.of(enabled[one.job], by_job[one.job], one, bidder) for one in won]
 
     def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:

@@ -194,9 +194,9 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
     from nightcrew.console import prose
 
     with desk.crew_at_work() as crew:
-        found, now = crew.runs(name, failed=failed, limit=number), crew.clock.now()
+        found, now, known = crew.runs(name, failed=failed, limit=number), crew.clock.now(), crew.jobs
     screen = desk.screen
-    rows = [prose.run_line(row, now, screen) for row in found]
+    rows = [prose.run_line(row, known.get(row.job), now, screen) for row in found]
     lines = screen.table(["RUN", "STARTED", "ENDED AS", "REMOVED", "TOOK", "BY", "REASON"], rows)
     screen.show({"runs": [prose.run(row) for row in found]}, lines if rows else [prose.no_runs(failed=failed)])
 

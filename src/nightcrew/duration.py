@@ -61,6 +61,12 @@ def spell(delta: timedelta) -> str:
     return " ".join(words) or "0 seconds"
 
 
+def about(delta: timedelta) -> str:
+    """Write a span of time in words for a person: to the second, and to the minute from an hour on."""
+    unit = _UNITS["minute" if delta >= _UNITS["hour"] else "second"]
+    return spell(delta // unit * unit)
+
+
 def _total(text: str) -> timedelta:
     """Add up the parts, or raise ValueError with the end of a sentence that starts with the text."""
     parts: dict[timedelta, int] = {}

@@ -1,16 +1,15 @@
 """How long the in-process scheduler leaves a slot to the outside caller who is to run it, before it covers it."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 
 from nightcrew.books import Remark
-from nightcrew.duration import spell
+from nightcrew.duration import about
 from nightcrew.job import Job
 
 FAILSAFE = "failsafe"
 """What a run is said to be started by that the in-process scheduler covered, and the kind of the remark on it."""
 
-_SECOND = timedelta(seconds=1)
 _MOST = 0.4  # of the period, and with the jitter half of it: a slot is covered before the next one is due
 _JITTER = 0.25  # of the wait at most: not all jobs of one minute are covered in the same instant
 
@@ -21,7 +20,7 @@ def covers_from(job: Job, slot: datetime) -> datetime | None:
     It waits for nobody where anyone may run the job, nor for a slot that the job's window has held back: whoever was
     to come for it has come, and was sent away. Every machine reckons the same moment.
     """
-    if job.failsafe_after is None or (job.window is not None and job.window.opens(slot) != slot):
+    if job.failsafe_after is None or job.opens(slot) != slot:
         return None
     wait = min(job.failsafe_after, _MOST * (job.schedule.after(slot) - slot))
     return slot + wait * (1 + _JITTER * _chance(job, slot))
@@ -29,7 +28,7 @@ def covers_from(job: Job, slot: datetime) -> datetime | None:
 
 def absence(slot: datetime, now: datetime) -> Remark:
     """Return the remark that nobody came from outside for a slot, which is covered now."""
-    late = spell((now - slot) // _SECOND * _SECOND)
+    late = about(now - slot)
     return Remark(FAILSAFE, f"the outside caller did not come: covered as failsafe {late} after the slot")
 
 

@@ -182,6 +182,10 @@ class Job:
         place = f"{self.origin.at(key)}: job {self.name!r}: " if self.origin else ""
         return PolicyError(place + sentence, key=key)
 
+    def opens(self, slot: datetime) -> datetime:
+        """Return when a slot may be run: when it is due, or when the job's window opens next."""
+        return self.window.opens(slot) if self.window else slot
+
     @property
     def route(self) -> str:
         """The HTTP path every job answers on."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from nightcrew.clock import instant
@@ -14,7 +14,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How one call for a job ended; `message` is one line for a person, `details` says more about an error."""
+    """How one call for a job ended; `message` is one line for a person, `details` says more about an error.
+
+    `late_by` is how long after its slot the run was claimed, below zero before it.
+    """
 
     job: str
     outcome: Outcome
@@ -25,6 +28,7 @@ class Report:
     slot: datetime | None = None
     deleted: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    late_by: timedelta | None = None
     duration_ms: int = 0
     remaining: int | None = None
     next_slot: datetime | None = None
@@ -48,9 +52,15 @@ class Report:
             "remaining": self.remaining,
             "nextSlot": self.next_slot and instant(self.next_slot),
             "counts": dict(self.counts),
+            "lateSeconds": seconds(self.late_by),
         }
         extra = {"error": self.error, "details": self.details, "note": self.note}
         return body | {key: value for key, value in extra.items() if value is not None}
+
+
+def seconds(span: timedelta | None) -> float | None:
+    """Write a span of time as JSON has it: in seconds, to the millisecond."""
+    return None if span is None else round(span.total_seconds(), 3)
 
 
 def one_line(text: str) -> str:

@@ -246,6 +246,7 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         slot=claim.slot,
         deleted=done.deleted,
         counts=done.counts or {},
+        late_by=claim.late_by,
         duration_ms=duration_ms,
         remaining=done.remaining,
         next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),

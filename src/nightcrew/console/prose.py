@@ -16,12 +16,14 @@ from nightcrew.failsafe import FAILSAFE
 from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
+from nightcrew.report import seconds
 from nightcrew.schedule import Cron, Schedule
 from nightcrew.settings import SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
 
 _BAD = {State.FAILED, State.MISSED}
 _LATER = (NoDatabase, MissingExtra)  # what the machine that checks need not have, if the one that runs does
+_USUAL = timedelta(minutes=1)  # outside callers come within the minute: no later run need stand out
 _YEAR = timedelta(days=366)
 _SLOTS = 1500  # about four a day for a year: more often than that, no leap of a clock matters
 
@@ -225,7 +227,8 @@ def status(each: JobStatus) -> dict[str, Any]:
 def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     """Return how a job stands as the row JOB, WHEN, LAST, NEXT, REMOVED, BY of a table."""
     last = each.last
-    ended = f"{screen.mark(str(last.state))} {when(last.finished_at or last.moment, now)}" if last else "never"
+    ended = screen.mark(str(last.state)) + f" {when(last.finished_at or last.moment, now)}" if last else "never"
+    late = _late(last, each.job) if last else ""
     coming = _coming(each.job, each.opens or each.next_slot, now) if each.next_slot else "disabled"
     if each.standing.stopped_at is not None:
         coming = f"stopped: {each.standing.stopped_reason}"
@@ -233,7 +236,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
         until = each.standing.paused_until
         coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
     removed = f"{last.deleted:,}" if last else "-"
-    return [each.job.name, each.job.schedule.describe(), ended, coming, removed, last.trigger if last else "-"]
+    return [each.job.name, each.job.schedule.describe(), ended + late, coming, removed, last.trigger if last else "-"]
 
 
 def no_runs(*, failed: bool) -> str:
@@ -254,17 +257,29 @@ def run(row: RunRow) -> dict[str, Any]:
         "attempt": row.attempt,
         "startedAt": iso(row.moment),
         "finishedAt": iso(row.finished_at),
+        "lateSeconds": seconds(row.late_by),
         "deletedCount": row.deleted,
         "counts": dict(row.counts),
         "error": row.error,
     }
 
 
-def run_line(row: RunRow, now: datetime, screen: Screen) -> list[str]:
-    """Return a run as the row RUN, STARTED, ENDED AS, REMOVED, TOOK, BY, REASON of a table."""
+def run_line(row: RunRow, job: Job | None, now: datetime, screen: Screen) -> list[str]:
+    """Return a run as the row RUN, STARTED, ENDED AS, REMOVED, TOOK, BY, REASON of a table.
+
+    Its job may be registered no more.
+    """
     took = span(row.finished_at - row.moment) if row.finished_at and row.moment else "-"
-    started = when(row.moment, now)
+    started = when(row.moment, now) + (_late(row, job) if job else "")
     return [row.id, started, screen.mark(str(row.state)), f"{row.deleted:,}", took, row.trigger, row.reason or "-"]
+
+
+def _late(row: RunRow, job: Job) -> str:
+    """Say how late a run was claimed, where that is more than usual; the job's window makes none late."""
+    if row.slot is None or row.moment is None or row.late_by is None:
+        return ""
+    late = row.moment - job.opens(row.slot)
+    return f", {span(late)} late" if late > _USUAL else ""
 
 
 def iso(moment: datetime | None) -> str | None:
