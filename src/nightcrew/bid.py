@@ -81,6 +81,19 @@ def slot_asked_for(job: Job, asked: datetime, now: datetime) -> datetime | None:
     return job.schedule.latest(asked)
 
 
+def check_existed(job: Job, slot: datetime, standing: Standing, now: datetime) -> None:
+    """Raise UsageError for a slot that was due before the job was there, or had its schedule.
+
+    The one that is due now may be run all the same: whoever asks for it need not know when the job was registered.
+    """
+    if slot <= standing.epoch_at and slot != job.schedule.latest(now):
+        since = instant(standing.epoch_at)
+        raise UsageError(
+            f"slot {instant(slot)} of job {job.name!r} lies before {since}, when the job got its schedule: it was"
+            " not due then"
+        )
+
+
 def early(job: Job, now: datetime) -> timedelta:
     """Return how long before a slot a caller's tick already counts as that slot's: little, and less than its period."""
     before = job.schedule.latest(now)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 
-from nightcrew.bid import MOST_EARLY, bid_for, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
+from nightcrew.bid import MOST_EARLY, bid_for, check_existed, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
 from nightcrew.books import Bid, Bidder, Books, Remark, Stage, Standing, Won, altogether
+from nightcrew.caller import DRIFT, Caller, drift
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
 from nightcrew.failsafe import FAILSAFE
@@ -17,7 +18,7 @@ from nightcrew.outcome import Outcome, State
 LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
 ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 INSIDE = "ticker"  # what the in-process scheduler calls itself
-_REMARKS = (FAILSAFE,)  # kinds of them
+_REMARKS = (FAILSAFE, DRIFT)  # kinds of them
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 
 
@@ -77,7 +78,7 @@ class Claim:
 class Taken:
     """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it.
 
-    Only of a run that failed are there `details`: its error's last line.
+    Only of a run that failed are there `details`: its error's last line. The `remarks` are on whoever asked.
     """
 
     outcome: Outcome
@@ -85,6 +86,7 @@ class Taken:
     run: str | None = None
     slot: datetime | None = None
     details: str | None = None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Claims:
         """
         claims: list[Claim] = []
         try:
-            for claim in self._due(jobs, self._bidder(trigger, None), start=start):
+            for claim in self._due(jobs, self._bidder(trigger, Caller()), start=start):
                 self._hold(claim)
                 claims.append(claim)
         except BaseException:  # what nobody will carry out must not be renewed for ever
@@ -157,30 +159,43 @@ class Claims:
             won = self._books.claim(bids, bidder, most_early)
             yield from [Claim.of(enabled[one.job], by_job[one.job], one, bidder) for one in won]
 
-    def of_slot(self, job: Job, trigger: str, caller: str | None, slot: datetime | None = None) -> Claim | Taken:
+    def of_slot(
+        self, job: Job, trigger: str, caller: Caller | str | None, slot: datetime | None = None
+    ) -> Claim | Taken:
         """Claim the job's latest slot, or the one that `slot` falls into, whoever asks; lost races are asked again.
 
-        Nothing is claimed outside of the job's window. Raises UsageError for a naive `slot` and one that lies in the
-        future.
+        Nothing is claimed outside of the job's window. That a caller goes by another schedule is remarked. Raises
+        UsageError for a naive `slot`, and one that lies in the future or before the job was there.
         """
+        who = Caller.of(caller)
 
         def wanted(standing: Standing, now: datetime) -> Bid | Taken:
             target = slot_asked_for(job, slot, now) if slot else slot_due(job, standing, now + early(job, now))
             if target is None:
                 return Taken(Outcome.NOTHING_TO_DO, f"Job {job.name} has never been due yet.")
+            run = run_id(job, target)
+            if slot is not None and self._books.run(run) is None:
+                check_existed(job, target, standing, now)
+            remarks = drift(job, who, slot, now)
             if standing.mark is None or target > standing.mark:
-                return Bid(job.name, target, run_id(job, target), standing.fence, lapsed(job, standing, target))
-            return self._over(job, target)
+                return Bid(job.name, target, run, standing.fence, lapsed(job, standing, target), remarks=remarks)
+            return replace(self._over(run, f"Slot {target:%Y-%m-%d %H:%M:%S}Z", target), remarks=remarks)
 
-        return self._ask(job, _Wish(self._bidder(trigger, caller), wanted))
+        return self._ask(job, _Wish(self._bidder(trigger, who), wanted))
 
-    def by_hand(self, job: Job, trigger: str, caller: str | None) -> Claim | Taken:
-        """Claim a run that belongs to no slot and moves no mark."""
-        run = f"{job.name}.manual-{self._clock.token()[:12]}"
-        wish = _Wish(
-            self._bidder(trigger, caller), lambda standing, _now: Bid(job.name, None, run, standing.fence), at_once=True
-        )
-        answer = self._ask(job, wish)
+    def by_hand(self, job: Job, trigger: str, caller: Caller | str | None) -> Claim | Taken:
+        """Claim a run that belongs to no slot and moves no mark; for one key of a caller's, once and no more.
+
+        The key makes the run's id, which the ledger has once, whoever and however many ask for it.
+        """
+        who = Caller.of(caller)
+        run = f"{job.name}.manual-{who.token or self._clock.token()[:12]}"
+
+        def wanted(standing: Standing, _now: datetime) -> Bid | Taken:
+            known = who.token is not None and self._books.run(run) is not None
+            return self._over(run, f"Run {run}", None) if known else Bid(job.name, None, run, standing.fence)
+
+        answer = self._ask(job, _Wish(self._bidder(trigger, who), wanted, at_once=True))
         return replace(answer, at_once=True) if isinstance(answer, Claim) else answer
 
     def release(self, claim: Claim) -> None:
@@ -243,19 +258,17 @@ class Claims:
             return Taken(Outcome.FAILED, said, standing.run, details=reason) if buried else None
         return self._taken_over(job, standing, bidder)
 
-    def _over(self, job: Job, slot: datetime) -> Taken:
-        """Say who ran a slot that is over, and what came of it."""
-        run = run_id(job, slot)
+    def _over(self, run: str, named: str, slot: datetime | None) -> Taken:
+        """Say who ran what is over, and what came of it."""
         row = self._books.run(run)
-        named = f"Slot {slot:%Y-%m-%d %H:%M:%S}Z"
         if row is None:
             return Taken(Outcome.ALREADY_DONE, f"{named} is over: it or a later one has been run before.", None, slot)
         ended = f" at {row.finished_at:%Y-%m-%d %H:%M:%S}Z" if row.finished_at else ""
         said = f": {row.reason}" if row.reason else ""
         by = f" by {row.trigger}" if row.state not in {State.MISSED, State.SKIPPED} else ""
         outcome = Outcome.FAILED if row.state is State.FAILED else Outcome.ALREADY_DONE
-        error = (row.error or "").strip().splitlines()[-1:]
-        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, *error)
+        error = (row.error or "").strip().splitlines()
+        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, error[-1] if error else None)
 
     def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
         won = self._books.take_over(standing, bidder)
@@ -270,8 +283,8 @@ class Claims:
         noted = ((kind, self._books.noted(run, kind)) for kind in _REMARKS)
         return tuple(Remark(kind, facts["sentence"], facts) for kind, facts in noted if facts)
 
-    def _bidder(self, trigger: str, caller: str | None) -> Bidder:
-        return Bidder(self._owner, trigger, caller and caller[:100], self.lease)
+    def _bidder(self, trigger: str, caller: Caller) -> Bidder:
+        return Bidder(self._owner, trigger, caller.name and caller.name[:100], self.lease)
 
     def _hold(self, claim: Claim) -> Claim:
         """Renew a claim's lease from now on; one that cannot be renewed is given back."""

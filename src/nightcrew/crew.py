@@ -11,6 +11,7 @@ from nightcrew import guard
 from nightcrew import plan as plans
 from nightcrew.bid import is_paused, is_waiting, waits
 from nightcrew.books import RunRow, Standing
+from nightcrew.caller import Caller
 from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.errors import RowLost, UsageError
@@ -121,13 +122,14 @@ class Nightcrew(Roll):
         slot: datetime | None = None,
         now: bool = False,
         plan: str | None = None,
-        caller: str | None = None,
+        caller: Caller | str | None = None,
         deadline: timedelta | None = None,
         stop: Event | None = None,
     ) -> Report:
         """Run the job's slot (default: the latest due) unless somebody has; with `now` a run that belongs to no slot.
 
-        With `plan`, the ID of one that was kept, such a run takes what that plan showed, or is refused.
+        With `plan`, the ID of one that was kept, such a run takes what that plan showed, or is refused. A `caller` with
+        a key gets one such run, however often they call.
 
         Raises UnknownJob, UsageError for a slot that cannot be, and DatabaseError when the database is away.
         """

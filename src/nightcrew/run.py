@@ -1,13 +1,13 @@
 """The table of contents: claim, plan, sweep, settle, report — one short function."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nightcrew import guard
 from nightcrew.bid import MOST_EARLY
-from nightcrew.books import RunRow, altogether
+from nightcrew.books import Remark, RunRow, altogether
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims, Taken
@@ -227,7 +227,7 @@ def _row(claim: Claim, done: Done) -> RunRow:
         slot=claim.slot,
         state=done.state,
         trigger=claim.bidder.trigger,
-        reason=_with_remarks(claim, done.message),
+        reason=_remarked(done.message, claim.remarks),
         deleted=done.deleted,
         counts=done.counts or {},
         error=done.error,
@@ -252,13 +252,13 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
         error=done.message if done.state is State.FAILED else None,
         details=done.details,
-        note=_with_remarks(claim, done.note),
+        note=_remarked(done.note, claim.remarks),
     )
 
 
-def _with_remarks(claim: Claim, said: str | None) -> str | None:
+def _remarked(said: str | None, remarks: Iterable[Remark]) -> str | None:
     """Add to what is said of a run how it came about."""
-    sentences = [remark.sentence for remark in claim.remarks]
+    sentences = [remark.sentence for remark in remarks]
     return "; ".join(([said.removesuffix(".")] if said else []) + sentences) if sentences else said
 
 
@@ -275,6 +275,7 @@ def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
         next_slot=job.schedule.after(now) if job.enabled else None,
         error=taken.message if taken.outcome is Outcome.FAILED else None,
         details=taken.details,
+        note=_remarked(None, taken.remarks),
     )
 
 

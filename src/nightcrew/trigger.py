@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import Any, Protocol, TypeAlias
 
+from nightcrew.caller import Caller
 from nightcrew.clock import Clock
 from nightcrew.errors import UsageError, misfit
 from nightcrew.job import Job
@@ -57,10 +58,14 @@ class Roster(Protocol):
         *,
         trigger: str,
         slot: datetime | None = None,
-        caller: str | None = None,
+        now: bool = False,
+        caller: Caller | str | None = None,
         deadline: timedelta | None = None,
     ) -> Report:
-        """Run the job's slot (default: the latest due) unless somebody has; bounded by `deadline`."""
+        """Run the job's slot (default: the latest due) unless somebody has; with `now` a run that belongs to no slot.
+
+        It is bounded by `deadline`.
+        """
 
     def hand_over(self) -> None:
         """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""

@@ -278,7 +278,7 @@ def test_in_development_a_get_from_this_machine_needs_no_secret_and_says_so(
     response = local(crew, hosts=[host], client=client)
     assert response.status == 200
     assert "development" in body(response)["note"]
-    assert crew.runs[0]["caller"] == "unknown#no-secret"
+    assert crew.runs[0]["caller"].name == "unknown#no-secret"
 
 
 def test_in_development_the_note_is_on_errors_too(crew: Crew) -> None:
@@ -288,7 +288,7 @@ def test_in_development_the_note_is_on_errors_too(crew: Crew) -> None:
 def test_a_browser_tab_opened_by_hand_may_run_a_job_in_development(crew: Crew) -> None:
     for site in (b"none", b"same-origin"):
         assert local(crew, (b"sec-fetch-site", site), (b"user-agent", b"Mozilla/5.0 (X11)")).status == 200
-    assert crew.runs[0]["caller"] == "browser#no-secret"
+    assert crew.runs[0]["caller"].name == "browser#no-secret"
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_use_of_the_previous_secret_is_told_so_that_rotation_can_end(crew: Crew)
 )
 def test_the_caller_is_named_by_its_user_agent_and_its_secrets_fingerprint(crew: Crew, agent: bytes, name: str) -> None:
     call(crew, BEARER, (b"user-agent", agent))
-    caller = crew.runs[0]["caller"]
+    caller = crew.runs[0]["caller"].name
     assert caller == f"{name}#{fingerprint(SECRET)}"
     assert len(caller) <= 60
     assert all("!" <= char <= "~" for char in caller)
@@ -590,6 +590,113 @@ def test_a_malformed_schedule_time_is_refused(crew: Crew, headers: list[Any]) ->
     response = call(crew, BEARER, *headers)
     assert response.status == 400
     assert "X-CloudScheduler-ScheduleTime" in body(response)["error"]
+
+
+VERCEL = (b"ce-type", b"com.vercel.schedule.v1beta")
+EXECUTION = (b"ce-id", b"01JABCDEF0123456789012345:1774746000000")
+
+
+def vercels(value: bytes, header: bytes = b"ce-vssscheduledat") -> tuple[bytes, bytes]:
+    return (header, value)
+
+
+@pytest.mark.parametrize("header", [b"ce-vssscheduledat", b"Ce-Time"])
+def test_the_time_of_vercels_schedule_names_the_slot_and_its_execution_id_is_kept(crew: Crew, header: bytes) -> None:
+    assert call(crew, BEARER, VERCEL, EXECUTION, vercels(b"2026-03-29T01:00:00.000Z", header)).status == 200
+    assert crew.runs[0]["slot"] == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    caller = crew.runs[0]["caller"]
+    assert caller.source.encode().lower() == header.lower()
+    assert caller.name.endswith(" 01JABCDEF0123456789012345:1774746000000")
+
+
+def test_the_events_of_others_say_nothing_of_a_slot(crew: Crew) -> None:
+    assert call(crew, BEARER, (b"ce-type", b"com.example.order"), vercels(b"soon", b"ce-time")).status == 200
+    assert (crew.runs[0]["slot"], crew.runs[0]["caller"].source) == (None, None)
+
+
+def test_vercels_expression_is_told_on_and_names_no_slot(crew: Crew) -> None:
+    call(crew, BEARER, (b"X-Vercel-Cron-Schedule", b" 0  */12 * * * "), (b"user-agent", b"vercel-cron/1.0"))
+    caller = crew.runs[0]["caller"]
+    assert (caller.schedule, caller.source, crew.runs[0]["slot"]) == ("0 */12 * * *", None, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ([VERCEL, EXECUTION], "Ce-Vssscheduledat is missing"),
+        ([VERCEL, vercels(b"soon")], "Ce-Vssscheduledat 'soon' cannot be read"),
+        ([VERCEL, vercels(b"2026-03-29T01:00:00")], "Ce-Vssscheduledat '2026-03-29T01:00:00' has no offset"),
+        ([VERCEL, vercels(b"1774746000000", b"ce-time")], "Ce-Time '1774746000000' cannot be read"),
+        ([VERCEL, vercels(b"2026-03-29T01:00Z"), vercels(b"2026-03-29T01:00Z")], "Ce-Vssscheduledat is given twice"),
+        ([VERCEL, VERCEL], "Ce-Type is given twice"),
+        ([(b"x-vercel-cron-schedule", b"* * * * *")] * 2, "X-Vercel-Cron-Schedule is given twice"),
+    ],
+)
+def test_a_malformed_header_is_named_with_a_right_example_and_nothing_is_run(
+    crew: Crew, headers: list[Any], named: str
+) -> None:
+    response = call(crew, BEARER, *headers)
+    assert response.status == 400
+    assert named in body(response)["error"]
+    assert "twice" in named or "2026-03-29T01:00:00" in body(response)["error"]
+    assert not crew.runs
+
+
+def test_a_header_that_names_no_slot_there_is_is_told_of(crew: Crew) -> None:
+    crew.ends = UsageError("slot 2026-03-29T01:00:00.000Z of job 'x' lies in the future: it cannot be run yet")
+    answer = body(call(crew, BEARER, scheduled(b"2026-03-29T01:00:00Z")))
+    assert answer["error"].startswith("X-CloudScheduler-ScheduleTime: slot 2026-03-29T01")
+
+
+def test_nothing_that_a_stranger_says_is_read(crew: Crew) -> None:
+    for header in (scheduled(b"soon"), VERCEL, (b"idempotency-key", b"")):
+        assert call(crew, header, method="POST", query=b"now=perhaps").status == 401
+
+
+# By hand
+
+
+@pytest.mark.parametrize("query", [b"now", b"now=", b"now=1", b"now=true", b"now=YES"])
+def test_a_post_may_ask_for_a_run_that_belongs_to_no_slot(crew: Crew, query: bytes) -> None:
+    assert call(crew, BEARER, scheduled(b"soon"), method="POST", query=query).status == 200
+    assert (crew.runs[0]["now"], crew.runs[0]["slot"], crew.runs[0]["caller"].key) == (True, None, None)
+
+
+def test_a_get_may_not_for_it_may_be_repeated_by_anybody(crew: Crew) -> None:
+    assert "send it with POST" in body(call(crew, BEARER, query=b"now=1"))["error"]
+    assert not crew.runs
+
+
+def test_now_is_yes_or_no(crew: Crew) -> None:
+    assert call(crew, BEARER, query=b"now=no").status == 200
+    assert not crew.runs[0]["now"]
+    assert "write ?now=true" in body(call(crew, BEARER, method="POST", query=b"now=perhaps"))["error"]
+
+
+def keyed(value: bytes) -> tuple[bytes, bytes]:
+    return (b"Idempotency-Key", value)
+
+
+@pytest.mark.parametrize("value", [b"deploy-17", b'"deploy-17"', b' "deploy-17" '])
+def test_a_key_is_the_same_with_quotes_and_without(crew: Crew, value: bytes) -> None:
+    assert call(crew, BEARER, keyed(value), method="POST", query=b"now").status == 200
+    assert crew.runs[0]["caller"].key == "deploy-17"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [*([keyed(key)] for key in (b"", b'""', b"a b", b"\xe9", b"k" * 256, b"a\x00")), [keyed(b"a"), keyed(b"a")]],
+)
+def test_a_key_that_is_none_is_refused(crew: Crew, headers: list[Any]) -> None:
+    response = call(crew, BEARER, *headers, method="POST", query=b"now")
+    assert response.status == 400
+    assert "Idempotency-Key" in body(response)["error"]
+    assert not crew.runs
+
+
+def test_a_slot_needs_no_key(crew: Crew) -> None:
+    assert call(crew, BEARER, keyed(b""), method="POST").status == 200
+    assert crew.runs[0]["caller"].key is None
 
 
 # What is answered

@@ -142,6 +142,8 @@ class Ledgers:
         if len(bids) > 1:
             return [won for bid in bids for won in self.claim([bid], bidder, early)]
         (bid,) = bids
+        if bid.slot is None:  # it belongs to no slot, and moves no mark
+            return []
         known = sa.update(jobs).where(jobs.c.name == bid.job, jobs.c.fence == bid.fence)
         with self._link.transaction() as connection:
             connection.execute(known.values(mark=bid.slot, fence=jobs.c.fence + 1))

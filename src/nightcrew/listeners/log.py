@@ -99,6 +99,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "traceback": (logging.DEBUG, _traceback),
     "in_progress_elsewhere": (logging.WARNING, _outcome),
     "failsafe": (logging.WARNING, _says("[{label}] {sentence} (run {run})")),
+    "drift": (logging.WARNING, _says("[{label}] {sentence} (run {run})")),
     "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
     "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
     "paused": (logging.INFO, _paused),

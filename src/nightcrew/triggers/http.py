@@ -3,14 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from nightcrew.caller import Caller
 from nightcrew.clock import instant
 from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, UnknownJob, UsageError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome
 from nightcrew.settings import Settings
 from nightcrew.trigger import Roster
+from nightcrew.triggers.occasion import Occasion, key_of, occasion
 from nightcrew.triggers.query import Query
 from nightcrew.triggers.request import Request, visible
 from nightcrew.triggers.secret import Key, Keyring, Refusal
@@ -110,9 +113,15 @@ class Door:
         if request.method not in ("GET", "POST"):
             error = f"{visible(request.method, 20)} does nothing here; use GET or POST."
             return Response.json(405, {"success": False, "error": error}, (b"allow", b"GET, POST"))
-        query = Query.read(request.query, request.values(b"x-cloudscheduler-scheduletime"))
+        query = Query.read(request.query)
+        caller, slot = _caller(request, visitor, query)
         deadline = query.deadline or self._roster.settings.deadline
-        report = self._roster.run(job.name, trigger="http", slot=query.slot, caller=visitor.name, deadline=deadline)
+        try:
+            report = self._roster.run(
+                job.name, trigger="http", slot=slot, now=query.now, caller=caller, deadline=deadline
+            )
+        except UsageError as error:
+            raise UsageError(f"{caller.source}: {error}" if caller.source else str(error)) from None
         return Response.json(report.outcome.status, self._said(report.json(), visitor))
 
     def _failure(self, error: Exception, job: Job | None, visitor: Visitor) -> Response:
@@ -157,6 +166,17 @@ class Door:
                 path=visible(request.path, 120),
                 untold=quota.untold(),
             )
+
+
+def _caller(request: Request, visitor: Visitor, query: Query) -> tuple[Caller, datetime | None]:
+    """Return who calls, and the slot that they mean, by the best source there is; None for the latest that is due."""
+    if query.now:
+        if request.method != "POST":
+            raise UsageError("?now= starts a run of its own: send it with POST, which nothing repeats unasked.")
+        return Caller(visitor.name, key_of(request)), query.slot
+    told = occasion(request) if query.slot is None else Occasion()
+    name = f"{visitor.name} {told.execution}" if told.execution else visitor.name
+    return Caller(name, schedule=told.schedule, source=told.source), query.slot or told.at
 
 
 class _Quota:

@@ -1,7 +1,6 @@
-"""Query: which slot a call means, and how long it may work."""
+"""Query: which slot a call means or none, and how long it may work."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -11,20 +10,22 @@ from nightcrew import duration
 from nightcrew.errors import DurationError, UsageError
 
 LONGEST_DEADLINE = timedelta(hours=1)
-_KEYS = ("deadline", "slot")
+_KEYS = ("deadline", "now", "slot")
+_SWITCH = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)(Z|[+ -]\d\d:?\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What one call asks for; no slot means the latest that is due."""
+    """What one call asks for: a slot, or with `now` a run that belongs to none; without both the latest that is due."""
 
     slot: datetime | None = None
     deadline: timedelta | None = None
+    now: bool = False
 
     @classmethod
-    def read(cls, raw: bytes, scheduled: Iterable[bytes] = ()) -> "Query":
-        """Read a raw query string, and the X-CloudScheduler-ScheduleTime headers where it names no slot.
+    def read(cls, raw: bytes) -> "Query":
+        """Read a raw query string.
 
         Foreign keys are ignored, for monitors and proxies add their own; but one that looks like a misspelt key of
         ours is refused, for the run would not do what was asked.
@@ -32,20 +33,20 @@ class Query:
         Raises UsageError with one sentence for the caller.
         """
         asked = _pairs(raw)
-        deadline = _deadline(asked["deadline"]) if "deadline" in asked else None
-        if "slot" in asked:
-            return cls(_instant(asked["slot"], "slot"), deadline)
-        times = [time.decode("latin-1") for time in scheduled]
-        if len(times) > 1:
-            raise UsageError("the header X-CloudScheduler-ScheduleTime is given twice; send it once.")
-        return cls(_instant(times[0], "X-CloudScheduler-ScheduleTime") if times else None, deadline)
+        return cls(
+            instant_of(asked["slot"], "slot") if "slot" in asked else None,
+            _deadline(asked["deadline"]) if "deadline" in asked else None,
+            _now(asked["now"]) if "now" in asked else False,
+        )
 
 
 def _pairs(raw: bytes) -> dict[str, str]:
     try:
         pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
-        raise UsageError("the query string has too many parts; only 'deadline' and 'slot' mean anything.") from None
+        raise UsageError(
+            "the query string has too many parts; only 'deadline', 'now' and 'slot' mean anything."
+        ) from None
     asked: dict[str, str] = {}
     for key, value in pairs:
         if key in asked:
@@ -55,6 +56,12 @@ def _pairs(raw: bytes) -> dict[str, str]:
         elif near := get_close_matches(key.lower()[:40], _KEYS, n=1, cutoff=0.75):
             raise UsageError(f"?{_shown(key)}= means nothing here; did you mean ?{near[0]}=?")
     return asked
+
+
+def _now(text: str) -> bool:
+    if (switch := _SWITCH.get(text.strip().lower())) is None:
+        raise UsageError(f"now {_shown(text)!r} is neither yes nor no; write ?now=true, or leave it out.")
+    return switch
 
 
 def _deadline(text: str) -> timedelta:
@@ -70,7 +77,7 @@ def _deadline(text: str) -> timedelta:
     )
 
 
-def _instant(text: str, name: str) -> datetime:
+def instant_of(text: str, name: str) -> datetime:
     """Read an instant as RFC 3339 has it; a “+” that the query string turned into a space is understood."""
     example = "write an instant such as 2026-03-29T01:00:00Z."
     found = _INSTANT.fullmatch(text.strip().upper())
