@@ -76,15 +76,17 @@ def accounted(crew, run):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_both_ranges_together_take_what_has_expired_and_nothing_else(yard, form, monkeypatch):
+def test_both_ranges_together_take_what_has_expired_and_nothing_else(server_yard, form, monkeypatch):
     monkeypatch.setattr("nightcrew.walk._WORTH", 1)  # a batch of a range is large, for so few rows
-    with hired(yard, form) as crew:
+    rows = 4 * ROWS
+    fill(server_yard, rows)
+    with hired(server_yard, form) as crew:
         report = crew.run("sweep", trigger="http")
-        assert (report.outcome, report.deleted, left(yard)) == ("succeeded", ROWS, FRESH)
-        rows, newest = accounted(crew, report.run)
+        assert (report.outcome, report.deleted, left(server_yard)) == ("succeeded", rows, FRESH)
+        taken, newest = accounted(crew, report.run)
         assert set(newest) == {1, 2}
-        assert min(newest.values()) > 0
-        assert (rows, sum(newest.values())) == (ROWS, ROWS)
+        assert min(newest.values()) > rows / 10
+        assert (taken, sum(newest.values())) == (rows, rows)
 
 
 @pytest.mark.parametrize(("pace", "rows"), [("steady", ROWS), ("fast", 1_000)])
