@@ -356,6 +356,8 @@ def test_the_index_to_paste_names_the_file_where_sqlite_wants_it(sqlite_yard, tm
         connection.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
         connection.execute("CREATE TABLE other.logs (at)")
         connection.execute(line)
+        made = connection.execute("SELECT sql FROM other.sqlite_master WHERE type = 'index'").fetchall()
+    assert len(made) == 1
 
 
 def pasted(yard, policy: Policy) -> str:

@@ -428,6 +428,7 @@ def test_a_batch_keeps_nobody_from_referring_to_the_latest(yard):
     with yard.rows.transaction() as connection:
         yard.rows.take(connection, yard.select(Policy("chats", "at", DAY, keep_latest=2, erase=True)), {}, 10)
         execute(yard, "INSERT INTO messages (id, chat_id) VALUES (1, 0)")
+    assert yard.ids("messages") == [1]
 
 
 # ── rows between ours and what is drained ────────────────────────────────────────────────────────────────────────
