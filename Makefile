@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test campaign lint bench clean
+.PHONY: help setup demo test coverage campaign lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ demo: $(READY) ## run the workspace: a small chat app that the seeds' jobs clean
 	@$(BIN)/nightcrew demo $(ARGS)
 
 test: $(READY) ## run every test against every database that can be found or started
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+
+coverage: $(READY) ## the same, and tell which lines and branches no test went through
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
 campaign: $(READY) ## play the models of tests/model at length (about twenty minutes); ARGS="--seed 7" plays one seed again
