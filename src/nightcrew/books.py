@@ -93,7 +93,7 @@ class Won:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it stands in the ledger."""
+    """A run as it stands in the ledger; `done` of `total` is how far a function says that it has come."""
 
     id: str
     job: str
@@ -110,6 +110,8 @@ class RunRow:
     deleted: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    done: int | None = None
+    total: int | None = None
 
     @property
     def late_by(self) -> timedelta | None:
@@ -117,6 +119,23 @@ class RunRow:
         if self.slot is None or self.moment is None or self.state in {State.MISSED, State.SKIPPED}:
             return None
         return self.moment - self.slot
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a function says it has come, of what total (None: nobody knows)."""
+
+    done: int
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a function's work can be gone on with: its cursor, any JSON value, and what it has counted up to there."""
+
+    cursor: Any = None
+    counted: int = 0
+    distance: Distance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +223,18 @@ class Books(Protocol):
 
     def batches(self, run: str, most: int) -> list[Batch]:
         """Return a run's newest batches, so many at most, the oldest of them first."""
+
+    def save(self, connection: object, won: Won, point: Checkpoint, lease: float) -> None:
+        """Keep where a function stands, in the given transaction or its own, and renew the lease; raises as `renew`.
+
+        Of a job that is paused it is kept, too, and JobPaused raised then.
+        """
+
+    def saved(self, run: str) -> Checkpoint:
+        """Return where the function that a run calls stood when it last said so."""
+
+    def came(self, distances: Mapping[str, Distance]) -> None:
+        """Note how far runs have come, except where somebody holds their rows."""
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""

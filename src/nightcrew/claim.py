@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 
 from nightcrew.bid import MOST_EARLY, bid_for, check_existed, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
-from nightcrew.books import Bid, Bidder, Books, Remark, Stage, Standing, Won, altogether
+from nightcrew.books import Bid, Bidder, Books, Distance, Remark, Stage, Standing, Won, altogether
 from nightcrew.caller import DRIFT, Caller, drift
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
@@ -106,6 +106,7 @@ class Claims:
         self._clock = clock
         self._owner = clock.token()
         self._held: set[tuple[str, int]] = set()
+        self._distances: dict[str, Distance] = {}
         self._lock = Lock()
         self._beating: Thread | None = None
         self._closing = Event()
@@ -202,6 +203,12 @@ class Claims:
         """Stop renewing a claim's lease."""
         with self._lock:
             self._held.discard((claim.job.name, claim.fence))
+            self._distances.pop(claim.run, None)
+
+    def came(self, claim: Claim, distance: Distance) -> None:
+        """Let the ledger know how far a run has come when its lease is renewed next."""
+        with self._lock:
+            self._distances[claim.run] = distance
 
     def end_pause(self, job: Job, standing: Standing, until: datetime) -> bool:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
@@ -322,12 +329,14 @@ class Claims:
             self._clock.wait(self._closing, self.lease / 3)
             with self._lock:
                 self._closing.clear()
-                held = list(self._held)
+                held, distances, self._distances = list(self._held), self._distances, {}
                 if not held:
                     self._beating = None
                     return
             try:
                 self._books.renew_all(held, self.lease)
+                if distances:
+                    self._books.came(distances)
             except DatabaseError:
                 continue  # the lease outlasts two beats; past that another crew rightly takes over
 

@@ -198,7 +198,9 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
     screen = desk.screen
     rows = [prose.run_line(row, known.get(row.job), now, screen) for row in found]
     lines = screen.table(["RUN", "STARTED", "ENDED AS", "REMOVED", "TOOK", "BY", "REASON"], rows)
-    screen.show({"runs": [prose.run(row) for row in found]}, lines if rows else [prose.no_runs(failed=failed)])
+    traces = [line for row in found for line in prose.trace(row)] if screen.verbose else []
+    body = {"runs": [prose.run(row) for row in found]}
+    screen.show(body, [*lines, *traces] if rows else [prose.no_runs(failed=failed)])
 
 
 @command("nightcrew plan cleanup-pkce")

@@ -66,3 +66,9 @@ def seconds(span: timedelta | None) -> float | None:
 def one_line(text: str) -> str:
     """Return a text as one line that every terminal, log and encoding takes for one: no control characters in it."""
     return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode().strip()
+
+
+def indented(text: str, by: int) -> list[str]:
+    """Return a text's lines, each fit for a terminal or log and further in by so many blanks."""
+    lines = text.rstrip().split("\n")
+    return [f"{' ' * (by + len(line) - len(line.lstrip()))}{one_line(line)}" for line in lines]

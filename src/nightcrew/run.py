@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from nightcrew import guard
 from nightcrew.bid import MOST_EARLY
@@ -39,6 +40,23 @@ class Done:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What a run has come to: rows of the job's own table and of each with `counts`, or what its function counted."""
+
+    number: int
+    counts: Mapping[str, int] | None = None
+
+    @classmethod
+    def of(cls, job: Job, counts: Mapping[str, int]) -> "Gone":
+        """Return what these rows per table come to."""
+        return cls(_removed(job, counts), counts)
+
+    def __str__(self) -> str:
+        """Say it before “so far”."""
+        return f"{self.number:,} counted" if self.counts is None else _rows(self.number)
+
+
 _GLANCE = 0.1  # seconds that a run which is handed over may count what it leaves: others feel that, too
 _TEXTS = ("message", "error", "details", "traceback")
 
@@ -55,7 +73,7 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
-        done = _censored(_work(claim, broom, budget), broom.ledger.censor)
+        done = _censored(_work(claim, claims, broom, budget), broom.ledger.censor)
         settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done))
     except BaseException:
         _hand_over(claim, broom)
@@ -77,10 +95,10 @@ def _censored(done: Done, censor: Censor) -> Done:
     return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
 
 
-def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
+def _work(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Done:
     """Do the work, and turn whatever stops it into an outcome with a reason."""
     try:
-        return _do(claim, broom, budget)
+        return _do(claim, claims, broom, budget)
     except (ClaimLost, JobPaused) as why:
         return _paused(claim, broom, why) if isinstance(why, JobPaused) else _lost(claim)
     except JobFailed as error:
@@ -96,17 +114,17 @@ def _work(claim: Claim, broom: Broom, budget: Budget) -> Done:
         return _failed(claim, broom, wrapped, "".join(traceback.format_exception(error)))
 
 
-def _do(claim: Claim, broom: Broom, budget: Budget) -> Done:
+def _do(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Done:
     # A deadline is looked at after the first batch, not before: however short, every call brings the run forward.
     if (reason := budget.stopping) is not None:
-        return _partial(claim, claim.counts, reason, None)
+        return _partial(claim, _so_far(claim, broom), reason)
     if (within := _within(claim, broom, budget)) is None:
-        return _partial(claim, claim.counts, f"window {claim.job.window} is closed", None)
+        return _partial(claim, _so_far(claim, broom), f"window {claim.job.window} is closed")
     budget = within
     broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
     guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
-        return _called(claim, call(claim, budget, broom.books))
+        return _called(claim, call(claim, broom, budget, partial(claims.came, claim)), budget)
     with claim.job.to_blame():
         admission = guard.admit(claim, broom)
         swept = sweep(claim, admission.selection, admission.permit, broom, budget)
@@ -127,7 +145,7 @@ def _within(claim: Claim, broom: Broom, budget: Budget) -> Budget | None:
 def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Done:
     if swept.stopped is not None:
         ahead = broom.database.expected(selection, _GLANCE, swept.cursor)
-        return _partial(claim, swept.counts, swept.stopped, ahead)
+        return _partial(claim, Gone.of(claim.job, swept.counts), swept.stopped, ahead)
     table, left, bad = selection.table.name, swept.left + len(swept.undeletable), swept.undeletable
     stay = "".join(f"; {sentence}" for sentence in staying(selection, broom.database))
     if swept.rows == 0 and left == 0 and not stay and swept.unseen is None:
@@ -158,44 +176,53 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     return Done(State.DONE, outcome, f"{done}{held}.", swept.rows, swept.counts, remaining, note=note)
 
 
-def _called(claim: Claim, account: Call) -> Done:
+def _called(claim: Claim, account: Call, budget: Budget) -> Done:
     name, counted = claim.job.name, account.counted
     if account.stopped:
         goes_on = "it goes on once it is resumed" if account.paused else "the next call goes on"
-        message = one_line(f"Job {name} stopped early, having counted {counted} ({account.stopped}); {goes_on}.")
+        message = one_line(f"Job {name} stopped early, having counted {counted:,} ({account.stopped}); {goes_on}.")
         outcome = Outcome.PAUSED if account.paused else Outcome.PARTIAL
         return Done(State.PARTIAL, outcome, message, counted, remaining=None)
+    note = None
+    if budget.left is not None and budget.left < 0:
+        late = f"{-budget.left:.1f} s after it was to stop ({budget.ending})"
+        note = f"The function went on for {late}: let it ask run.should_stop."
     if counted == 0:
-        return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Job {name} ran and counted nothing.")
-    return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted}.", counted)
+        return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Job {name} ran and counted nothing.", note=note)
+    return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted:,}.", counted, note=note)
 
 
-def _partial(claim: Claim, counts: Mapping[str, int], reason: str, ahead: Expected | None) -> Done:
-    rows = _removed(claim, counts)
+def _so_far(claim: Claim, broom: Broom) -> Gone:
+    """Return what has gone by what is written down of the run, whoever took it."""
+    if claim.job.policy is None:
+        return Gone(broom.books.saved(claim.run).counted)
+    return Gone.of(claim.job, altogether(broom.books.progress(claim.run)))
+
+
+def _partial(claim: Claim, gone: Gone, reason: str, ahead: Expected | None = None) -> Done:
     left, remaining, note = "", None, None
     if ahead is not None:
         left, remaining = f", {'' if ahead.exact else 'about '}{ahead.rows} left", ahead.rows
         note = None if ahead.exact else "What is left takes long to count: the database's estimate is told."
     call = "call of any trigger within its window" if claim.job.window else "call of any trigger"
-    message = f"Job {claim.job.name} stopped early: {_rows(rows)} so far{left} ({reason}); the next {call} goes on."
-    return Done(State.PARTIAL, Outcome.PARTIAL, message, rows, counts, remaining, note=note)
+    message = f"Job {claim.job.name} stopped early: {gone} so far{left} ({reason}); the next {call} goes on."
+    return Done(State.PARTIAL, Outcome.PARTIAL, message, gone.number, gone.counts, remaining, note=note)
 
 
 def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
-    counts = altogether(broom.books.progress(claim.run))
-    rows = _removed(claim, counts)
-    stopped = f"Job {claim.job.name} stopped early: {_rows(rows)} so far"
-    message = one_line(f"{stopped} ({pause}); it goes on once it is resumed.")
-    return Done(State.PARTIAL, Outcome.PAUSED, message, rows, counts, None)
+    gone = _so_far(claim, broom)
+    message = one_line(f"Job {claim.job.name} stopped early: {gone} so far ({pause}); it goes on once it is resumed.")
+    return Done(State.PARTIAL, Outcome.PAUSED, message, gone.number, gone.counts, None)
 
 
 def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None = None) -> Done:
-    counts = altogether(broom.books.progress(claim.run))
-    removed = _removed(claim, counts)
-    kept = f"; {_rows(removed)} were removed before" if removed else ""
+    gone = _so_far(claim, broom)
+    kept = f"; {gone}{'' if gone.counts is None else ' were removed'} before" if gone.number else ""
     message = one_line(f"Job {claim.job.name} failed: {error}{kept}")
     details = type(error.__cause__ or error).__name__
-    return Done(State.FAILED, Outcome.FAILED, message, removed, counts, None, trace or str(error), details, trace)
+    return Done(
+        State.FAILED, Outcome.FAILED, message, gone.number, gone.counts, None, trace or str(error), details, trace
+    )
 
 
 def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
@@ -213,8 +240,7 @@ def _lost(claim: Claim) -> Done:
 def _hand_over(claim: Claim, broom: Broom) -> None:
     """Leave the run to whoever comes next; if even that fails, the lease runs out by itself."""
     try:
-        counts = altogether(broom.books.progress(claim.run))
-        interrupted = _partial(claim, counts, "interrupted", None)
+        interrupted = _partial(claim, _so_far(claim, broom), "interrupted")
         broom.books.settle(claim.job.name, claim.fence, _row(claim, interrupted))
     except DatabaseError as error:
         broom.ledger.tell(Entry("hand_over_failed", claim.job.name, claim.run, {"error": str(error)}))
@@ -279,11 +305,11 @@ def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
     )
 
 
-def _removed(claim: Claim, counts: Mapping[str, int]) -> int:
+def _removed(job: Job, counts: Mapping[str, int]) -> int:
     """Return the rows of the job's own table among the counts, which also hold the tables that hang on it."""
-    if claim.job.policy is None:
+    if job.policy is None:
         return 0
-    named = claim.job.policy.table.casefold()
+    named = job.policy.table.casefold()
     # The catalog's name leaves out a schema that is implied, and may be written in other letters.
     known = (rows for name, rows in counts.items() if name.casefold() in (named, named.rpartition(".")[2]))
     return next(known, 0)

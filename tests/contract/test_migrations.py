@@ -6,6 +6,8 @@ import threading
 import pytest
 
 from nightcrew import Job, Nightcrew, Settings, cron
+from nightcrew.databases import migrations
+from nightcrew.databases.tables import MIGRATIONS, VERSION
 from nightcrew.errors import SchemaError
 
 
@@ -53,6 +55,23 @@ def test_tables_that_have_gone_are_named_and_made_anew_by_a_migration_alone(data
     assert later.migrate() == []
     assert later.run("daily", now=True).outcome == "succeeded"
     later.close()
+
+
+def test_what_stands_in_the_tables_of_an_older_version_is_kept(database_url, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[:2])
+        daily(database_url).migrate()
+    crew = daily(database_url)
+    with crew._station.link.transaction() as connection:
+        runs = "id, job, state, `trigger`, attempt, fence, moment, deleted, counts".replace(
+            "`", crew._station.link.dialect.quote
+        )
+        values = "'daily.1', 'daily', 'done', 'http', 1, 1, '2024-01-01 00:00:00', 7, '{}'"
+        connection.exec_driver_sql(f"INSERT INTO nightcrew_runs ({runs}) VALUES ({values})")
+    assert [line.partition(":")[0] for line in crew.migrate()] == [f"version {n}" for n in range(3, VERSION + 1)]
+    assert [(run.id, run.deleted) for run in crew.runs()] == [("daily.1", 7)]
+    assert crew.run("daily", trigger="http").outcome == "succeeded"
+    crew.close()
 
 
 def test_tables_of_a_newer_nightcrew_are_left_alone(database_url, crew):

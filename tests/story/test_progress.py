@@ -189,3 +189,45 @@ def test_a_narrow_terminal_gets_one_line_all_the_same(shop, database_url):
         assert terminal.end() == 0
     assert terminal.drawn
     assert max(map(len, terminal.drawn)) < 40
+
+
+APP = """\
+import time
+from pathlib import Path
+from nightcrew import Nightcrew
+
+crew = Nightcrew()
+
+@crew.job("0 0 * * *")
+def mail(run):
+    run.count(300)
+    run.progress(300, 1_000)
+    run.checkpoint("ada@example.com")
+    while not Path("go").exists():
+        run.progress(300, 1_000)
+        time.sleep(0.02)
+    raise ValueError("the mailbox\\x1b[2J is full")
+"""
+
+
+def test_how_far_a_function_is_can_be_seen_beside_it_and_from_elsewhere_and_later_why_it_failed(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    url = f"sqlite:///{tmp_path}/shop.db"
+
+    def asked(*command):
+        line = [COMMAND, "--app", "shop:crew", *command]
+        environ = os.environ | {"DATABASE_URL": url}
+        return subprocess.run(line, cwd=tmp_path, env=environ, check=True, capture_output=True, text=True).stdout
+
+    asked("migrate")
+    with at_a_terminal(tmp_path, url, "--app", "shop:crew", "run", "mail") as terminal:
+        terminal.await_words("mail    300 of 1,000  30%        0.0/s")
+        assert re.search(r"\nmail .*  ▸ running [a-z0-9 ]+, 300 of 1,000 \(30 %\)  ", asked("status"))
+        assert re.search(r"▸ running +0 +- +cli +300 of 1,000 \(30 %\)\n", asked("runs"))
+        (tmp_path / "go").touch()
+        assert terminal.end() == 1
+    assert "300 of" not in asked("status")
+    told = asked("runs", "-v")
+    assert re.search(r"✗ failed +300 .*the mailbox \[2J is full; 300 counted before\n\nmail\.\d+T000000Z:\n  Tra", told)
+    assert re.search(r'\n    File ".*/shop.py", line 15, in mail\n      raise ValueError\(', told)
+    assert "Traceback" not in asked("runs")

@@ -23,6 +23,17 @@ def test_a_line_says_how_far_how_fast_and_how_long_yet():
     )
 
 
+def test_a_line_of_a_function_says_what_that_told_and_goes_by_it_however_slow_it_is():
+    called = Course("mail", told=True)
+    called.came(300, 1_000, 0.0)
+    called.came(302, 1_000, 4.0)
+    assert called.line(4.0) == "mail    302 of 1,000  30%        0.5/s  23 min left"
+    called.came(303, None, 4.0)
+    assert called.line(4.0) == "mail            303        0.8/s"
+    called.came(100, 90, 5.0)
+    assert "of" not in called.line(5.0)
+
+
 @given(st.none() | st.integers(1, 10**7), ROWS)
 def test_its_figures_keep_their_places(about, batches):
     swept, now, places = course(about), 0.0, set()

@@ -24,23 +24,33 @@ _PERIOD = 0.25  # seconds between two drawings; and before the first, by which m
 _SELDOM = 10.0  # seconds between two lines that stay, as in a log
 _SPAN = 10.0  # seconds back that the rate is measured over
 _PATIENCE = 2.0  # seconds that the end waits for a drawing under way
+_SLOWEST = 0.01  # things a second below which nobody can say how long it takes
 _HELD = {"stop": "waits", "brake": "slowed down"}
 
 
 @dataclass(slots=True)
 class Course:
-    """One run's way: its rows so far, of about how many (None: nobody knows), and what holds it back."""
+    """One run's way: its rows so far, of about how many (None: nobody knows), and what holds it back.
+
+    A function that tells of its progress is `told` of: it has no rows, and knows of how many.
+    """
 
     job: str
     about: int | None = None
     rows: int = 0
     held: str = ""
     marks: deque[tuple[float, int]] = field(default_factory=deque)
+    told: bool = False
 
     def went(self, rows: int, at: float) -> None:
         """Add the rows of a batch that ended at a monotonic instant."""
         self.rows += rows
         self.marks.append((at, self.rows))
+
+    def came(self, done: int, total: int | None, at: float) -> None:
+        """Take over how far a function says it has come at a monotonic instant."""
+        self.rows, self.about = done, total
+        self.marks.append((at, done))
 
     def rate(self, now: float) -> float:
         """Return the rows a second of late."""
@@ -49,17 +59,20 @@ class Course:
         if len(self.marks) < 2:
             return 0.0
         begun, before = self.marks[0]
-        return (self.rows - before) / max(now - begun, _PERIOD)
+        return max(0, self.rows - before) / max(now - begun, _PERIOD)
 
     def line(self, now: float) -> str:
         """Say it in one line; figures keep their places."""
-        rate = self.rate(now)
+        rate, rows = self.rate(now), "" if self.told else " rows"
         about = self.about if self.about is not None and self.rows <= self.about else None
-        so_far = f"{self.rows:>13,} rows"
+        so_far = f"{self.rows:>13,}{rows}"
         if about:
-            so_far = f"{self.rows:>{len(f'{about:,}')},} of about {about:,} rows {self.rows * 100 // about:>3}%"
-        left = span(timedelta(seconds=(about - self.rows) / rate)) if about and rate >= 1 else ""
-        figures = f"{so_far}  {round(rate):>9,} rows/s  {f'{left} left' if left else '':<16}"
+            of = "of" if self.told else "of about"
+            so_far = f"{self.rows:>{len(f'{about:,}')},} {of} {about:,}{rows} {self.rows * 100 // about:>3}%"
+        known = about and rate >= (_SLOWEST if self.told else 1)
+        left = span(timedelta(seconds=(about - self.rows) / rate)) if about and known else ""
+        speed = f"{rate:>9,.1f}/s" if self.told else f"{round(rate):>9,} rows/s"
+        figures = f"{so_far}  {speed}  {f'{left} left' if left else '':<16}"
         return one_line(f"{self.job}  {figures}  {self.held}")
 
 
@@ -83,6 +96,9 @@ class Progress:
                 return
             if entry.kind in list(Outcome):
                 self._courses.pop(entry.run, None)
+            elif entry.kind == "progress":
+                course = self._courses.setdefault(entry.run, Course(entry.job, told=True))
+                course.came(entry.facts["done"], entry.facts["total"], now)
             elif entry.kind in ("batch", "throttled", "eased"):
                 begun = now - entry.facts.get("ms", 0) / 1000
                 course = self._courses.setdefault(entry.run, Course(entry.job, marks=deque([(begun, 0)])))
@@ -107,7 +123,8 @@ class Progress:
                 if self._live:
                     self._draw(list(courses.values()))
             for run, course in courses.items():
-                if run not in asked:  # what is still to go, for a run that has lasted long enough to be watched
+                # What is still to go, for a run that has lasted long enough to be watched.
+                if run not in asked and not course.told:
                     asked.add(run)
                     self._ask(course)
             if not self._live:

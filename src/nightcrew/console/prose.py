@@ -16,7 +16,7 @@ from nightcrew.failsafe import FAILSAFE
 from nightcrew.job import CatchUp, Job
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
-from nightcrew.report import seconds
+from nightcrew.report import indented, seconds
 from nightcrew.schedule import Cron, Schedule
 from nightcrew.settings import SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
@@ -228,7 +228,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     """Return how a job stands as the row JOB, WHEN, LAST, NEXT, REMOVED, BY of a table."""
     last = each.last
     ended = screen.mark(str(last.state)) + f" {when(last.finished_at or last.moment, now)}" if last else "never"
-    late = _late(last, each.job) if last else ""
+    beside = _late(last, each.job) + _comma(_distance(last)) if last else ""
     coming = _coming(each.job, each.opens or each.next_slot, now) if each.next_slot else "disabled"
     if each.standing.stopped_at is not None:
         coming = f"stopped: {each.standing.stopped_reason}"
@@ -236,7 +236,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
         until = each.standing.paused_until
         coming = f"paused{f' until {clock(until)}' if until else ''}: {each.standing.paused_reason}"
     removed = f"{last.deleted:,}" if last else "-"
-    return [each.job.name, each.job.schedule.describe(), ended + late, coming, removed, last.trigger if last else "-"]
+    return [each.job.name, each.job.schedule.describe(), ended + beside, coming, removed, last.trigger if last else "-"]
 
 
 def no_runs(*, failed: bool) -> str:
@@ -260,6 +260,8 @@ def run(row: RunRow) -> dict[str, Any]:
         "lateSeconds": seconds(row.late_by),
         "deletedCount": row.deleted,
         "counts": dict(row.counts),
+        "done": row.done,
+        "total": row.total,
         "error": row.error,
     }
 
@@ -271,7 +273,24 @@ def run_line(row: RunRow, job: Job | None, now: datetime, screen: Screen) -> lis
     """
     took = span(row.finished_at - row.moment) if row.finished_at and row.moment else "-"
     started = when(row.moment, now) + (_late(row, job) if job else "")
-    return [row.id, started, screen.mark(str(row.state)), f"{row.deleted:,}", took, row.trigger, row.reason or "-"]
+    said = (_distance(row) if row.state is State.RUNNING else "") or row.reason
+    return [row.id, started, screen.mark(str(row.state)), f"{row.deleted:,}", took, row.trigger, said or "-"]
+
+
+def _distance(row: RunRow) -> str:
+    """Say how far a run that is still open has come: “400 of 1,000 (40 %)”."""
+    if row.done is None or not row.state.open:
+        return ""
+    return f"{row.done:,} of {row.total:,} ({row.done * 100 // row.total} %)" if row.total else f"{row.done:,} so far"
+
+
+def _comma(text: str) -> str:
+    return f", {text}" if text else ""
+
+
+def trace(row: RunRow) -> list[str]:
+    """Return what a run failed with under its name, as far as it did: most often a traceback."""
+    return ["", f"{row.id}:", *indented(row.error, 2)] if row.error else []
 
 
 def _late(row: RunRow, job: Job) -> str:

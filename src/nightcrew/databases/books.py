@@ -10,8 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Batch, Bid, Bidder, Registration, RunRow, Stage, Standing, Won
+from nightcrew.books import Batch, Bid, Bidder, Checkpoint, Distance, Registration, RunRow, Stage, Standing, Won
 from nightcrew.database import Connection
+from nightcrew.databases import checkpoints, history
 from nightcrew.databases.bids import begin, values, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
 from nightcrew.databases.stages import stages
@@ -238,10 +239,13 @@ class Ledgers:
 
     def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
         """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
+        with self._link.transaction(writes=False) as connection:
+            return self._halted(connection, job, fence)
+
+    def _halted(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | None:
         words = jobs.c.paused_by, jobs.c.paused_reason, *_stop()
         look = sa.select(self._running().label("running"), *words).where(*self._held(job, fence))
-        with self._link.transaction(writes=False) as connection:
-            row = connection.execute(look).first()
+        row = connection.execute(look).first()
         if row is None:
             return _lost(job, fence)
         return None if row.running else _halt(row)
@@ -320,48 +324,51 @@ class Ledgers:
 
     def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:
         """Return the facts of a run's newest entry of a kind."""
-        of_kind = sa.select(entries.c.facts).where(entries.c.run == run, entries.c.kind == kind)
-        with self._link.transaction(writes=False) as connection:
-            return connection.execute(of_kind.order_by(entries.c.id.desc()).limit(1)).scalar_one_or_none()
+        return history.noted(self._link, run, kind)
 
     def batches(self, run: str, most: int) -> list[Batch]:
         """Return a run's newest batches, so many at most, the oldest of them first."""
-        of_run = sa.select(entries.c.at, entries.c.facts).where(entries.c.run == run, entries.c.kind == "batch")
-        with self._link.transaction(writes=False) as connection:
-            newest = connection.execute(of_run.order_by(entries.c.id.desc()).limit(most)).all()
-        return [Batch(row.at, row.facts) for row in reversed(newest)]
+        return history.batches(self._link, run, most)
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""
-        statement = sa.select(runs).order_by(runs.c.moment.desc(), runs.c.id.desc()).limit(limit)
-        if job is not None:
-            statement = statement.where(runs.c.job == job)
-        wanted = list(states)
-        if wanted:
-            statement = statement.where(runs.c.state.in_(wanted))
-        with self._link.transaction(writes=False) as connection:
-            return [_run(row) for row in connection.execute(statement)]
+        return history.newest(self._link, job, list(states), limit)
 
     def latest(self) -> dict[str, RunRow]:
         """Return the newest run of every job; slots that nobody ran are not runs."""
-        ran = runs.c.state.not_in([State.MISSED, State.SKIPPED])
-        newest = sa.select(runs.c.job, sa.func.max(runs.c.moment).label("moment")).where(ran).group_by(runs.c.job)
-        last = newest.subquery("newest")
-        statement = sa.select(runs).join(last, sa.and_(runs.c.job == last.c.job, runs.c.moment == last.c.moment))
-        with self._link.transaction(writes=False) as connection:
-            return {row.job: _run(row) for row in connection.execute(statement.where(ran))}
+        return history.latest(self._link)
 
     def run(self, run: str) -> RunRow | None:
         """Return one run."""
-        with self._link.transaction(writes=False) as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.id == run)).one_or_none()
-        return None if row is None else _run(row)
+        return history.one(self._link, run)
 
     def entries(self, run: str, limit: int = 1000) -> list[Mapping[str, Any]]:
         """Return a run's ledger entries, oldest first."""
-        statement = sa.select(entries).where(entries.c.run == run).order_by(entries.c.id).limit(limit)
-        with self._link.transaction(writes=False) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+        return history.of_run(self._link, run, limit)
+
+    # ── how far a function is ────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, connection: object, won: Won, point: Checkpoint, lease: float) -> None:
+        """Keep where a function stands, in the given transaction or its own, and renew the lease; raises as `renew`.
+
+        Of a job that is paused it is kept, too, and JobPaused raised then.
+        """
+        with self._link.transaction() if connection is None else checkpoints.lent(self._link, connection) as going:
+            held = sa.update(jobs).where(*self._held(won.job, won.fence))
+            if going.execute(held.values(lease_until=self._later(lease))).rowcount == 0:
+                raise _lost(won.job, won.fence)
+            checkpoints.write(going, won.run, point)
+            halt = self._halted(going, won.job, won.fence)
+        if halt is not None:
+            raise halt
+
+    def saved(self, run: str) -> Checkpoint:
+        """Return where the function that a run calls stood when it last said so."""
+        return checkpoints.read(self._link, run)
+
+    def came(self, distances: Mapping[str, Distance]) -> None:
+        """Note how far runs have come, except where somebody holds their rows."""
+        checkpoints.note(self._link, distances)
 
     def _later(self, seconds: float) -> sa.ColumnElement[datetime]:
         later = self._link.dialect.later.format(micros=micros(seconds))
@@ -387,8 +394,3 @@ def _halt(row: Any) -> JobPaused:
 def _standing(row: Any) -> Standing:
     fields = {name: getattr(row, name) for name in Standing.__slots__ if name != "job"}
     return Standing(job=row.name, **fields)
-
-
-def _run(row: Any) -> RunRow:
-    fields = {name: getattr(row, name) for name in RunRow.__slots__}
-    return RunRow(**{**fields, "state": State(row.state)})

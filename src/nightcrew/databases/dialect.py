@@ -173,6 +173,9 @@ class Dialect(Protocol):
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Hook into new connections; one to a server that batches are unsafe on raises SafetyStop."""
 
+    def teach(self, connection: sa.Connection) -> None:
+        """Let a connection that is not one of ours understand `now` and `later`."""
+
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set up a fresh transaction: UTC, and a bound on waiting for locks."""
 

@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nightcrew.clock import Clock
 from nightcrew.databases.connect import Link
-from nightcrew.databases.tables import MIGRATIONS, VERSION, Statement, schema
+from nightcrew.databases.tables import MIGRATIONS, VERSION, AddColumn, Statement, schema
 from nightcrew.errors import DatabaseError, SchemaError
 
 
@@ -47,10 +47,12 @@ class Migrations:
     def apply(self) -> list[str]:
         """Make anew what has gone, and apply every step that is missing; return a line for each."""
         for attempt in range(6):
-            found, lost = self._look()
             try:
+                found, lost = self._look()
                 mended = [self._mended(found, lost)] if lost else []
                 return mended + [self._step(*step) for step in MIGRATIONS if step[0] > found]
+            except SchemaError:
+                raise
             except DatabaseError:
                 # Of two crews that migrate at once, one loses a race inside the catalog: let the other finish.
                 if attempt == 5:
@@ -120,6 +122,9 @@ def _execute(connection: sa.Connection, statements: Sequence[Statement]) -> None
 def _is_done(connection: sa.Connection, statement: Statement) -> bool:
     if isinstance(statement, sa.Insert):
         return connection.execute(sa.select(sa.literal(1)).select_from(statement.table).limit(1)).first() is not None
+    if isinstance(statement, AddColumn):
+        column = statement.element
+        return any(known["name"] == column.name for known in sa.inspect(connection).get_columns(column.table.name))
     if not isinstance(statement, CreateIndex):
         return False
     index, table = statement.element, statement.element.table

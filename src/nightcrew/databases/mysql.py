@@ -125,6 +125,9 @@ class MySQL:
         """Refuse a server that logs statements."""
         sa.event.listen(engine, "connect", _refuse_log_of_statements)
 
+    def teach(self, connection: sa.Connection) -> None:
+        """Teach nothing: the server knows its time."""
+
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Bound a batch's statements where the server can; all else was set up when the session was opened."""
         longest = _LONGEST_OF_BATCH if repeatable else 0

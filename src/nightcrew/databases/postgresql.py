@@ -138,6 +138,9 @@ class PostgreSQL:
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Need nothing: the server has a clock of its own."""
 
+    def teach(self, connection: sa.Connection) -> None:
+        """Teach nothing: the server knows its time."""
+
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set the time zone and bound every wait, for this transaction only."""
         connection.exec_driver_sql(self._begin + _BATCH if repeatable else self._begin)

@@ -70,6 +70,7 @@ class SQLite:
 
     def __init__(self) -> None:
         self._monotonic: Callable[[], float] = float
+        self._now: Callable[[int], str] = str
         self._waited = 0.0
 
     def accept(self, url: sa.URL) -> sa.URL:
@@ -88,6 +89,7 @@ class SQLite:
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Teach each connection the clock and the foreign keys, and leave BEGIN to us."""
         self._monotonic = clock.monotonic
+        self._now = lambda micros: _written(clock.now() + timedelta(microseconds=micros))
 
         def connected(connection: sqlite3.Connection, _record: object) -> None:
             connection.isolation_level = None
@@ -95,11 +97,14 @@ class SQLite:
             connection.execute("PRAGMA foreign_keys = ON")
             # A batch touches pages all over the indexes, and what does not fit is written and read again within it.
             connection.execute("PRAGMA cache_size = -32000")  # kilobytes
-            connection.create_function(
-                "nightcrew_now", 1, lambda micros: _written(clock.now() + timedelta(microseconds=micros))
-            )
+            connection.create_function("nightcrew_now", 1, self._now)
 
         sa.event.listen(engine, "connect", connected)
+
+    def teach(self, connection: sa.Connection) -> None:
+        """Teach it the clock."""
+        driver: Any = connection.connection.dbapi_connection
+        driver.create_function("nightcrew_now", 1, self._now)
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Take the write lock at once: a reader that turns writer cannot wait, it fails."""

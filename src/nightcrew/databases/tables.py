@@ -1,14 +1,30 @@
 """nightcrew's own tables, and the versioned steps that make them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from nightcrew.databases.connect import Instant
 
-Statement: TypeAlias = CreateTable | CreateIndex | sa.Insert
+
+class AddColumn(ExecutableDDLElement):
+    """ALTER TABLE … ADD COLUMN."""
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.element = column
+
+
+@compiles(AddColumn)
+def _add_column(add: AddColumn, compiler: Any, **_options: Any) -> str:
+    table = compiler.preparer.format_table(add.element.table)
+    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(add.element)}"
+
+
+Statement: TypeAlias = CreateTable | CreateIndex | AddColumn | sa.Insert
 
 OURS = "nightcrew_"
 """How the name of every table of nightcrew's own begins."""
@@ -68,6 +84,9 @@ runs = sa.Table(
     sa.Column("deleted", sa.BigInteger, nullable=False),
     sa.Column("counts", sa.JSON, nullable=False),
     sa.Column("error", sa.Text),
+    sa.Column("checkpoint", sa.Text, info={"since": 3}),
+    sa.Column("done", sa.BigInteger, info={"since": 3}),
+    sa.Column("total", sa.BigInteger, info={"since": 3}),
     sa.Index("nightcrew_runs_job_moment", "job", "moment"),
     sa.Index("nightcrew_runs_moment", "moment"),
     sa.Index("nightcrew_runs_finished_at", "finished_at"),
@@ -125,9 +144,12 @@ plans = sa.Table(
 
 
 def _made(*tables: sa.Table) -> list[Statement]:
+    """Return what makes tables, without the columns that a later step brings."""
     made: list[Statement] = []
     for table in tables:
-        made.append(CreateTable(table, if_not_exists=True))
+        create = CreateTable(table, if_not_exists=True)
+        create.columns = [column for column in create.columns if "since" not in column.element.info]
+        made.append(create)
         made.extend(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
     return made
 
@@ -140,9 +162,16 @@ def _of_consent() -> list[Statement]:
     return [*_made(place, policies, plans), sa.insert(place).values(id=1)]
 
 
+def _columns_since(version: int) -> list[Statement]:
+    """Return what adds the columns that say of themselves that they came with a step."""
+    columns = (column for table in _METADATA.sorted_tables for column in table.columns)
+    return [AddColumn(column) for column in columns if column.info.get("since") == version]
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
+    (3, "how far a function's run is", partial(_columns_since, 3)),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nightcrew.clock import instant
 from nightcrew.ledger import Entry
-from nightcrew.report import one_line
+from nightcrew.report import indented, one_line
 
 _logger = logging.getLogger("nightcrew")
 _logger.addHandler(logging.NullHandler())
@@ -56,12 +56,8 @@ def _plain(entry: Entry) -> str:
 
 def _traceback(entry: Entry) -> str:
     """Return the one fact of many lines; they are indented, lest one of them reads as a record of its own."""
-    lines = (f"    {' ' * (len(line) - len(line.lstrip()))}{one_line(line)}" for line in _lines(entry))
+    lines = indented(str(entry.facts["traceback"]), 4)
     return "\n".join([one_line(f"[{entry.facts['label']}] traceback of run {entry.run}"), *lines])
-
-
-def _lines(entry: Entry) -> list[str]:
-    return str(entry.facts["traceback"]).rstrip().split("\n")
 
 
 def _outcome(entry: Entry) -> str:

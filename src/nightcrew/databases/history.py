@@ -1,0 +1,68 @@
+"""The runs and the ledger's entries, read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.books import Batch, RunRow
+from nightcrew.databases.connect import Link
+from nightcrew.databases.tables import entries, runs
+from nightcrew.outcome import State
+
+_RUN = [runs.c[name] for name in RunRow.__slots__]
+
+
+def newest(link: Link, job: str | None, states: Sequence[State], limit: int) -> list[RunRow]:
+    """Return the newest runs first."""
+    statement = sa.select(*_RUN).order_by(runs.c.moment.desc(), runs.c.id.desc()).limit(limit)
+    if job is not None:
+        statement = statement.where(runs.c.job == job)
+    if states:
+        statement = statement.where(runs.c.state.in_(states))
+    with link.transaction(writes=False) as connection:
+        return [_run(row) for row in connection.execute(statement)]
+
+
+def latest(link: Link) -> dict[str, RunRow]:
+    """Return the newest run of every job; slots that nobody ran are not runs."""
+    ran = runs.c.state.not_in([State.MISSED, State.SKIPPED])
+    last = sa.select(runs.c.job, sa.func.max(runs.c.moment).label("moment")).where(ran).group_by(runs.c.job)
+    of_job = last.subquery("newest")
+    statement = sa.select(*_RUN).join(of_job, sa.and_(runs.c.job == of_job.c.job, runs.c.moment == of_job.c.moment))
+    with link.transaction(writes=False) as connection:
+        return {row.job: _run(row) for row in connection.execute(statement.where(ran))}
+
+
+def one(link: Link, run: str) -> RunRow | None:
+    """Return one run."""
+    with link.transaction(writes=False) as connection:
+        row = connection.execute(sa.select(*_RUN).where(runs.c.id == run)).one_or_none()
+    return None if row is None else _run(row)
+
+
+def of_run(link: Link, run: str, limit: int) -> list[Mapping[str, Any]]:
+    """Return a run's ledger entries, oldest first."""
+    statement = sa.select(entries).where(entries.c.run == run).order_by(entries.c.id).limit(limit)
+    with link.transaction(writes=False) as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def noted(link: Link, run: str, kind: str) -> Mapping[str, Any] | None:
+    """Return the facts of a run's newest entry of a kind."""
+    of_kind = sa.select(entries.c.facts).where(entries.c.run == run, entries.c.kind == kind)
+    with link.transaction(writes=False) as connection:
+        return connection.execute(of_kind.order_by(entries.c.id.desc()).limit(1)).scalar_one_or_none()
+
+
+def batches(link: Link, run: str, most: int) -> list[Batch]:
+    """Return a run's newest batches, so many at most, the oldest of them first."""
+    of_kind = sa.select(entries.c.at, entries.c.facts).where(entries.c.run == run, entries.c.kind == "batch")
+    with link.transaction(writes=False) as connection:
+        found = connection.execute(of_kind.order_by(entries.c.id.desc()).limit(most)).all()
+    return [Batch(row.at, row.facts) for row in reversed(found)]
+
+
+def _run(row: Any) -> RunRow:
+    fields = {name: getattr(row, name) for name in RunRow.__slots__}
+    return RunRow(**{**fields, "state": State(row.state)})
