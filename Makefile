@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage campaign lint bench clean
+.PHONY: help setup demo test chaos coverage campaign lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ coverage: $(READY) ## the same, and tell which lines and branches no test went t
 
 campaign: $(READY) ## play the models of tests/model at length (about twenty minutes); ARGS="--seed 7" plays one seed again
 	@$(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
+
+chaos: $(READY) ## kill, freeze and restart for minutes on end; ARGS="--seed 7 -k mysql" plays one seed on one database
+	@$(BIN)/python -m pytest tests/model/test_riots.py --campaign $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, and the import law
 	@$(BIN)/ruff check .
