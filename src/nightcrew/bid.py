@@ -111,7 +111,8 @@ def is_waiting(job: Job, standing: Standing, now: datetime) -> bool:
     if not job.enabled or is_paused(standing, now) or (job.window is not None and job.window.closes(now) is None):
         return False
     if standing.run is not None:
-        return standing.lease_until is None or standing.lease_until < now
+        held = standing.lease_until is not None and standing.lease_until >= now
+        return not held and not between_attempts(standing, now)
     return bid_for(job, standing, now) is not None
 
 
@@ -119,6 +120,11 @@ def is_paused(standing: Standing, now: datetime) -> bool:
     """Tell whether a pause is in force, of the job or of all."""
     alone = standing.paused_at is not None and (standing.paused_until is None or standing.paused_until > now)
     return alone or standing.stopped_at is not None
+
+
+def between_attempts(standing: Standing, now: datetime) -> bool:
+    """Tell whether the open run has failed and is not to be tried again yet."""
+    return standing.retry_at is not None and standing.retry_at > now
 
 
 def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]:

@@ -30,7 +30,8 @@ class Standing:
 
     `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
     run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None. `stopped_at`,
-    set for all jobs or none, says since when every sweep is stopped.
+    set for all jobs or none, says since when every sweep is stopped. So many attempts at the open run were `failures`;
+    it is nobody's before `retry_at`. `attempt` counts those that nobody saw the end of, and the one under way.
     """
 
     job: str
@@ -54,6 +55,8 @@ class Standing:
     stopped_at: datetime | None = None
     stopped_by: str | None = None
     stopped_reason: str | None = None
+    failures: int = 0
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,13 @@ class Bid:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """A claim that committed: the new fence, and the database's moment it was won at."""
+    """A claim that committed: the new fence, the moment it was won at, and how many attempts have failed before."""
 
     job: str
     run: str
     fence: int
     moment: datetime
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +210,8 @@ class Books(Protocol):
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         """Renew many leases in one statement; return those (job, fence) still held."""
 
-    def settle(self, job: str, fence: int, row: RunRow) -> bool:
-        """Close the run, or hand it over (state partial); False when a newer fence exists."""
+    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None) -> bool:
+        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists."""
 
     def bury(self, standing: Standing, reason: str) -> bool:
         """Close as failed an open run whose attempts are used up."""

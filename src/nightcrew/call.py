@@ -26,7 +26,8 @@ class Call:
     """What a job's function is told of its run, and where it keeps count and says how far it is.
 
     `moment` is the database's clock when the run was claimed, in UTC; `id` stays the same when the run is tried again
-    or gone on with. `cursor` is what the last checkpoint kept, whoever wrote it, and None before the first.
+    or gone on with. `attempt` is 1, and 1 more for each that has failed. `cursor` is what the last checkpoint kept,
+    whoever wrote it, and None before the first.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Call:
         self.id: str = claim.run
         self.slot: datetime | None = claim.slot
         self.moment: datetime = claim.moment
+        self.attempt: int = claim.won.failures + 1
         self.cursor: Any = reached.cursor
         self.counted: int = reached.counted
         self.stopped: str | None = None

@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 
-from nightcrew.bid import MOST_EARLY, bid_for, check_existed, early, is_paused, lapsed, run_id, slot_asked_for, slot_due
+from nightcrew.bid import (
+    MOST_EARLY,
+    between_attempts,
+    bid_for,
+    check_existed,
+    early,
+    is_paused,
+    lapsed,
+    run_id,
+    slot_asked_for,
+    slot_due,
+)
 from nightcrew.books import Bid, Bidder, Books, Distance, Remark, Stage, Standing, Won, altogether
 from nightcrew.caller import DRIFT, Caller, drift
 from nightcrew.clock import Clock
@@ -16,7 +27,7 @@ from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 
 LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
-ATTEMPTS = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
+LOSSES = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 INSIDE = "ticker"  # what the in-process scheduler calls itself
 _REMARKS = (FAILSAFE, DRIFT)  # kinds of them
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
@@ -78,7 +89,8 @@ class Claim:
 class Taken:
     """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it.
 
-    Only of a run that failed are there `details`: its error's last line. The `remarks` are on whoever asked.
+    Only of a run that failed are there `details`: its error's last line; and `retry_at` where it is tried again. The
+    `remarks` are on whoever asked.
     """
 
     outcome: Outcome
@@ -87,6 +99,7 @@ class Taken:
     slot: datetime | None = None
     details: str | None = None
     remarks: tuple[Remark, ...] = ()
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +159,7 @@ class Claims:
                 continue
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
-            elif job.window is not None and job.window.closes(now, ahead) is None:
+            elif (job.window is not None and job.window.closes(now, ahead) is None) or between_attempts(standing, now):
                 continue
             elif standing.run is not None:
                 reopened = self._left_open(job, standing, now, bidder)
@@ -239,7 +252,7 @@ class Claims:
 
     def _answer(self, job: Job, standing: Standing, now: datetime, wish: "_Wish") -> Claim | Taken | None:
         """Answer one look at a standing; None asks for another, because the row has changed under our hands."""
-        shut = None if wish.at_once else _shut(job, standing, now)
+        shut = None if wish.at_once else _shut(job, standing, now) or self._failed_so_far(standing, now)
         if standing.run is not None:
             if standing.lease_until is not None and standing.lease_until >= now:
                 return _in_progress(job, standing)
@@ -258,7 +271,7 @@ class Claims:
         """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
         if standing.lease_until is not None and standing.lease_until >= now:
             return None
-        if standing.owner is not None and standing.attempt >= ATTEMPTS:
+        if standing.owner is not None and standing.attempt >= LOSSES:
             reason = f"attempts used up: {standing.attempt} processes were lost while running it"
             buried = self._books.bury(standing, reason)
             said = f"Run {standing.run} failed: {reason}."
@@ -274,8 +287,18 @@ class Claims:
         said = f": {row.reason}" if row.reason else ""
         by = f" by {row.trigger}" if row.state not in {State.MISSED, State.SKIPPED} else ""
         outcome = Outcome.FAILED if row.state is State.FAILED else Outcome.ALREADY_DONE
-        error = (row.error or "").strip().splitlines()
-        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, error[-1] if error else None)
+        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, _last_line(row.error))
+
+    def _failed_so_far(self, standing: Standing, now: datetime) -> Taken | None:
+        """Say why a run has failed that is to be tried again later."""
+        if standing.run is None or not between_attempts(standing, now):
+            return None
+        run = standing.run
+        row = self._books.run(run)
+        if row is None:  # pruned by hand meanwhile
+            return Taken(Outcome.FAILED, f"Run {run} failed.", run, retry_at=standing.retry_at)
+        said = row.reason or f"Run {run} failed."
+        return Taken(Outcome.FAILED, said, run, row.slot, _last_line(row.error), retry_at=standing.retry_at)
 
     def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
         won = self._books.take_over(standing, bidder)
@@ -339,6 +362,10 @@ class Claims:
                     self._books.came(distances)
             except DatabaseError:
                 continue  # the lease outlasts two beats; past that another crew rightly takes over
+
+
+def _last_line(error: str | None) -> str | None:
+    return next(iter((error or "").strip().splitlines()[-1:]), None)
 
 
 def _paused(job: Job, standing: Standing) -> str:

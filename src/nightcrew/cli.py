@@ -193,12 +193,12 @@ def runs(desk: Desk, name: str | None, number: int, *, failed: bool) -> None:
     """List the newest runs first, of one job or of all."""
     from nightcrew.console import prose
 
+    screen = desk.screen
     with desk.crew_at_work() as crew:
         found, now, known = crew.runs(name, failed=failed, limit=number), crew.clock.now(), crew.jobs
-    screen = desk.screen
+        traces = [line for row in found for line in prose.traces(row, crew)] if screen.verbose else []
     rows = [prose.run_line(row, known.get(row.job), now, screen) for row in found]
     lines = screen.table(["RUN", "STARTED", "ENDED AS", "REMOVED", "TOOK", "BY", "REASON"], rows)
-    traces = [line for row in found for line in prose.trace(row)] if screen.verbose else []
     body = {"runs": [prose.run(row) for row in found]}
     screen.show(body, [*lines, *traces] if rows else [prose.no_runs(failed=failed)])
 

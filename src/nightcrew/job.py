@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from nightcrew import duration
+from nightcrew.backoff import FIRST, LONGEST, MOST_ATTEMPTS
 from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did_you_mean, misfit
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours, hours
@@ -77,7 +79,9 @@ class Job:
     `failsafe_after` (2 minutes) past it. `label` heads its log lines; it defaults to the name in words. `pace`
     ("gentle", "steady", "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what
     may hold it back, as docs/throttle.md says. `window` is the time of day in which it may work; given as a text
-    ("22:00-06:00") it is read in the zone of the schedule. `origin` is where it is written, if that is a file.
+    ("22:00-06:00") it is read in the zone of the schedule. A function that fails is called again until it has had so
+    many `attempts`, first after `backoff` (“30 seconds”) and then after twice as long each time. `origin` is where it
+    is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -98,6 +102,8 @@ class Job:
     pace: Pace = Pace.STEADY
     throttle: tuple[Hook, ...] = ()
     window: Hours | None = None
+    attempts: int = 1
+    backoff: timedelta | None = None
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +133,7 @@ class Job:
             raise ConfigurationError(
                 f"job {self.name!r} is a function: pace and throttle steer the batches of a policy"
             )
+        object.__setattr__(self, "backoff", self._backoff())
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("-", " ").capitalize())
 
@@ -141,6 +148,28 @@ class Job:
         if self.failsafe_after <= timedelta(0):
             raise ConfigurationError(f"failsafe_after of job {self.name!r} leaves a caller no time; write '2 minutes'")
         return self.failsafe_after
+
+    def _backoff(self) -> timedelta | None:
+        """Return how long a function waits after its first failure, if it is then called again."""
+        if self.policy is not None and (self.attempts != 1 or self.backoff is not None):
+            raise ConfigurationError(
+                f"job {self.name!r} is a policy: attempts and backoff are for functions, for a sweep tries each batch"
+                " again by itself; remove them"
+            )
+        if isinstance(self.attempts, bool) or not 1 <= self.attempts <= MOST_ATTEMPTS:
+            raise ConfigurationError(
+                f"attempts of job {self.name!r} is {self.attempts}; write a number from 1 to {MOST_ATTEMPTS}"
+            )
+        if self.attempts == 1:
+            if self.backoff is not None:
+                raise ConfigurationError(
+                    f"backoff of job {self.name!r} goes with attempts; write attempts=3, or remove it"
+                )
+            return None
+        first = _span(FIRST if self.backoff is None else self.backoff)
+        if not timedelta(0) < first <= LONGEST:
+            raise ConfigurationError(f"backoff of job {self.name!r} is not within an hour; write '30 seconds'")
+        return first
 
     def but(self, **changes: Any) -> "Job":
         """Return the same job with some of its own or its policy's fields changed, as a recipe's caller asks.
@@ -209,6 +238,10 @@ def _named(words: type[_W], key: str, name: str) -> _W:
     raise ConfigurationError(f"there is no {key} {str(name)[:40]!r}{did_you_mean(str(name), known)}")
 
 
+def _span(given: str | timedelta) -> timedelta:
+    return duration.parse(given) if isinstance(given, str) else given
+
+
 def coming(jobs: Iterable[Job], moment: datetime, number: int) -> list[tuple[datetime, Job]]:
     """Return so many slots of all enabled jobs after a moment, earliest first."""
     slots: list[tuple[datetime, Job]] = []
@@ -231,6 +264,8 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "on_start": _SWITCH,
     "enabled": _SWITCH,
     "failsafe_after": ((timedelta, type(None)), "write timedelta(minutes=2)"),
+    "attempts": (int, "write a number such as 3"),
+    "backoff": ((str, timedelta, type(None)), "write a text such as '30 seconds'"),
     "window": ((str, Hours, type(None)), "write a text such as '22:00-06:00'"),
     "owner": _TEXT,
     "runbook": _TEXT,

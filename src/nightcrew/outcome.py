@@ -38,10 +38,14 @@ _EXIT_CODE = {Outcome.FAILED: 1, Outcome.REFUSED: 3}
 
 
 class State(StrEnum):
-    """Where a run stands in the ledger; a slot ends as one of the last four."""
+    """Where a run stands in the ledger; a slot ends as one of the last four.
+
+    One that is `retrying` has failed, and is tried again.
+    """
 
     RUNNING = "running"
     PARTIAL = "partial"
+    RETRYING = "retrying"
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -50,4 +54,4 @@ class State(StrEnum):
     @property
     def open(self) -> bool:
         """Whether somebody still has to go on with it."""
-        return self in {State.RUNNING, State.PARTIAL}
+        return self in {State.RUNNING, State.PARTIAL, State.RETRYING}

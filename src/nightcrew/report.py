@@ -35,6 +35,7 @@ class Report:
     error: str | None = None
     details: str | None = None
     note: str | None = None
+    retry_at: datetime | None = None
 
     def json(self) -> dict[str, Any]:
         """Return the body every door gives, in the order a person reads it; instants are ISO-8601 in UTC."""
@@ -54,7 +55,8 @@ class Report:
             "counts": dict(self.counts),
             "lateSeconds": seconds(self.late_by),
         }
-        extra = {"error": self.error, "details": self.details, "note": self.note}
+        again = instant(self.retry_at) if self.retry_at else None
+        extra = {"error": self.error, "details": self.details, "note": self.note, "retryAt": again}
         return body | {key: value for key, value in extra.items() if value is not None}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from nightcrew import guard
+from nightcrew import backoff, guard
 from nightcrew.bid import MOST_EARLY
 from nightcrew.books import Remark, RunRow, altogether
 from nightcrew.call import Call, call
@@ -38,6 +38,7 @@ class Done:
     details: str | None = None
     traceback: str | None = None
     note: str | None = None
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
-        done = _censored(_work(claim, claims, broom, budget), broom.ledger.censor)
-        settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done))
+        done = _censored(_again(claim, _work(claim, claims, broom, budget), broom), broom.ledger.censor)
+        settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done), done.retry_at)
     except BaseException:
         _hand_over(claim, broom)
         raise
@@ -225,6 +226,18 @@ def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None
     )
 
 
+def _again(claim: Claim, done: Done, broom: Broom) -> Done:
+    """Leave the run open of a function that has failed, unless that was its last attempt."""
+    attempt, most, first = claim.won.failures + 1, claim.job.attempts, claim.job.backoff
+    if done.outcome is not Outcome.FAILED or first is None:
+        return done
+    if attempt >= most:
+        return replace(done, message=f"{done.message}; that was attempt {attempt} of {most}")
+    at = broom.database.now() + backoff.wait(first, attempt, claim.run)
+    message = f"{done.message}; attempt {attempt} of {most}, tried again from {at:%Y-%m-%d %H:%M:%S}Z on"
+    return replace(done, state=State.RETRYING, message=message, retry_at=at)
+
+
 def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
     failed = _failed(claim, broom, stop)
     nothing = "" if failed.deleted else "; nothing was removed"
@@ -276,9 +289,10 @@ def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
         duration_ms=duration_ms,
         remaining=done.remaining,
         next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
-        error=done.message if done.state is State.FAILED else None,
+        error=done.message if done.outcome in (Outcome.FAILED, Outcome.REFUSED) else None,
         details=done.details,
         note=_remarked(done.note, claim.remarks),
+        retry_at=done.retry_at,
     )
 
 
@@ -302,6 +316,7 @@ def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
         error=taken.message if taken.outcome is Outcome.FAILED else None,
         details=taken.details,
         note=_remarked(None, taken.remarks),
+        retry_at=taken.retry_at,
     )
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.books import Bid, Bidder
-from nightcrew.claim import ATTEMPTS, Claim, Taken
+from nightcrew.claim import LOSSES, Claim, Taken
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
@@ -164,7 +164,7 @@ def test_a_run_that_kills_every_holder_is_buried_as_failed(crew):
     rewrite(crew, epoch_at=today() - timedelta(minutes=1))
     (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
     crew._station.claims.release(claim)
-    rewrite(crew, lease_until=ago(seconds=1), attempt=ATTEMPTS)  # as after so many processes that died at work
+    rewrite(crew, lease_until=ago(seconds=1), attempt=LOSSES)  # as after so many processes that died at work
     assert crew.tick(trigger="ticker") == []
     (run,) = crew.runs()
     assert (run.state, run.id) == ("failed", claim.run)
@@ -181,7 +181,7 @@ def test_a_caller_who_buries_a_run_hears_what_failed(crew):
     rewrite(crew, epoch_at=today() - timedelta(minutes=1))
     (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
     crew._station.claims.release(claim)
-    rewrite(crew, lease_until=ago(seconds=1), attempt=ATTEMPTS)
+    rewrite(crew, lease_until=ago(seconds=1), attempt=LOSSES)
     body = crew.run("daily", trigger="http").json()
     assert body["error"] == f"Run {claim.run} failed: {body['details']}."
     assert "attempts used up" in body["details"]
@@ -366,7 +366,7 @@ def test_a_call_that_comes_a_little_early_means_the_coming_slot_and_no_other(cre
 
 def test_processes_lost_before_work_began_use_up_no_attempt_of_the_jobs_that_waited(crew):
     rewrite(crew, epoch_at=today() - timedelta(minutes=1))
-    for _ in range(ATTEMPTS + 1):
+    for _ in range(LOSSES + 1):
         (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
         crew._station.claims.release(claim)
         rewrite(crew, lease_until=ago(seconds=1))

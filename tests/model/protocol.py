@@ -26,6 +26,7 @@ class Mutant(Enum):
     NO_BURIAL = auto()  # a run that used up its attempts is left alone
     EARLY_CURSOR = auto()  # who takes over asks how far a run is before that is certain
     NO_MISSED = auto()  # a claim says nothing of the slots before its own
+    STALE_LOOK = auto()  # a take-over does not look again whether an attempt has failed since
 
 
 class Phase(Enum):
@@ -56,13 +57,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The job's row: the latest slot claimed, the run that is open, whether it has an owner whose lease has expired."""
+    """The job's row: the latest slot claimed, the run that is open, whether it has an owner whose lease has expired.
+
+    A run that has failed waits until it is tried again.
+    """
 
     mark: int = 0
     run: int = 0
     owned: bool = False
     expired: bool = False
     attempt: int = 0
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class World:
     done: tuple[int, ...] = (0,) * SLOTS
     troubles: int = TROUBLES
     prunes: int = 1
+    hasty: bool = False  # whether a run was tried again before its time
 
     @classmethod
     def first(cls, batches: int) -> "World":
@@ -111,6 +117,8 @@ def steps(world: World, mutant: Mutant | None) -> Iterator[tuple[str, World]]:
         yield "a slot is due", replace(world, now=world.now + 1)
     if row.owned and not row.expired:
         yield "the lease runs out", replace(world, row=replace(row, expired=True))
+    if row.waits:
+        yield "it is time to try again", replace(world, row=replace(row, waits=False))
     if world.prunes and (over := world.known & world.ended):
         yield "the ledger is pruned", replace(world, known=world.known - over, prunes=world.prunes - 1)
     for number, node in enumerate(world.nodes):
@@ -149,7 +157,7 @@ def _looks(world: World, mutant: Mutant | None) -> Node | None:
     """Read the job's row, and find out what there is to do."""
     row = world.row
     if row.run:
-        if row.owned and not row.expired:
+        if row.waits or (row.owned and not row.expired):
             return None
         if row.owned and row.attempt >= ATTEMPTS:
             return None if mutant is Mutant.NO_BURIAL else Node(Phase.BURIES, row.run, newest=True)
@@ -173,8 +181,10 @@ def _takes_over(world: World, number: int, node: Node, mutant: Mutant | None) ->
     row = world.row
     if not node.newest or row.run != node.slot or (row.owned and not row.expired):
         return _with(world, number, Node())
+    if row.waits and mutant is not Mutant.STALE_LOOK:
+        return _with(world, number, Node())
     fenced = world if mutant is Mutant.SAME_FENCE else _fenced(world)
-    taken = replace(fenced, row=replace(row, owned=True, expired=False))
+    taken = replace(fenced, row=replace(row, owned=True, expired=False, waits=False), hasty=row.waits)
     phase = Phase.CLAIMED if mutant is Mutant.EARLY_CURSOR else Phase.TOOK_OVER
     return _with(taken, number, replace(node, phase=phase))
 
@@ -198,7 +208,7 @@ def _begins(world: World, number: int, node: Node) -> World:
 def _works(
     world: World, number: int, node: Node, mutant: Mutant | None, *, locked: bool
 ) -> Iterator[tuple[str, World]]:
-    """Begin a batch, or settle what is done; or hand it over, for whoever comes next."""
+    """Begin a batch, or settle what is done; or hand it over, for whoever comes next, at once or after a while."""
     holds = _holds(world.row, node)
     batches = len(world.effects[0])
     if node.cursor < batches:
@@ -215,6 +225,7 @@ def _works(
     elif holds and world.troubles:
         handed_over = replace(left, attempt=max(0, left.attempt - 1))
         yield "hands over", replace(idle, row=handed_over, troubles=world.troubles - 1)
+        yield "fails", replace(idle, row=replace(handed_over, waits=True), troubles=world.troubles - 1)
 
 
 def _commits(world: World, number: int, node: Node) -> World:

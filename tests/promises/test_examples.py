@@ -20,7 +20,7 @@ def names(tmp_path, monkeypatch):
     engine = sa.create_engine("sqlite:///shop.db")
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE totals (number INTEGER)")
-    refreshed, away = [], ["TRY"]
+    refreshed, sent, away = [], [], ["TRY"]
 
     def refresh(currency, key):
         refreshed.append(key)
@@ -31,10 +31,19 @@ def names(tmp_path, monkeypatch):
     def add_to_totals(connection, orders):
         connection.exec_driver_sql(f"INSERT INTO totals VALUES ({len(orders)})")
 
+    def send(person, key):
+        sent.append(key)
+        if away:
+            raise ConnectionError(f"no mail server for {person}")
+
     names = {
         "outdated": lambda moment, after: [name for name in CURRENCIES if after is None or name > after],
         "refresh": refresh,
         "refreshed": refreshed,
+        "readers": lambda after: ["ada"] if after is None else [],
+        "send": send,
+        "sent": sent,
+        "away": away,
         "engine": engine,
         "next_orders": lambda connection, after, limit: list(range(after + 1, ORDERS + 1))[:limit],
         "add_to_totals": add_to_totals,
@@ -60,3 +69,13 @@ def test_a_batch_and_its_cursor_commit_together_and_each_call_keeps_to_its_deadl
     assert (rest.outcome, rest.deleted) == ("succeeded", ORDERS)
     with names["engine"].connect() as connection:
         assert connection.exec_driver_sql("SELECT number FROM totals").scalars().all() == [100, 100, 50]
+
+
+def test_a_job_that_fails_is_tried_again_after_a_while_with_the_same_key(names):
+    crew = names["crew"]
+    first = crew.run("send-digests", trigger="http")
+    assert (first.outcome, crew.runs("send-digests")[0].state) == ("failed", "retrying")
+    assert 20 < (first.retry_at - first.timestamp).total_seconds() <= 30
+    names["away"].clear()
+    assert crew.run("send-digests", trigger="cli", now=True).outcome == "nothing_to_do"
+    assert names["sent"][:2] == [f"{first.run}/ada"] * 2

@@ -127,6 +127,25 @@ def test_a_function_is_registered_as_carefully(terms, sentence):
         (lambda: Job("tidy", HOURLY, policy="users"), "policy of job 'tidy' is 'users' (str); write Policy("),
         (lambda: Job("tidy", HOURLY, function="print"), "function of job 'tidy' is 'print' (str); name a function"),
         (lambda: Job(5, HOURLY, function=print), "job name is 5 (int); write a text"),
+        (
+            lambda: Job("tidy", HOURLY, function=print, attempts=0),
+            "attempts of job 'tidy' is 0; write a number from 1",
+        ),
+        (lambda: Job("tidy", HOURLY, function=print, attempts=True), "attempts of job 'tidy' is True; write a number"),
+        (lambda: Job("tidy", HOURLY, function=print, attempts="3"), "attempts of job 'tidy' is '3' (str); write a num"),
+        (
+            lambda: Job("tidy", HOURLY, policy=POLICY, attempts=3),
+            "job 'tidy' is a policy: attempts and backoff are",
+        ),
+        (lambda: Job("tidy", HOURLY, function=print, backoff="1 s"), "backoff of job 'tidy' goes with attempts; write"),
+        (
+            lambda: Job("tidy", HOURLY, function=print, attempts=3, backoff="2 hours"),
+            "backoff of job 'tidy' is not within an hour; write '30 seconds'",
+        ),
+        (
+            lambda: Job("tidy", HOURLY, function=print, attempts=3, backoff=timedelta(0)),
+            "backoff of job 'tidy' is not within an hour; write '30 seconds'",
+        ),
         (lambda: Nightcrew(settings=Settings(), jobs=["tidy"]), "registered as a job is 'tidy' (str); write Job("),
         (lambda: every(5.0), "is 5.0 (float); write a text such as '10 minutes', or timedelta(minutes=10)"),
         (lambda: RECIPES["cleanup-pkce"](name="states", older_than=5), "job 'states': older_than is 5 (int)"),

@@ -86,6 +86,8 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "window": str(job.window) if job.window else None,
         "onStart": job.on_start,
         "catchUp": str(job.catch_up),
+        "attempts": job.attempts,
+        "backoff": spell(job.backoff) if job.backoff else None,
         "primary": str(job.primary),
         "failsafeAfter": spell(job.failsafe_after) if job.failsafe_after else None,
         "enabled": job.enabled,
@@ -151,6 +153,7 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "window": f"works only within {job.window}" if job.window else None,
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
         "catch up": _CAUGHT_UP.get(job.catch_up),
+        "attempts": _attempts(job),
         "primary": _covered(job),
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
@@ -165,6 +168,11 @@ def _covered(job: Job) -> str | None:
     if job.failsafe_after is None:
         return None
     return f"a caller from outside; the in-process scheduler covers a slot {spell(job.failsafe_after)} past it"
+
+
+def _attempts(job: Job) -> str | None:
+    """Say how often a function is called that fails."""
+    return f"{job.attempts}, the second {spell(job.backoff)} after the first has failed" if job.backoff else None
 
 
 def _when(schedule: Schedule) -> str:
@@ -197,6 +205,8 @@ def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
         what = "the only job is" if still == 1 else f"all {still} jobs are"
         return f"{screen.paint('!', 'yellow')} nothing runs: {what} paused or disabled"
     rest = f", {still} paused or disabled" if still else ""
+    if again := sum(each.standing.retry_at is not None for each in found):
+        rest += f", {again} of which failed and {'is' if again == 1 else 'are'} tried again"
     jobs = "1 job" if len(found) - still == 1 else f"{len(found) - still} jobs"
     return f"{screen.paint('✓', 'green')} all quiet: {jobs} on schedule{rest}"
 
@@ -218,6 +228,7 @@ def status(each: JobStatus) -> dict[str, Any]:
         "failuresInARow": standing.fail_streak,
         "lastSucceededAt": iso(standing.last_ok_at),
         "nextSlot": iso(each.next_slot),
+        "retryAt": iso(standing.retry_at),
         "window": str(each.job.window) if each.job.window else None,
         "waitsUntil": iso(each.opens),
         "lastRun": run(each.last) if each.last else None,
@@ -230,6 +241,8 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     ended = screen.mark(str(last.state)) + f" {when(last.finished_at or last.moment, now)}" if last else "never"
     beside = _late(last, each.job) + _comma(_distance(last)) if last else ""
     coming = _coming(each.job, each.opens or each.next_slot, now) if each.next_slot else "disabled"
+    if each.standing.retry_at is not None:
+        coming = f"again {when(each.standing.retry_at, now)}"
     if each.standing.stopped_at is not None:
         coming = f"stopped: {each.standing.stopped_reason}"
     elif each.paused:
@@ -288,9 +301,14 @@ def _comma(text: str) -> str:
     return f", {text}" if text else ""
 
 
-def trace(row: RunRow) -> list[str]:
-    """Return what a run failed with under its name, as far as it did: most often a traceback."""
-    return ["", f"{row.id}:", *indented(row.error, 2)] if row.error else []
+def traces(row: RunRow, crew: Nightcrew) -> list[str]:
+    """Return what each attempt at a run failed with, under the run's name: most often a traceback."""
+    tried = row.attempt > 1 or row.state is State.RETRYING
+    failed = [entry["facts"] for entry in crew.entries(row.id) if entry["kind"] == "failed_attempt"] if tried else []
+    errors = [facts["error"] for facts in failed]
+    if row.error and row.state is not State.RETRYING:  # the last one's stands there, too
+        errors.append(row.error)
+    return [line for error in errors for line in ("", f"{row.id}:", *indented(error, 2))]
 
 
 def _late(row: RunRow, job: Job) -> str:

@@ -20,6 +20,7 @@ _MARKS = {
     "succeeded": ("✓", "green"), "done": ("✓", "green"), "nothing_to_do": ("✓", "green"),
     "already_done": ("•", "green"),
     "running": ("▸", "yellow"), "in_progress_elsewhere": ("▸", "yellow"), "partial": ("▸", "yellow"),
+    "retrying": ("▸", "yellow"),
     "failed": ("✗", "red"), "refused": ("✗", "red"), "missed": ("✗", "yellow"), "never": ("○", None),
     "skipped": ("○", None), "disabled": ("○", None), "paused": ("○", "yellow"),
 }  # fmt: skip

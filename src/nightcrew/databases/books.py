@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from nightcrew.books import Batch, Bid, Bidder, Checkpoint, Distance, Registration, RunRow, Stage, Standing, Won
 from nightcrew.database import Connection
-from nightcrew.databases import checkpoints, history
+from nightcrew.databases import checkpoints, history, settlement
 from nightcrew.databases.bids import begin, values, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
 from nightcrew.databases.stages import stages
@@ -166,8 +166,15 @@ class Ledgers:
             "owner": bidder.owner,
             "lease_until": self._later(bidder.lease),
             "failed_run": None,
+            "retry_at": None,
         }
-        same = (jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.paused_at.is_(None))
+        same = (
+            jobs.c.name == standing.job,
+            jobs.c.fence == standing.fence,
+            jobs.c.paused_at.is_(None),
+            # An attempt that has failed since the look has changed no fence, and is not tried again at once.
+            jobs.c.failures == standing.failures,
+        )
         try:
             with self._link.transaction() as connection:
                 if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
@@ -182,13 +189,12 @@ class Ledgers:
         run, fence = str(standing.run or standing.failed_run), standing.fence + 1
         row = connection.execute(sa.select(runs.c.moment).where(runs.c.id == run)).one_or_none()
         if row is None:  # pruned by hand meanwhile: there is nothing left to go on with
-            gone = {"run": None, "owner": None, "lease_until": None}
-            connection.execute(sa.update(jobs).where(jobs.c.name == standing.job).values(gone))
+            connection.execute(sa.update(jobs).where(jobs.c.name == standing.job).values(settlement.IDLE))
             return None
         going = {"state": State.RUNNING, "fence": fence, "owner": bidder.owner, "finished_at": None, "error": None}
         connection.execute(sa.update(runs).where(runs.c.id == run).values(going))
         self.append(connection, run, "taken_over", {"trigger": bidder.trigger, "from": standing.owner})
-        return Won(standing.job, run, fence, row.moment)
+        return Won(standing.job, run, fence, row.moment, standing.failures)
 
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
         """Count an attempt and renew the lease as work begins; raises ClaimLost for a superseded fence.
@@ -197,7 +203,7 @@ class Ledgers:
         """
         held = sa.update(jobs).where(*self._held(job, fence), self._running())
         begun = {"attempt": jobs.c.attempt + 1, "lease_until": self._later(lease)}
-        attempt = sa.select(jobs.c.attempt).where(jobs.c.name == job).scalar_subquery()
+        attempt = sa.select(jobs.c.attempt + jobs.c.failures).where(jobs.c.name == job).scalar_subquery()
         with self._link.transaction(repeatable=True) as connection:
             if connection.execute(held.values(begun)).rowcount == 0:
                 raise self._why_not(connection, job, fence)
@@ -265,43 +271,26 @@ class Ledgers:
             kept = sa.select(jobs.c.name, jobs.c.fence).where(mine, held_still)
             return {(row.name, row.fence) for row in connection.execute(kept)}
 
-    def settle(self, job: str, fence: int, row: RunRow) -> bool:
-        """Close the run, or hand it over (state partial); False when a newer fence exists."""
-        standing: dict[str, Any] = {"owner": None, "lease_until": None}
-        if row.state is State.PARTIAL:  # a hand-over is no crash
-            standing |= {"attempt": sa.case((jobs.c.attempt > 0, jobs.c.attempt - 1), else_=0)}
-        else:
-            standing |= {"run": None, "attempt": 0}
-        if row.state is State.DONE:
-            standing |= {"fail_streak": 0, "last_ok_at": self._now}
-        if row.state is State.FAILED:
-            standing |= {"fail_streak": jobs.c.fail_streak + 1}
-            if row.slot is not None:
-                standing |= {"failed_run": row.id}
-        ended: dict[str, Any] = {
-            "state": row.state,
-            "reason": row.reason and storable(row.reason, 500),
-            "deleted": row.deleted,
-            "counts": dict(row.counts),
-            "error": row.error and storable(row.error, 15_000),
-            "finished_at": None if row.state is State.PARTIAL else self._now,
-        }
+    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None) -> bool:
+        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists."""
+        mine = sa.update(jobs).where(*self._held(job, fence)).values(settlement.of_job(row, self._now, retry_at))
+        ended = settlement.of_run(row, self._now)
         with self._link.transaction() as connection:
-            mine = sa.update(jobs).where(jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None))
-            if connection.execute(mine.values(standing)).rowcount == 0:
+            if connection.execute(mine).rowcount == 0:
                 return False
             connection.execute(sa.update(runs).where(runs.c.id == row.id).values(ended))
+            if row.state is State.RETRYING:  # what the next attempt comes to is written over it
+                self.append(connection, row.id, "failed_attempt", {"reason": ended["reason"], "error": ended["error"]})
         return True
 
     def bury(self, standing: Standing, reason: str) -> bool:
         """Close as failed an open run whose attempts are used up."""
-        idle = {"fence": jobs.c.fence + 1, "run": None, "owner": None, "lease_until": None, "attempt": 0}
         expired = sa.update(jobs).where(
             jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.lease_until < self._now
         )
-        failed = {"fail_streak": jobs.c.fail_streak + 1}
+        buried = settlement.IDLE | {"fence": jobs.c.fence + 1, "fail_streak": jobs.c.fail_streak + 1}
         with self._link.transaction() as connection:
-            if connection.execute(expired.values({**idle, **failed})).rowcount == 0:
+            if connection.execute(expired.values(buried)).rowcount == 0:
                 return False
             closed = {"state": State.FAILED, "reason": reason, "error": reason, "finished_at": self._now}
             connection.execute(sa.update(runs).where(runs.c.id == standing.run).values(closed))

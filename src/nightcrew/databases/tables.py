@@ -63,6 +63,8 @@ jobs = sa.Table(
     sa.Column("paused_until", Instant),
     sa.Column("fail_streak", sa.Integer, nullable=False),
     sa.Column("last_ok_at", Instant),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0", info={"since": 4}),
+    sa.Column("retry_at", Instant, info={"since": 4}),
     **_OPTIONS,
 )
 
@@ -172,6 +174,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
     (3, "how far a function's run is", partial(_columns_since, 3)),
+    (4, "how often a run has failed, and when it is tried again", partial(_columns_since, 4)),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

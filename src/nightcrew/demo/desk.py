@@ -122,6 +122,7 @@ _CALLERS = {
 _MARKS = {
     State.RUNNING: ("busy", "▸", "running"),
     State.PARTIAL: ("busy", "◐", "partly done"),
+    State.RETRYING: ("busy", "↻", "failed, tried again"),
     State.FAILED: ("bad", "✗", "failed"),
     State.SKIPPED: ("quiet", "↷", "skipped"),
     State.MISSED: ("busy", "◌", "missed"),
