@@ -222,7 +222,7 @@ def test_how_far_a_function_is_can_be_seen_beside_it_and_from_elsewhere_and_late
     asked("migrate")
     with at_a_terminal(tmp_path, url, "--app", "shop:crew", "run", "mail") as terminal:
         terminal.await_words("mail    300 of 1,000  30%        0.0/s")
-        assert re.search(r"\nmail .*  ▸ running [a-z0-9 ]+, 300 of 1,000 \(30 %\)  ", asked("status"))
+        assert re.search(r"\nmail .*  ▸ running [a-z0-9, ]+, 300 of 1,000 \(30 %\)  ", asked("status"))
         assert re.search(r"▸ running +0 +- +cli +300 of 1,000 \(30 %\)\n", asked("runs"))
         (tmp_path / "go").touch()
         assert terminal.end() == 1
