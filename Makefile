@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos coverage campaign lint bench clean
+.PHONY: help setup demo test chaos coverage campaign celery lint bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ campaign: $(READY) ## play the models of tests/model at length (about twenty min
 
 chaos: $(READY) ## kill, freeze and restart for minutes on end; ARGS="--seed 7 -k mysql" plays one seed on one database
 	@$(BIN)/python -m pytest tests/model/test_riots.py --campaign $(ARGS)
+
+celery: $(READY) ## four of Celery's workers sweep two million rows over RabbitMQ, and two are killed meanwhile
+	@$(BIN)/python -m tests.bench.fleet $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, and the import law
 	@$(BIN)/ruff check .

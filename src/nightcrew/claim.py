@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from threading import Event, Lock, Thread
+from threading import Event
 
 from nightcrew.bid import (
     MOST_EARLY,
@@ -18,11 +18,12 @@ from nightcrew.bid import (
     slot_asked_for,
     slot_due,
 )
-from nightcrew.books import Bid, Bidder, Books, Distance, Remark, Stage, Standing, Won, altogether
+from nightcrew.books import Bid, Bidder, Books, Ranges, Remark, Stage, Standing, Won, altogether
 from nightcrew.caller import DRIFT, Caller, drift
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
 from nightcrew.failsafe import FAILSAFE
+from nightcrew.heartbeat import Heartbeat
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 
@@ -30,7 +31,6 @@ LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced
 LOSSES = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
 INSIDE = "ticker"  # what the in-process scheduler calls itself
 _REMARKS = (FAILSAFE, DRIFT)  # kinds of them
-_LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Claim:
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.
     `resumed` says that somebody else began the run; the `stages` are how far it had come. Whoever asks for it
     `at_once` is not held to the job's window. `plan` is the ID of the plan that it is to carry out. The `remarks`
-    tell how the run came about.
+    tell how the run came about. Who has `joined` works at a run that somebody else holds, and is `called` to a range.
     """
 
     job: Job
@@ -52,6 +52,8 @@ class Claim:
     at_once: bool = False
     plan: str | None = None
     remarks: tuple[Remark, ...] = ()
+    joined: bool = False
+    called: int | None = None
 
     @classmethod
     def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder) -> "Claim":
@@ -68,6 +70,16 @@ class Claim:
     def late_by(self) -> timedelta | None:
         """How long after its slot the run was claimed, below zero before it; None by hand."""
         return None if self.slot is None else self.moment - self.slot
+
+    @property
+    def cut(self) -> bool:
+        """Whether the run has ranges that many workers share."""
+        return self.stages[0].number is not None
+
+    def stage(self, number: int) -> Stage:
+        """Return how far a walk had come."""
+        place = number if self.cut else number - 1
+        return self.stages[place] if place < len(self.stages) else Stage()
 
     @property
     def run(self) -> str:
@@ -114,22 +126,17 @@ class _Wish:
 class Claims:
     """The claims of one process: how it wins them, and one heartbeat that renews all it holds."""
 
-    def __init__(self, books: Books, clock: Clock, lease: float = LEASE) -> None:
+    def __init__(self, books: Books, ranges: Ranges, clock: Clock, lease: float = LEASE) -> None:
         self._books = books
         self._clock = clock
         self._owner = clock.token()
-        self._held: set[tuple[str, int]] = set()
-        self._distances: dict[str, Distance] = {}
-        self._lock = Lock()
-        self._beating: Thread | None = None
-        self._closing = Event()
+        self.heartbeat = Heartbeat(books, ranges, clock, lease)
         self.lease = lease
 
     @property
     def held(self) -> list[str]:
         """The jobs that this process holds a claim of, by name."""
-        with self._lock:
-            return sorted({job for job, _ in self._held})
+        return self.heartbeat.held
 
     def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
@@ -197,6 +204,18 @@ class Claims:
 
         return self._ask(job, _Wish(self._bidder(trigger, who), wanted))
 
+    def join(self, job: Job, run: str, trigger: str, called: int | None = None) -> Claim | None:
+        """Work at a run that is cut beside whoever holds it, called to a range perhaps; None where nobody does."""
+        now, standings = self._books.standings([job.name])
+        standing, row = standings[job.name], self._books.run(run)
+        if standing.run != run or standing.owner is None or row is None or is_paused(standing, now):
+            return None
+        won, stages = Won(job.name, run, standing.fence, row.moment or now), self._books.progress(run)
+        bidder = self._bidder(trigger, Caller.of(None))
+        by_hand = row.slot is None
+        claim = Claim(job, won, row.slot, bidder, stages, resumed=True, at_once=by_hand, joined=True, called=called)
+        return self._hold(claim) if claim.cut else None
+
     def by_hand(self, job: Job, trigger: str, caller: Caller | str | None) -> Claim | Taken:
         """Claim a run that belongs to no slot and moves no mark; for one key of a caller's, once and no more.
 
@@ -214,14 +233,7 @@ class Claims:
 
     def release(self, claim: Claim) -> None:
         """Stop renewing a claim's lease."""
-        with self._lock:
-            self._held.discard((claim.job.name, claim.fence))
-            self._distances.pop(claim.run, None)
-
-    def came(self, claim: Claim, distance: Distance) -> None:
-        """Let the ledger know how far a run has come when its lease is renewed next."""
-        with self._lock:
-            self._distances[claim.run] = distance
+        self.heartbeat.release(claim.job.name, claim.fence, claim.run)
 
     def end_pause(self, job: Job, standing: Standing, until: datetime) -> bool:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
@@ -319,12 +331,7 @@ class Claims:
     def _hold(self, claim: Claim) -> Claim:
         """Renew a claim's lease from now on; one that cannot be renewed is given back."""
         try:
-            with self._lock:
-                if self._beating is None:
-                    beating = Thread(target=self._beat, name="nightcrew-heartbeat", daemon=True)
-                    beating.start()
-                    self._beating = beating
-                self._held.add((claim.job.name, claim.fence))
+            self.heartbeat.hold(claim.job.name, claim.fence)
         except BaseException:
             self._give_back(claim)
             raise
@@ -332,36 +339,14 @@ class Claims:
 
     def close(self) -> None:
         """Renew nothing any more: the lease of what is still under way runs out, as if the process had ended."""
-        with self._lock:
-            self._held.clear()
-            beating = self._beating
-            self._closing.set()
-        if beating is not None:
-            beating.join(_LONGEST_BEAT)
+        self.heartbeat.close()
 
     def _give_back(self, claim: Claim) -> None:
         """Leave to whoever comes next a run that was claimed and not begun; past that its lease runs out."""
         self.release(claim)
         with suppress(DatabaseError):
-            if row := self._books.run(claim.run):
+            if not claim.joined and (row := self._books.run(claim.run)):
                 self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL))
-
-    def _beat(self) -> None:
-        """Renew every held lease until none is left; a claim that was lost is noticed by its own next statement."""
-        while True:
-            self._clock.wait(self._closing, self.lease / 3)
-            with self._lock:
-                self._closing.clear()
-                held, distances, self._distances = list(self._held), self._distances, {}
-                if not held:
-                    self._beating = None
-                    return
-            try:
-                self._books.renew_all(held, self.lease)
-                if distances:
-                    self._books.came(distances)
-            except DatabaseError:
-                continue  # the lease outlasts two beats; past that another crew rightly takes over
 
 
 def _last_line(error: str | None) -> str | None:

@@ -113,6 +113,7 @@ _JOB = {
     "pace": _Key('"gentle"', pace),
     "throttle": _THROTTLE,
     "window": _Key('"22:00-06:00"', lambda value: Hours(value).text),
+    "fan_out": _Key("500_000", kind=int),
 }
 _KEYS = {"recipe": _Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
 

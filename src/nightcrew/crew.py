@@ -15,6 +15,7 @@ from nightcrew.caller import Caller
 from nightcrew.claim import LEASE, Claim, Taken
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.errors import RowLost, UsageError
+from nightcrew.fleet import Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, coming
 from nightcrew.ledger import Audience, Entry, Listener
@@ -26,7 +27,7 @@ from nightcrew.roll import Roll
 from nightcrew.run import carry_out, turned_away
 from nightcrew.settings import Settings
 from nightcrew.station import Station
-from nightcrew.trigger import Work, check_until, check_wish
+from nightcrew.trigger import Errand, Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
@@ -78,6 +79,8 @@ class Nightcrew(Roll):
         super().__init__(timezone)
         url = database or self.settings.database
         self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
+        self.spread: Spread | None = None
+        self.errand: Errand | None = None
         self._lock = RLock()
         self._stopping = Event()
         self._ticker: Ticker | None = None
@@ -159,6 +162,18 @@ class Nightcrew(Roll):
             if not claim.resumed or report.outcome not in (Outcome.SUCCEEDED, Outcome.NOTHING_TO_DO):
                 return report
             finished = report  # the slot that was asked for is still to come
+
+    def join(
+        self, job: str, run: str, *, trigger: str, called: int | None = None, deadline: timedelta | None = None
+    ) -> Report | None:
+        """Work at a run that is shared, `called` to one of its ranges perhaps; None where nobody holds it any more."""
+        registered = self.job_named(job)
+        claim = self._registered(lambda: self._station.claims.join(registered, run, trigger, called))
+        return None if claim is None else self._carry_out(claim, Budget.of(self.clock, deadline, self._stopping))
+
+    def adrift(self) -> list[tuple[str, str]]:
+        """Return (job, run) of the runs under way that have a range which nobody works at."""
+        return [(job, run) for job, run in self._station.ranges.adrift() if job in self._jobs]
 
     def plan(self, name: str, *, keep: bool = False) -> Plan:
         """Say what a run would do now, and what it would be refused for; no row of the application is changed.
@@ -336,4 +351,4 @@ class Nightcrew(Roll):
             return act()
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:
-        return carry_out(claim, self._station.claims, self._station.broom, budget)
+        return carry_out(claim, self._station.claims, self._station.broom, budget, self.spread)

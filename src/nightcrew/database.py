@@ -201,12 +201,6 @@ class Selection:
         return bool(self.drains or self.knots)
 
     @property
-    def divisible(self) -> bool:
-        """Whether no row hangs on two rows of the table, which two walks would both have to lock."""
-        tables = [path[-1].table for path in self.drains + self.cascades + self.loosened]
-        return not (self.latest or self.knots) and len({self.table.name, *tables}) == len(tables) + 1
-
-    @property
     def partly(self) -> frozenset[str]:
         """The tables of which a survey counts some rows only: those that lead round, and all below them."""
         knot = {table: group for group in self.knots for table in group}
@@ -385,6 +379,9 @@ class Database(Protocol):
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
     ) -> tuple[Cursor, Cursor] | None:
         """Divide what a walk has ahead in two, unless that is less than so many rows; the first cursor has an end."""
+
+    def part(self, selection: Selection, cursor: Cursor, rows: int, most: int) -> list[Cursor]:
+        """Part what a walk has ahead in ranges of about so many rows, `most` at most; in one where it cannot be."""
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

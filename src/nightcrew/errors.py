@@ -13,6 +13,7 @@ NightcrewError
 ├── DatabaseError           the operator: the database is away or said no (503, exit code 4)
 │   ├── SchemaError         nightcrew's own tables are missing or of another version
 │   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
+├── BrokerError             the operator: the broker by which work is handed to workers is away (503)
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
 ├── OutputLost              the caller: stdout is full, so that an answer is lost (exit code 1)
@@ -94,6 +95,10 @@ class DatabaseError(NightcrewError):
         self.away = away
         self.of_row = of_row
         self.of_statement = of_statement
+
+
+class BrokerError(NightcrewError):
+    """A worker could not be told what to do; nothing was run."""
 
 
 class SchemaError(DatabaseError):

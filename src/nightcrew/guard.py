@@ -71,6 +71,12 @@ def admit(claim: Claim, broom: Broom) -> Admission:
     return Admission(permit, selection)
 
 
+def changed(claim: Claim, broom: Broom) -> bool:
+    """Tell whether a run was begun by another policy than its job has here."""
+    written, policy = broom.books.noted(claim.run, _ADMITTED), claim.job.policy
+    return written is None or policy is None or written["fingerprint"] != policy.fingerprint
+
+
 def draw_up(job: Job, broom: Broom, *, ready: bool, keep: bool) -> Plan:
     """Draw up a job's plan, with what a run would be refused for; where `ready`, nightcrew's own tables are there.
 

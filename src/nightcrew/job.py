@@ -80,8 +80,9 @@ class Job:
     ("gentle", "steady", "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what
     may hold it back, as docs/throttle.md says. `window` is the time of day in which it may work; given as a text
     ("22:00-06:00") it is read in the zone of the schedule. A function that fails is called again until it has had so
-    many `attempts`, first after `backoff` (“30 seconds”) and then after twice as long each time. `origin` is where it
-    is written, if that is a file.
+    many `attempts`, first after `backoff` (“30 seconds”) and then after twice as long each time. A policy's run of
+    more rows than `fan_out` is shared among the workers of a Celery application. `origin` is where it is written, if
+    that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -104,6 +105,7 @@ class Job:
     window: Hours | None = None
     attempts: int = 1
     backoff: timedelta | None = None
+    fan_out: int | None = None
     origin: Origin | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -134,8 +136,22 @@ class Job:
                 f"job {self.name!r} is a function: pace and throttle steer the batches of a policy"
             )
         object.__setattr__(self, "backoff", self._backoff())
+        self._check_fan_out()
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("-", " ").capitalize())
+
+    def _check_fan_out(self) -> None:
+        if self.fan_out is None:
+            return
+        if isinstance(self.fan_out, bool) or self.fan_out < 1:
+            raise ConfigurationError(f"fan_out of job {self.name!r} is {self.fan_out}; write a number of rows: 500_000")
+        if self.policy is None:
+            raise ConfigurationError(f"job {self.name!r} is a function: fan_out cuts the rows of a policy")
+        if self.pace is Pace.GENTLE:
+            raise ConfigurationError(
+                f"fan_out of job {self.name!r} asks for many workers, and pace 'gentle' for the load of less than one;"
+                " remove one of the two"
+            )
 
     def _failsafe(self) -> timedelta | None:
         """Return how long a ticker leaves a slot to a caller from outside, if that is who runs the job."""
@@ -267,6 +283,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "attempts": (int, "write a number such as 3"),
     "backoff": ((str, timedelta, type(None)), "write a text such as '30 seconds'"),
     "window": ((str, Hours, type(None)), "write a text such as '22:00-06:00'"),
+    "fan_out": ((int, type(None)), "write a number of rows: 500_000"),
     "owner": _TEXT,
     "runbook": _TEXT,
 }

@@ -20,7 +20,7 @@ class Metronome:
         self._claim = claim
         self._ledger = ledger
         self._look = look
-        self._budget = budget
+        self.budget = budget
         self._clock: Clock = budget.clock
         self.throttle = throttle
         self._noted = Gauge("nothing")
@@ -31,11 +31,11 @@ class Metronome:
         while True:
             gauge = self._look()
             self._note(gauge)
-            facts = Facts(gauge, self._budget.stopping, self._budget.left, self._budget.ending)
+            facts = Facts(gauge, self.budget.stopping, self.budget.left, self.budget.ending)
             answer = self.throttle.answer(facts)
             if not isinstance(answer, Wait):
                 return answer
-            self._budget.rest(answer.seconds)
+            self.budget.rest(answer.seconds)
             self.throttle = self.throttle.waited(answer)
 
     def took(self, rows: int, seconds: float) -> None:

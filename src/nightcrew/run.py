@@ -15,6 +15,7 @@ from nightcrew.claim import Claim, Claims, Taken
 from nightcrew.clock import Budget
 from nightcrew.database import Expected, Selection
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
+from nightcrew.fleet import Company, Spread, dissolve
 from nightcrew.hold import staying
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
@@ -26,7 +27,7 @@ from nightcrew.walk import Broom
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How the work of a run ended, before it is settled."""
+    """How the work of a run ended, before it is settled; listeners hear it called by its `kind`, or its outcome."""
 
     state: State
     outcome: Outcome
@@ -39,6 +40,7 @@ class Done:
     traceback: str | None = None
     note: str | None = None
     retry_at: datetime | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,10 @@ _GLANCE = 0.1  # seconds that a run which is handed over may count what it leave
 _TEXTS = ("message", "error", "details", "traceback")
 
 
-def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Report:
+def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None = None) -> Report:
     """Do the work of a claim, settle it, and report; whatever happens, the slot ends as a row with a reason.
+
+    With `spread`, a long run may be cut into ranges, to which it calls others.
 
     Raises DatabaseError when the database is away, so that nothing can be settled: the lease then runs out and
     another crew goes on from the last committed batch.
@@ -74,8 +78,9 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
-        done = _censored(_again(claim, _work(claim, claims, broom, budget), broom), broom.ledger.censor)
-        settled = broom.books.settle(claim.job.name, claim.fence, _row(claim, done), done.retry_at)
+        done = _work(claim, broom, budget, Company(claims.heartbeat, spread))
+        done = _censored(_again(claim, done, broom), broom.ledger.censor)
+        settled = done.state is State.RUNNING or _settle(claim, done, broom)
     except BaseException:
         _hand_over(claim, broom)
         raise
@@ -87,7 +92,8 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Rep
         facts = {"traceback": done.traceback, "label": claim.job.label}
         broom.ledger.tell(Entry("traceback", claim.job.name, claim.run, facts))
     report = _report(claim, done, broom, round(1000 * (broom.clock.monotonic() - started)))
-    broom.ledger.tell(Entry(str(report.outcome), claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
+    kind = done.kind or str(report.outcome)
+    broom.ledger.tell(Entry(kind, claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
     return report
 
 
@@ -96,10 +102,15 @@ def _censored(done: Done, censor: Censor) -> Done:
     return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
 
 
-def _work(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Done:
+def _settle(claim: Claim, done: Done, broom: Broom) -> bool:
+    cut = claim.cut or claim.job.fan_out is not None
+    return broom.books.settle(claim.job.name, claim.fence, _row(claim, done), done.retry_at, cut=cut)
+
+
+def _work(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
     """Do the work, and turn whatever stops it into an outcome with a reason."""
     try:
-        return _do(claim, claims, broom, budget)
+        return _do(claim, broom, budget, company)
     except (ClaimLost, JobPaused) as why:
         return _paused(claim, broom, why) if isinstance(why, JobPaused) else _lost(claim)
     except JobFailed as error:
@@ -115,22 +126,34 @@ def _work(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Done:
         return _failed(claim, broom, wrapped, "".join(traceback.format_exception(error)))
 
 
-def _do(claim: Claim, claims: Claims, broom: Broom, budget: Budget) -> Done:
+def _do(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
     # A deadline is looked at after the first batch, not before: however short, every call brings the run forward.
     if (reason := budget.stopping) is not None:
-        return _partial(claim, _so_far(claim, broom), reason)
+        return _not_begun(claim, broom, reason)
     if (within := _within(claim, broom, budget)) is None:
-        return _partial(claim, _so_far(claim, broom), f"window {claim.job.window} is closed")
+        return _not_begun(claim, broom, f"window {claim.job.window} is closed")
     budget = within
-    broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
+    if not claim.joined:
+        broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
     guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
-        return _called(claim, call(claim, broom, budget, partial(claims.came, claim)), budget)
+        return _called(claim, call(claim, broom, budget, partial(company.heartbeat.came, claim.run)), budget)
+    if claim.cut and guard.changed(claim, broom):
+        if claim.joined:
+            return _not_begun(claim, broom, "they know another policy")
+        dissolve(claim, broom)
     with claim.job.to_blame():
         admission = guard.admit(claim, broom)
-        swept = sweep(claim, admission.selection, admission.permit, broom, budget)
+        swept = sweep(claim, admission.selection, admission.permit, broom, budget, company)
+        if swept.elsewhere:
+            return _elsewhere(claim, swept.counts, swept.stopped)
         guard.passed(claim, admission.permit, broom, ended=swept.stopped is None)
         return _swept(claim, admission.selection, swept, broom)
+
+
+def _not_begun(claim: Claim, broom: Broom, reason: str) -> Done:
+    """Leave a run as it is; what others have begun is not for us to settle."""
+    return _elsewhere(claim, claim.counts, reason) if claim.joined else _partial(claim, _so_far(claim, broom), reason)
 
 
 def _within(claim: Claim, broom: Broom, budget: Budget) -> Budget | None:
@@ -245,6 +268,13 @@ def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
     return replace(failed, outcome=Outcome.REFUSED, message=message)
 
 
+def _elsewhere(claim: Claim, counts: Mapping[str, int], stopped: str | None) -> Done:
+    """Say of a run that others are still at work at; they settle it."""
+    rows, why = _removed(claim.job, counts), f" ({stopped})" if stopped else ""
+    message = f"Job {claim.job.name} goes on in other workers{why}: {_rows(rows)} so far."
+    return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, rows, counts, None, kind="worked_along")
+
+
 def _lost(claim: Claim) -> Done:
     message = f"Job {claim.job.name} was taken over by another crew, which goes on with it."
     return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, remaining=None)
@@ -253,8 +283,9 @@ def _lost(claim: Claim) -> Done:
 def _hand_over(claim: Claim, broom: Broom) -> None:
     """Leave the run to whoever comes next; if even that fails, the lease runs out by itself."""
     try:
-        interrupted = _partial(claim, _so_far(claim, broom), "interrupted")
-        broom.books.settle(claim.job.name, claim.fence, _row(claim, interrupted))
+        if broom.ranges.manned(claim.run):
+            return
+        _settle(claim, _partial(claim, _so_far(claim, broom), "interrupted"), broom)
     except DatabaseError as error:
         broom.ledger.tell(Entry("hand_over_failed", claim.job.name, claim.run, {"error": str(error)}))
 

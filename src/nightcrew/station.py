@@ -13,6 +13,7 @@ from nightcrew.clock import Clock
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
+from nightcrew.databases.divisions import Divisions
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
 from nightcrew.errors import NoDatabase
@@ -68,6 +69,11 @@ class Station:
         return Ledgers(self.link)
 
     @cached_property
+    def ranges(self) -> Divisions:
+        """The ranges of runs that are cut."""
+        return Divisions(self.link, self.books)
+
+    @cached_property
     def consents(self) -> Records:
         """What was agreed to, in tables of nightcrew's own."""
         return Records(self.link)
@@ -80,7 +86,7 @@ class Station:
     @cached_property
     def claims(self) -> Claims:
         """What this process holds."""
-        return Claims(self.books, self._clock, self._lease)
+        return Claims(self.books, self.ranges, self._clock, self._lease)
 
     @cached_property
     def broom(self) -> Broom:
@@ -90,6 +96,7 @@ class Station:
         return Broom(
             self.database,
             self.books,
+            self.ranges,
             self.consents,
             ledger,
             self._clock,
@@ -151,7 +158,7 @@ class Station:
         self._lock = Lock()
         if "link" in self.__dict__:
             self.link.forget()
-        for room in ("link", "database", "books", "consents", "migrations", "claims", "broom"):
+        for room in ("link", "database", "books", "ranges", "consents", "migrations", "claims", "broom"):
             self.__dict__.pop(room, None)
 
 

@@ -1,12 +1,15 @@
 """Plan → Batches, until nothing is left that could go."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from nightcrew.allowance import Allowance
+from nightcrew.allowance import Allowance, Remainder
+from nightcrew.books import OUTSIDE, altogether
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
+from nightcrew.fleet import Company, Fleet, cut, wants_company
 from nightcrew.metronome import Metronome
 from nightcrew.pair import Pair
 from nightcrew.partition import shed
@@ -27,7 +30,7 @@ class Swept:
     `left` are rows that should have gone and could not yet, `kept` names some of them that a trigger keeps without a
     word, and `undeletable` are those that the database will not let go. The rows of `dropped` partitions are not
     `exact` where there were too many to count. The `cursor` is where the walk ended. More may be `left`
-    where it is `unseen` for some reason.
+    where it is `unseen` for some reason. Others go on with it `elsewhere`.
     """
 
     rows: int
@@ -40,9 +43,10 @@ class Swept:
     exact: bool = True
     cursor: Cursor = field(default_factory=dict)
     unseen: str | None = None
+    elsewhere: bool = False
 
 
-def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget) -> Swept:
+def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budget: Budget, company: Company) -> Swept:
     """Take batch after batch until nothing is left or the budget is spent; the lease is renewed between them.
 
     Raises ClaimLost when a newer fence exists, SafetyStop when it comes to more than its permit, and DatabaseError
@@ -52,6 +56,8 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
         duty = broom.database.most_duty
         throttle = Throttle.of(claim.job.pace, SIZES[selection.form], claim.bidder.lease, duty)
         metronome = Metronome(claim, broom.ledger, throttle, look, budget)
+        if claim.cut:
+            return _together(claim, selection, permit, broom, metronome, company)
         gone = shed(claim, selection, permit, broom, metronome)
         if gone.stopped is not None:
             return Swept(gone.counts.get(selection.table.name, 0), gone.counts, gone.stopped)
@@ -59,13 +65,32 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
         permit = replace(permit, canary=permit.canary and not claim.counts)
         if len(claim.stages) == 1:
             claim = replace(claim, stages=(replace(claim.stages[0], total=gone.counts),))
-        allowance = Allowance(permit, claim.job.name, claim.stages, broom.clock.monotonic())
+        allowance = Allowance(claim, permit, broom.books, broom.clock, broom.lease)
+        walk = Walk(claim, selection, allowance, broom, metronome)
+        if wants_company(claim, company) and not gone.dropped:
+            walk.on(lambda: not walk.under_way)
+            claim = cut(claim, walk, broom) if walk.under_way else claim
+            if claim.cut:
+                return _together(claim, selection, permit, broom, metronome, company)
         second = Metronome(claim, broom.ledger, throttle, look, budget, notes=False)
-        walks = (
-            Walk(claim, selection, allowance, broom, metronome),
-            Walk(claim, selection, allowance, broom, second, number=2),
-        )
-        return replace(_sweep(walks, claim, broom, budget), dropped=gone.dropped, exact=gone.exact)
+        other = Walk(claim, selection, allowance, broom, second, number=2)
+        return replace(_sweep((walk, other), claim, broom, budget), dropped=gone.dropped, exact=gone.exact)
+
+
+def _together(
+    claim: Claim, selection: Selection, permit: Permit, broom: Broom, metronome: Metronome, company: Company
+) -> Swept:
+    """Work at a run that is cut; the last to come to the end of a range looks once more for what they all left."""
+    table, permit = selection.table.name, replace(permit, canary=False)
+    ended = Fleet(claim, selection, permit, broom, metronome, company).on()
+    claim = replace(claim, stages=broom.books.progress(claim.run))
+    if ended.doubts is None:
+        others = ended.stopped is None or broom.ranges.manned(claim.run)
+        return Swept(claim.counts.get(table, 0), claim.counts, ended.stopped, elsewhere=others)
+    right = Remainder(claim, permit, broom.books, broom.clock, broom.lease, broom.ranges, table)
+    walk = Walk(claim, selection, right, broom, metronome, number=OUTSIDE)
+    walk.doubts, walk.unsure = list(ended.doubts), None
+    return _look_again(walk, altogether(claim.stages[OUTSIDE + 1 :]), None, broom, metronome.budget)
 
 
 def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget) -> Swept:
@@ -73,6 +98,11 @@ def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget)
     walk, other = walks
     if other.divided:
         walk.gather(other)
+    return _look_again(walk, other.total, stopped, broom, budget)
+
+
+def _look_again(walk: Walk, beside: Counter[str], stopped: str | None, broom: Broom, budget: Budget) -> Swept:
+    """Go once more for what a walk has left; `beside` is what others have taken."""
     left = 0
     first: Cursor = {}
     unseen = None
@@ -88,7 +118,7 @@ def _sweep(walks: tuple[Walk, Walk], claim: Claim, broom: Broom, budget: Budget)
         budget.rest(_PAUSES[-1])
         walk.once_more()
     kept = walk.name_kept(first) if left and stopped is None else ()
-    total = walk.total + other.total
+    total = walk.total + beside
     rows, left = total[walk.selection.table.name], left + len(walk.held)
     named = tuple(walk.undeletable)
     return Swept(rows, dict(total), stopped, left, named, kept, cursor=walk.cursor, unseen=unseen)
@@ -109,7 +139,7 @@ def _left(walk: Walk, broom: Broom, budget: Budget) -> tuple[int, Cursor, str | 
     Stretches that the walk knows to be clean are left out: reading through dead rows costs as much as a sixth of the
     sweep that made them.
     """
-    doubts = [*walk.doubts, *([] if walk.unsure is None else [walk.unsure])]
+    doubts = walk.all_doubts
     found = [_left_from(doubt, walk, broom, budget) for doubt in ([{}] if {} in doubts else doubts)]
     firsts = [first for rows, first, _ in found if rows]
     unseen = next((reason for *_, reason in found if reason is not None), None)

@@ -41,6 +41,7 @@ class Terms(TypedDict, total=False):
     pace: str | Pace
     throttle: Iterable[object]
     window: str | Hours | None
+    fan_out: int | None
 
 
 _ABOVE = "write @crew.job('0 3 * * *') or @crew.job(every='10 minutes') above a function"

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from nightcrew.caller import Caller
 from nightcrew.clock import Clock
 from nightcrew.errors import UsageError, misfit
+from nightcrew.fleet import Spread
 from nightcrew.job import Job
 from nightcrew.report import Report
 from nightcrew.settings import Settings
@@ -18,9 +19,18 @@ _SPAN = (timedelta, "write a timedelta, such as timedelta(seconds=50)")
 Work: TypeAlias = Callable[[], Report]
 """A claim, ready to be carried out."""
 
+Errand: TypeAlias = Callable[[str, datetime | None, Caller, bool], str]
+"""Hands a job over to a worker, for a slot or right now, and returns how the worker knows it; raises BrokerError."""
+
 
 class Roster(Protocol):
-    """A crew as its triggers see it."""
+    """A crew as its triggers see it.
+
+    With `spread` it calls others to long runs, and with an `errand` it runs nothing itself that is asked for over HTTP.
+    """
+
+    spread: Spread | None
+    errand: Errand | None
 
     @property
     def settings(self) -> Settings:
@@ -66,6 +76,14 @@ class Roster(Protocol):
 
         It is bounded by `deadline`.
         """
+
+    def join(
+        self, job: str, run: str, *, trigger: str, called: int | None = None, deadline: timedelta | None = None
+    ) -> Report | None:
+        """Work at a run that is shared, `called` to one of its ranges perhaps; None where nobody holds it any more."""
+
+    def adrift(self) -> list[tuple[str, str]]:
+        """Return (job, run) of the runs under way that have a range which nobody works at."""
 
     def hand_over(self) -> None:
         """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""

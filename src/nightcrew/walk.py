@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nightcrew.allowance import Allowance
-from nightcrew.books import Books, Stage
+from nightcrew.allowance import Right
+from nightcrew.books import Books, Range, Ranges
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
@@ -44,6 +44,7 @@ class Broom:
 
     database: Database
     books: Books
+    ranges: Ranges
     consents: Consents
     ledger: Ledger
     clock: Clock
@@ -84,31 +85,34 @@ class Walk:
         self,
         claim: Claim,
         selection: Selection,
-        allowance: Allowance,
+        right: Right,
         broom: Broom,
         metronome: Metronome,
         number: int = 1,
+        taken: Range | None = None,
     ) -> None:
         self.selection = selection
         self.number, self.divided = number, len(claim.stages) > 1
-        stage = claim.stages[number - 1] if number <= len(claim.stages) else Stage()
-        self._allowance = allowance
-        self._canary = allowance.permit.canary and number == 1
+        stage = taken.stage if taken else claim.stage(number)
+        self._right = right
+        self._canary = right.permit.canary and number == 1
         self._few = FEW  # rows of such a batch: more, while all of them stay
         self.total = Counter(stage.total)
         self.kept = 0
         self.undeletable: list[Undeletable] = []
         self.held: list[Key] = []
-        self.unsure: Cursor | None = {} if stage.cursor else None  # others have been there before
+        since = None if taken is None else taken.begun_at
+        self.unsure: Cursor | None = since if taken else {} if stage.cursor else None  # others have been there before
         self.doubts: list[Cursor] = []
         self._claim = claim
         self._broom = broom
         self.cursor = stage.cursor
         self._metronome = metronome
         self._retries = 0
-        self._weight = Weight(SIZES[selection.form].first)
+        self.weight = Weight(SIZES[selection.form].first)
         self._step = 0  # rows that the last batch might take
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
+        self._ended = False
         self._unwritten = False  # whether the ledger has an older cursor, for the last batches took nothing
 
     def on(self, may_go_on: Callable[[], bool] = lambda: True) -> str | None:
@@ -122,7 +126,7 @@ class Walk:
             beat = self._metronome.next()
             if isinstance(beat, Stop):
                 break
-            weight = self._weight
+            weight = self.weight
             most = weight.proven(beat.rows) if self.selection.form is Form.LOCKED else beat.rows
             started, small = self._broom.clock.monotonic(), bool(self._suspects) or self._canary
             # What is not dense is gone through in steps that would be too large if it were: they are looked at.
@@ -152,6 +156,7 @@ class Walk:
             if taken.load:
                 facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
                 self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
+            self._ended = taken.exhausted
             if taken.exhausted:
                 return None
         self._leave_off()
@@ -164,7 +169,7 @@ class Walk:
             return False
         try:
             with broom.database.transaction() as connection:
-                broom.books.hold(connection, claim.job.name, claim.fence)
+                self._right.hold(connection)
                 parts = broom.database.divide(connection, self.selection, self.cursor, _WORTH * self._step)
                 if parts is None:
                     return False
@@ -179,8 +184,18 @@ class Walk:
         self.unsure = {**self.unsure, "end": self.cursor["end"]} if self.unsure else self.unsure
         self.divided = True
         other.start(further)
-        other.know(copy.deepcopy(self._weight), self._metronome.throttle)
+        other.know(copy.deepcopy(self.weight), self._metronome.throttle)
         return True
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has taken something, as it should, and has more before it."""
+        return bool(self.total) and not (self._canary or self._retries or self._suspects or self._ended)
+
+    @property
+    def all_doubts(self) -> list[Cursor]:
+        """Where somebody has to look again, in all ranges of this walk."""
+        return [*self.doubts, *([] if self.unsure is None else [self.unsure])]
 
     def start(self, cursor: Cursor) -> None:
         """Begin with another range."""
@@ -189,7 +204,7 @@ class Walk:
 
     def know(self, weight: Weight, throttle: Throttle) -> None:
         """Begin with what another walk has learned by now, of its rows and of how many make a batch."""
-        self._weight, self._metronome.throttle = weight, throttle
+        self.weight, self._metronome.throttle = weight, throttle
 
     def gather(self, other: "Walk") -> None:
         """Answer from now on for what another walk left behind, too."""
@@ -205,7 +220,7 @@ class Walk:
         """Go once more, from the first row that was left, for those that somebody held when we came by."""
         self.kept, self.cursor, self.unsure, self.doubts = 0, first, first, []
         self.selection = self._by_key()
-        self._weight.trust.lost()
+        self.weight.trust.lost()
         return self.on()
 
     def once_more(self) -> None:
@@ -228,7 +243,7 @@ class Walk:
         form = self.selection.form
         listed = form is Form.CONTENDED and not even
         most = min(self._few, rows) if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
-        size = self._weight.of_ours(most)
+        size = self.weight.of_ours(most)
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 
     def _rows(self, taken: Taken) -> int:
@@ -315,15 +330,14 @@ class Walk:
 
     def _committed(self, selection: Selection, limit: int, most: int, *, even: bool) -> Taken:
         """Fence, rows and account in one transaction: they commit together or not at all."""
-        claim, broom = self._claim, self._broom
-        if self._retries or broom.clock.monotonic() - self._allowance.renewed > broom.lease / 3:
+        if self._retries or self._right.fading:
             self.renew()
-        with broom.database.transaction(claim.job.pace) as connection:
-            broom.books.hold(connection, claim.job.name, claim.fence)
+        with self._broom.database.transaction(self._claim.job.pace) as connection:
+            self._right.hold(connection)
             cursor, total = self._look_back() if self._retries else (self.cursor, self.total)
             taken = self._take(connection, selection, cursor, (limit, most), even=even)
             so_far = total + Counter(taken.counts)
-            self._allowance.demand(self.number, so_far)
+            self._right.account(connection, self.number, taken.cursor or cursor, so_far)
             if taken.load:
                 self._write(connection, taken, so_far)
         self.total = so_far
@@ -341,7 +355,7 @@ class Walk:
         """Write down how far batches came that took nothing: else each call would look through the same rows again."""
         if self._unwritten:
             with self._broom.database.transaction(self._claim.job.pace) as connection:
-                self._broom.books.hold(connection, self._claim.job.name, self._claim.fence)
+                self._right.hold(connection)
                 self._write(connection, Taken(0, {}, self.cursor, exhausted=False), self.total)
             self._unwritten = False
 
@@ -350,9 +364,7 @@ class Walk:
 
         Before another try, that also waits for whatever the last one left under way.
         """
-        now = self._broom.clock.monotonic()
-        self._broom.books.renew(None, self._claim.job.name, self._claim.fence, self._broom.lease)
-        self._allowance.renewed = now
+        self._right.renew()
 
     def _take(
         self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], *, even: bool
@@ -364,7 +376,7 @@ class Walk:
         with database.watched(connection, selection.table.name) as removed:
             taken = database.take(connection, selection, cursor, *sizes)
         # A rule that would remove rows of these too stands in the catalog, though no row goes that has any.
-        known = {**dict.fromkeys(absence.table for absence in selection.absences), **self._allowance.permit.most}
+        known = {**dict.fromkeys(absence.table for absence in selection.absences), **self._right.permit.most}
         if strange := canary(taken.counts, removed, known):
             raise Strays(job, strange)
         return taken
@@ -374,8 +386,7 @@ class Walk:
 
         It is asked once the renewal has waited for whatever the last try left under way.
         """
-        stages = self._broom.books.progress(self._claim.run)
-        stage = stages[self.number - 1] if self.number <= len(stages) else Stage()
+        stage = self._right.stage(self.number)
         known = stage.total == self.total or not stage.total
         return (self.cursor, self.total) if known else (stage.cursor, Counter(stage.total))
 

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from celery import Celery
 
 from nightcrew import Job, Nightcrew, Settings, cron
+from nightcrew.caller import Caller
+from nightcrew.clock import instant
 from nightcrew.databases.tables import jobs as job_table
-from nightcrew.errors import ConfigurationError, UsageError
-from nightcrew.triggers.celery import LOOK, attach
+from nightcrew.errors import BrokerError, ConfigurationError, UsageError
+from nightcrew.triggers.celery import LOOK, TAKE, attach
 
 
 @pytest.fixture
@@ -92,6 +94,25 @@ def test_a_run_that_was_handed_over_is_sent_again(crew, app):
     assert app.tasks["nightcrew.slow"](due=True)["outcome"] in ("succeeded", "nothing_to_do")
 
 
+def test_a_call_over_http_is_sent_where_that_is_asked_for_and_run_for_its_caller(crew, app):
+    door = Celery("door", broker="memory://", set_as_current=False)
+    door.conf.task_default_queue = app.conf.task_default_queue
+    attach(crew, door, http=True)
+    assert crew.errand("daily", today(), Caller("curl#1234"), False).startswith("task ")
+    ((name, asked),) = sent(app)
+    assert (name, asked["slot"]) == ("nightcrew.daily", instant(today()))
+    assert app.tasks[name](**asked)["outcome"] == "succeeded"
+    assert crew.runs()[0].caller == "curl#1234"
+
+
+def test_a_broker_that_is_away_is_told_of_and_not_waited_for():
+    crew = Nightcrew("sqlite://", settings=Settings())
+    away = Celery("away", broker="amqp://127.0.0.1:1", set_as_current=False)
+    attach(crew, away, http=True)
+    with pytest.raises(BrokerError, match="job 'daily' could not be handed to a worker"):
+        crew.errand("daily", None, Caller("curl#1234"), False)
+
+
 def test_a_slot_that_cannot_be_is_refused_in_a_sentence(app):
     for slot, words in (("yesterday", "cannot be read"), ("2026-01-01T00:00:00", "no time zone")):
         with pytest.raises(UsageError, match=words):
@@ -102,7 +123,7 @@ def test_jobs_may_be_named_and_registered_as_one_likes_until_the_application_is_
     crew.add(Job("look-for-slots", cron("0 0 * * *"), function=lambda: 1))
     app.conf.beat_schedule = {"mine": {"task": "mine", "schedule": 60}}
     tasks = {name for name in app.tasks if name.startswith("nightcrew")}
-    assert tasks == {"nightcrew.daily", "nightcrew.look-for-slots", LOOK}
+    assert tasks == {"nightcrew.daily", "nightcrew.look-for-slots", LOOK, TAKE}
     assert set(app.conf.beat_schedule) == {"mine", "nightcrew"}
     task = app.tasks["nightcrew.daily"]
     assert (task.acks_late, task.reject_on_worker_lost, task.max_retries) == (True, True, 0)

@@ -513,7 +513,7 @@ def test_what_was_claimed_before_a_statement_failed_is_given_back_and_runs_once_
     with pytest.raises(DatabaseError, match="disk full"):
         crew.due(trigger="ticker")
     sa.event.remove(engine, "before_cursor_execute", full)
-    assert crew._station.claims._held == set()
+    assert not crew._station.claims.held
     standing = next(one.standing for one in crew.status() if one.job.name == "daily")
     assert (standing.run, standing.owner) == (handed_over.run, None)
     assert [(one.job, one.outcome) for one in crew.tick(trigger="cli")] == [
@@ -540,7 +540,7 @@ def test_a_closed_crew_renews_nothing_and_keeps_no_connection(crew):
     sa.event.listen(link.engine, "connect", lambda connection, record: opened.add(id(connection)))
     sa.event.listen(link.engine, "close", lambda connection, record: opened.discard(id(connection)))
     claim = crew._station.claims.of_slot(crew.jobs["daily"], "http", None) if crew.status() else None
-    heartbeat = crew._station.claims._beating
+    heartbeat = crew._station.claims.heartbeat._beating
     with link.transaction():
         crew.close()
         assert len(opened) == 1
@@ -561,7 +561,7 @@ def test_a_tick_runs_everything_it_claimed_even_where_one_run_breaks_off_or_no_t
     with pytest.raises(KeyboardInterrupt):
         crew.tick(trigger="cli")
     assert len(crew.calls) == 7
-    assert crew._station.claims._held == set()
+    assert not crew._station.claims.held
 
 
 def no_thread(*_):

@@ -39,7 +39,9 @@ def test_migrating_twice_applies_nothing_twice(crew):
     assert crew.migrate() == []
 
 
-@pytest.mark.parametrize("gone", [["jobs"], ["entries", "runs"], ["place", "policies", "plans"]], ids="-".join)
+@pytest.mark.parametrize(
+    "gone", [["jobs"], ["ranges", "entries", "runs"], ["place", "policies", "plans"]], ids="-".join
+)
 def test_tables_that_have_gone_are_named_and_made_anew_by_a_migration_alone(database_url, crew, gone):
     assert crew.run("daily", trigger="http").outcome == "succeeded"
     with crew._station.link.transaction() as connection:
@@ -107,5 +109,5 @@ def test_migrating_from_many_threads_at_once_ends_well(database_url):
 
 def test_the_sql_of_a_migration_names_every_table(crew):
     sql = crew.migration()
-    for table in ("schema", "jobs", "runs", "entries", "place", "policies", "plans"):
+    for table in ("schema", "jobs", "runs", "entries", "place", "policies", "plans", "ranges"):
         assert f"CREATE TABLE IF NOT EXISTS nightcrew_{table}" in sql or f"CREATE TABLE nightcrew_{table}" in sql

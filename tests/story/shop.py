@@ -1,4 +1,7 @@
-"""A shop whose jobs Celery runs: `celery -A tests.story.shop worker`, told by the environment what to do."""
+"""A shop whose jobs Celery's workers run: `celery -A tests.story.shop worker`, told by the environment where.
+
+Its bell rings every second, and its tokens are swept when somebody asks for that.
+"""
 
 import os
 import sys
@@ -6,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from subprocess import Popen
 
@@ -16,11 +20,14 @@ from celery import Celery
 from celery.beat import EmbeddedService
 
 from nightcrew import Job, Nightcrew, Settings, every
+from nightcrew.ledger import Entry
 from nightcrew.triggers.celery import attach
 
 ROOT = Path(__file__).parents[2]
 ADDRESSES = {"redis": "redis://127.0.0.1:6379/7", "rabbitmq": "amqp://guest:guest@127.0.0.1:5672//"}
 LEASE = 1.5
+NAP = float(os.environ.get("SHOP_NAP", "0.1"))  # seconds after each batch, for the sweep to last
+FAN_OUT = int(os.environ.get("SHOP_FAN_OUT", "4000"))
 
 
 def broker(kind: str) -> str:
@@ -36,9 +43,17 @@ def broker(kind: str) -> str:
     return url
 
 
+def nap(entry: Entry) -> None:
+    """Make a sweep slower than it is."""
+    if entry.kind == "batch":
+        time.sleep(NAP)
+
+
 def hire(database: str) -> Nightcrew:
-    """Return a crew that rings a bell every second."""
-    crew = Nightcrew(database, settings=Settings(), lease=LEASE)
+    """Return the shop's crew."""
+    crew = Nightcrew(database, settings=Settings(), listeners=[nap], lease=LEASE)
+    terms = {"older_than": timedelta(days=1), "schedule": "0 0 1 1 *", "max_fraction": 1, "fan_out": FAN_OUT}
+    crew.expire("sweep-tokens", "tokens", column="left_at", **terms)
 
     def ring(run) -> int:
         with crew._station.link.transaction() as connection:
@@ -74,7 +89,7 @@ def queue(url: str) -> Iterator[str]:
 
 
 @contextmanager
-def working(database: str, url: str, queue: str, number: int = 1) -> Iterator[list[Popen[bytes]]]:
+def working(database: str, url: str, queue: str, number: int, **told: str) -> Iterator[list[Popen[bytes]]]:
     """Keep so many workers, each a process that does two things at a time."""
     line = [
         sys.executable,
@@ -88,7 +103,7 @@ def working(database: str, url: str, queue: str, number: int = 1) -> Iterator[li
         "--concurrency",
         "2",
     ]
-    told = {"DATABASE_URL": database, "SHOP_BROKER": url, "SHOP_QUEUE": queue}
+    told |= {"DATABASE_URL": database, "SHOP_BROKER": url, "SHOP_QUEUE": queue}
     quick = ("--without-gossip", "--without-mingle", "--loglevel", "ERROR")
     workers = [Popen([*line, *quick], cwd=ROOT, env=os.environ | told) for _ in range(number)]
     try:

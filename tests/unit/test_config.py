@@ -338,6 +338,7 @@ MISTAKES = {
     "zone of an interval": (JOB + 'timezone = "UTC"', 5, "timezone goes with schedule", "remove it"),
     "a primary that is none": (JOB + 'primary = "extern"', 5, "no primary 'extern'", "did you mean 'external'"),
     "a failsafe of nothing": (JOB + 'failsafe_after = "1 minute"', 5, "goes with primary 'external'", "write that too"),
+    "fan out": (JOB + "fan_out = true", 5, "fan_out of job 'cleanup' is True", "write a number of rows: 500_000"),
     "window of hours": (JOB + 'window = "22-6"', 5, "window '22-6' is no time of day", "such as '22:00-06:00'"),
     "cron of four fields": (JOB.replace('every = "10 minutes"', 'schedule = "0 3 * *"'), 2, "4 fields", "write five"),
     "bad interval": (JOB.replace("10 minutes", "soon"), 2, "'soon'", "write it like"),

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightcrew.caller import Caller
 from nightcrew.clock import SystemClock
-from nightcrew.errors import DatabaseError, JobFailed, SafetyStop, UnknownJob, UsageError
+from nightcrew.errors import BrokerError, DatabaseError, JobFailed, SafetyStop, UnknownJob, UsageError
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome
 from nightcrew.report import Report
 from nightcrew.schedule import every
 from nightcrew.settings import Settings
+from nightcrew.trigger import Errand
 from nightcrew.triggers.http import PREFIX, Door, Response
 from nightcrew.triggers.request import Request
 from nightcrew.triggers.secret import fingerprint
@@ -56,6 +58,7 @@ class Crew:
         }
     )
     ends: Outcome | Exception = Outcome.SUCCEEDED
+    errand: Errand | None = None
     runs: list[dict[str, Any]] = field(default_factory=list)
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
@@ -804,3 +807,34 @@ def test_the_door_itself_writes_no_log_line(crew: Crew, caplog: pytest.LogCaptur
         call(crew, WRONG)
         call(crew, BEARER)
     assert not caplog.records
+
+
+def test_a_call_that_is_handed_to_a_worker_is_answered_202_and_run_by_nobody_here(crew):
+    sent: list[tuple[Any, ...]] = []
+    crew.errand = lambda *asked: sent.append(asked) or "task 7"
+    response = call(crew, BEARER, query=b"slot=2026-03-29T00:55:00Z")
+    body = json.loads(response.body)
+    assert (response.status, body["success"], body["outcome"]) == (202, True, "in_progress_elsewhere")
+    assert body["message"] == "Job cleanup-pkce was handed to a worker (task 7)."
+    assert body["slot"] == "2026-03-29T00:50:00.000Z"
+    caller = Caller(f"unknown#{fingerprint(SECRET)}")
+    assert sent == [("cleanup-pkce", datetime(2026, 3, 29, 0, 55, tzinfo=UTC), caller, False)]
+    assert crew.runs == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "query", "status"), [((), b"", 401), ((BEARER,), b"slot=2030-01-01T00:00:00Z", 400)]
+)
+def test_a_worker_is_told_nothing_by_a_stranger_or_of_a_slot_that_cannot_be(crew, headers, query, status):
+    crew.errand = lambda *asked: pytest.fail(f"{asked} was sent")
+    assert call(crew, *headers, query=query).status == status
+
+
+def test_where_no_worker_can_be_told_the_call_may_be_repeated(crew):
+    def broken(*_: object) -> str:
+        raise BrokerError("job 'cleanup-pkce' could not be handed to a worker: the broker did not take it")
+
+    crew.errand = broken
+    response = call(crew, BEARER)
+    assert (response.status, dict(response.headers)[b"retry-after"]) == (503, b"30")
+    assert "could not be handed to a worker" in json.loads(response.body)["error"]

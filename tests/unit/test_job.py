@@ -88,6 +88,9 @@ ODD = {
     "label": ({"label": 5}, "label of job 'tidy' is 5 (int); write a text"),
     "on_start": ({"on_start": "no"}, "on_start of job 'tidy' is 'no' (str); write True or False"),
     "pace": ({"pace": 5}, "job 'tidy': there is no pace '5'"),
+    "fan out": ({"fan_out": "many"}, "fan_out of job 'tidy' is 'many' (str); write a number of rows: 500_000"),
+    "no fan": ({"fan_out": 0}, "fan_out of job 'tidy' is 0; write a number of rows: 500_000"),
+    "gentle fan": ({"fan_out": 9, "pace": "gentle"}, "fan_out of job 'tidy' asks for many workers, and pace 'gentle'"),
     "unknown": ({"wear": "x"}, "job 'tidy' has no field 'wear'; did you mean 'where'?"),
     "schedule": (
         {"schedule": 5, "every": None},
@@ -112,6 +115,7 @@ def test_a_value_of_another_kind_is_told_with_its_job_its_argument_and_the_remed
     [
         ({"every": 5}, "job 'tidy': a length of time of a schedule is 5 (int); write a text such as"),
         ({"every": "1 hour", "enabled": 1}, "enabled of job 'tidy' is 1 (int); write True or False"),
+        ({"every": "1 hour", "fan_out": 9}, "job 'tidy' is a function: fan_out cuts the rows of a policy"),
         ({"every": "1 hour", "labl": "x"}, "job 'tidy' has no field 'labl'; did you mean 'label'?"),
     ],
 )

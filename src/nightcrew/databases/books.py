@@ -15,6 +15,8 @@ from nightcrew.database import Connection
 from nightcrew.databases import checkpoints, history, settlement
 from nightcrew.databases.bids import begin, values, win
 from nightcrew.databases.connect import Instant, Link, micros, storable
+from nightcrew.databases.divisions import is_cut, retire
+from nightcrew.databases.registrations import register, said
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
@@ -32,24 +34,7 @@ class Ledgers:
 
     def register(self, registrations: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
-        for attempt in range(3):
-            try:
-                with self._link.transaction() as connection:
-                    self._register(connection, registrations)
-                return
-            except DatabaseError as error:
-                # Another crew that starts at the same moment inserted the row first: look again.
-                if attempt == 2 or not (error.transient or isinstance(error.__cause__, sa.exc.IntegrityError)):
-                    raise
-
-    def _register(self, connection: sa.Connection, registrations: Sequence[Registration]) -> None:
-        names = [registration.job for registration in registrations]
-        known = set(connection.execute(sa.select(jobs.c.name).where(jobs.c.name.in_(names))).scalars())
-        constants = {"epoch_at": self._now, "fence": 0, "attempt": 0, "fail_streak": 0}
-        for one in registrations:
-            if one.job not in known:
-                row = {"name": one.job, "schedule": one.schedule, "timezone": one.timezone, "meaning": one.meaning}
-                connection.execute(sa.insert(jobs).values({**row, **constants}))
+        register(self._link, self._now, registrations)
 
     def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
         """Give a job another schedule, which fires nothing that was due before now; False when the row has changed.
@@ -57,12 +42,7 @@ class Ledgers:
         Slots of the old schedule that nobody had run yet end as the row `unrun`.
         """
         same = (jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.meaning == standing.meaning)
-        changed = {
-            "schedule": registration.schedule,
-            "timezone": registration.timezone,
-            "meaning": registration.meaning,
-            "epoch_at": self._now,
-        }
+        changed = said(registration) | {"epoch_at": self._now}
         with self._link.transaction() as connection:
             if connection.execute(sa.update(jobs).where(*same).values(changed)).rowcount == 0:
                 return False
@@ -179,6 +159,7 @@ class Ledgers:
             with self._link.transaction() as connection:
                 if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
                     return None
+                retire(connection, str(taken["run"]), standing.fence + 1)
                 return self._reopen(connection, standing, bidder)
         except DatabaseError as error:
             if error.transient and not error.away:
@@ -209,13 +190,14 @@ class Ledgers:
                 raise self._why_not(connection, job, fence)
             connection.execute(sa.update(runs).where(runs.c.id == run).values(attempt=attempt))
 
-    def hold(self, connection: Connection, job: str, fence: int) -> None:
+    def hold(self, connection: Connection, job: str, fence: int, *, locks: bool = True) -> None:
         """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.
 
-        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or every sweep stopped.
+        One that does not lock it is only told how it stands. Raises ClaimLost for a superseded fence, and JobPaused
+        when the job was paused, or every sweep stopped.
         """
-        held = sa.select(jobs.c.fence).where(*self._held(job, fence), self._running()).with_for_update(read=True)
-        if connection.execute(held).first() is None:
+        held = sa.select(jobs.c.fence).where(*self._held(job, fence), self._running())
+        if connection.execute(held.with_for_update(read=True) if locks else held).first() is None:
             raise self._why_not(connection, job, fence)
 
     def renew(self, connection: Connection | None, job: str, fence: int, lease: float) -> None:
@@ -271,13 +253,19 @@ class Ledgers:
             kept = sa.select(jobs.c.name, jobs.c.fence).where(mine, held_still)
             return {(row.name, row.fence) for row in connection.execute(kept)}
 
-    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None) -> bool:
-        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists."""
+    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None, *, cut: bool = False) -> bool:
+        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists.
+
+        The batches of one that may be `cut` keep count in its row, and none of them commits later.
+        """
         mine = sa.update(jobs).where(*self._held(job, fence)).values(settlement.of_job(row, self._now, retry_at))
         ended = settlement.of_run(row, self._now)
         with self._link.transaction() as connection:
             if connection.execute(mine).rowcount == 0:
                 return False
+            if cut and is_cut(connection, row.id):
+                retire(connection, row.id)
+                del ended["deleted"], ended["counts"]
             connection.execute(sa.update(runs).where(runs.c.id == row.id).values(ended))
             if row.state is State.RETRYING:  # what the next attempt comes to is written over it
                 self.append(connection, row.id, "failed_attempt", {"reason": ended["reason"], "error": ended["error"]})
@@ -292,6 +280,7 @@ class Ledgers:
         with self._link.transaction() as connection:
             if connection.execute(expired.values(buried)).rowcount == 0:
                 return False
+            retire(connection, str(standing.run))
             closed = {"state": State.FAILED, "reason": reason, "error": reason, "finished_at": self._now}
             connection.execute(sa.update(runs).where(runs.c.id == standing.run).values(closed))
         return True
@@ -308,7 +297,7 @@ class Ledgers:
             own.execute(entry)
 
     def progress(self, run: str) -> tuple[Stage, ...]:
-        """Return where a run's batches stand: in the one range there is, or in each of two."""
+        """Return where a run's batches stand: in the one range there is, or in each of several."""
         return stages(self._link, run)
 
     def noted(self, run: str, kind: str) -> Mapping[str, Any] | None:

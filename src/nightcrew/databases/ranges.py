@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from nightcrew.database import Cursor
+from nightcrew.database import Cursor, Selection
 from nightcrew.databases.dialect import Heap
 from nightcrew.databases.keys import read, written
 from nightcrew.databases.target import Target
 from nightcrew.databases.windows import KeyRange
+
+
+def divisible(selection: Selection) -> bool:
+    """Tell whether no row hangs on two rows of the table, which two walks would both have to lock."""
+    tables = [path[-1].table for path in selection.drains + selection.cascades + selection.loosened]
+    alone = len({selection.table.name, *tables}) == len(tables) + 1
+    return alone and not (selection.latest or selection.knots)
 
 
 def bounded(target: Target, cursor: Cursor) -> Target:
@@ -46,6 +53,20 @@ def divided(connection: sa.Connection, target: Target, cursor: Cursor, rows: int
     if "from" in cursor and "past" not in cursor and target.walked:
         return _by_time(connection, target, cursor, rows)
     return None
+
+
+def parted(
+    connection: sa.Connection, target: Target, cursor: Cursor, rows: int, most: int
+) -> tuple[Cursor, Cursor] | None:
+    """Part so many rows from what is ahead of a cursor, or as many more as leave no more than `most` parts of pages."""
+    if "page" not in cursor or target.heap is None:
+        return divided(connection, target, cursor, rows)
+    first, end = cursor["page"], connection.execute(sa.select(target.heap.pages_now)).scalar_one()
+    parts = min(most, int((end - first) * target.heap.per_page / rows))
+    if parts < 2:
+        return None
+    middle = first + (end - first) // parts
+    return {"page": first, "end": middle}, ended({"page": middle}, cursor)
 
 
 def _by_page(connection: sa.Connection, heap: Heap, cursor: Cursor, rows: int) -> tuple[Cursor, Cursor] | None:

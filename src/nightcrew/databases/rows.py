@@ -34,7 +34,7 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
 from nightcrew.databases.forms import Haul, empty, next_keys
-from nightcrew.databases.ranges import bounded, divided, ended
+from nightcrew.databases.ranges import bounded, divided, divisible, ended, parted
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
 from nightcrew.databases.windows import (
@@ -277,13 +277,27 @@ class Rows:
 
     def divides(self, selection: Selection) -> bool:
         """Go by what is the limit: a core, or what one walk can fill as well as two."""
-        return selection.divisible and selection.form not in self._link.dialect.undivided
+        return divisible(selection) and selection.form not in self._link.dialect.undivided
 
     def divide(
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
     ) -> tuple[Cursor, Cursor] | None:
         """Divide what a walk has ahead of it in two, unless that is less than so many rows."""
         return divided(connection, bounded(self._target(connection, selection), cursor), cursor, rows)
+
+    def part(self, selection: Selection, cursor: Cursor, rows: int, most: int) -> list[Cursor]:
+        """Part what a walk has ahead in ranges of about so many rows, `most` at most; in one where it cannot be."""
+        parts: list[Cursor] = []
+        shared = divisible(selection) and not self._link.dialect.one_writer
+        while shared and len(parts) < most - 1:
+            with self._link.transaction(writes=False) as connection:
+                target = bounded(self._target(connection, selection), cursor)
+                two = parted(connection, target, cursor, rows, most - len(parts))
+            if two is None:
+                break
+            parts.append(two[0])
+            cursor = two[1]
+        return [*parts, cursor]
 
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""

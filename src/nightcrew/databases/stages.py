@@ -1,4 +1,4 @@
-"""A run's ledger → where its batches stand, in the one range there is or in each of two."""
+"""A run → where its batches stand, in the one range there is or in each of several."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,13 +7,15 @@ import sqlalchemy as sa
 
 from nightcrew.books import Stage
 from nightcrew.databases.connect import Link
-from nightcrew.databases.tables import entries
+from nightcrew.databases.tables import entries, ranges
 
 _PAGE = 50  # entries that are read at a time
 
 
 def stages(link: Link, run: str) -> tuple[Stage, ...]:
-    """Read of each range what its newest batch says, or what was said when they were last divided."""
+    """Read of each range what its row says, or its newest batch, or what was said when they were last divided."""
+    if cut := _cut(link, run):
+        return cut
     found: dict[int, Stage] = {}
     for kind, facts in _backwards(link, run):
         if kind == "divided":
@@ -23,6 +25,12 @@ def stages(link: Link, run: str) -> tuple[Stage, ...]:
         if "range" not in facts or len(found) == 2:
             break
     return tuple(found[number] for number in sorted(found)) or (Stage(),)
+
+
+def _cut(link: Link, run: str) -> tuple[Stage, ...]:
+    each = sa.select(ranges).where(ranges.c.run == run).order_by(ranges.c.number)
+    with link.transaction(writes=False) as connection:
+        return tuple(Stage(row.cursor, row.total, row.number) for row in connection.execute(each))
 
 
 def _backwards(link: Link, run: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -144,6 +144,24 @@ plans = sa.Table(
     **_OPTIONS,
 )
 
+# Number 0 is what the run takes outside of its ranges: before they are cut, and when all of them have come to an end.
+ranges = sa.Table(
+    "nightcrew_ranges",
+    _METADATA,
+    sa.Column("run", sa.ForeignKey(runs.c.id, ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("first", sa.JSON, nullable=False),
+    sa.Column("cursor", sa.JSON, nullable=False),
+    sa.Column("total", sa.JSON, nullable=False),
+    sa.Column("doubts", sa.JSON, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("lease_until", Instant),
+    sa.Column("finished_at", Instant),
+    **_OPTIONS,
+)
+
 
 def _made(*tables: sa.Table) -> list[Statement]:
     """Return what makes tables, without the columns that a later step brings."""
@@ -170,11 +188,16 @@ def _columns_since(version: int) -> list[Statement]:
     return [AddColumn(column) for column in columns if column.info.get("since") == version]
 
 
+def _of_ranges() -> list[Statement]:
+    return _made(ranges)
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
     (3, "how far a function's run is", partial(_columns_since, 3)),
     (4, "how often a run has failed, and when it is tried again", partial(_columns_since, 4)),
+    (5, "the ranges of a run that many workers share", _of_ranges),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

@@ -1,6 +1,7 @@
 """Celery: a task for each job, and one that looks what is due; however often either comes, the claim decides."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import Event
@@ -8,7 +9,9 @@ from multiprocessing.synchronize import Event as EventType
 from threading import Thread
 from typing import Any
 
-from nightcrew.errors import ConfigurationError, MissingExtra, UsageError
+from nightcrew.caller import Caller
+from nightcrew.clock import instant
+from nightcrew.errors import BrokerError, ConfigurationError, MissingExtra, UsageError
 from nightcrew.trigger import Roster
 
 try:
@@ -19,22 +22,32 @@ except ImportError:
 TRIGGER = "celery"
 LOOK = "nightcrew.look_for_slots"
 """The task that beat sends; no job can have its name, for there is an underscore in it."""
+TAKE = "nightcrew.take_range"
+"""The task that calls others to a run that is shared."""
 _EVERY = timedelta(seconds=10)
 # Seconds after which a message that nobody has fetched is not worth having, for others have come since: it is the clock
 # of one machine that says so on another, which may be minutes off.
 _FRESH = 600.0
+_BRIEFLY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2}  # for somebody who waits for the answer
 # A message is let go of once its task has ended: if the worker dies before that, another one gets it, and the claim
 # says what is still to be done. Celery itself tries nothing again.
 _ONCE_AT_LEAST = {"acks_late": True, "reject_on_worker_lost": True, "max_retries": 0}
 
 
 def attach(
-    crew: Roster, app: Celery, *, queue: str | None = None, every: timedelta = _EVERY, deadline: timedelta | None = None
+    crew: Roster,
+    app: Celery,
+    *,
+    queue: str | None = None,
+    every: timedelta = _EVERY,
+    deadline: timedelta | None = None,
+    http: bool = False,
 ) -> None:
     """Give a Celery application a task for each job of a crew, called nightcrew.JOB, and beat one that sends them.
 
-    Beat's looks what is due, `every` so often. All go to the `queue`, or where the application routes them. A task
-    works no longer than the `deadline`, and the next one goes on; let it be shorter than the application's time limits.
+    Beat's looks what is due, `every` so often. Long runs of jobs that fan out are shared among the workers. All of it
+    goes to the `queue`, or where the application routes it. A task works no longer than the `deadline`, and the next
+    goes on; let it be shorter than the application's time limits. With `http`, what is asked for over HTTP is sent too.
 
     Raises ConfigurationError for a span that is none.
     """
@@ -44,6 +57,7 @@ def attach(
                 f"{name} of nightcrew's Celery tasks is {span}; write a longer one, as in {_EVERY!r}"
             )
     post = _Post(crew, app, queue, every.total_seconds(), deadline)
+    crew.spread, crew.errand = post.spread, post.hand_over if http else None
     # Jobs may still be registered until the application is put to use, and so may beat's schedule be set.
     if app.finalized:
         post.enrol(app)
@@ -67,6 +81,7 @@ class _Post:
         """Make the tasks, and beat's entry."""
         for name in self._crew.jobs:
             self._task(task_name(name), partial(self._run, name))
+        self._task(TAKE, self._take)
         look = self._task(LOOK, self._look, ignore_result=True)
         app.add_periodic_task(self._period, look.s(), name="nightcrew", **self._fleeting)
         if self._to:
@@ -75,7 +90,7 @@ class _Post:
             app.amqp.flush_routes()
 
     def _route(self, name: str, *_: object, **__: object) -> dict[str, str] | None:
-        return self._to if name == LOOK or name in map(task_name, self._crew.jobs) else None
+        return self._to if name in (LOOK, TAKE) or name in map(task_name, self._crew.jobs) else None
 
     def _task(self, name: str, work: Callable[..., Any], **options: Any) -> Any:
         def task(*arguments: Any, **named: Any) -> Any:
@@ -88,13 +103,43 @@ class _Post:
         waiting = self._crew.waiting()
         for name in waiting:
             self._app.send_task(task_name(name), kwargs={"due": True}, **self._fleeting)
+        for job, run in self._crew.adrift():
+            self._app.send_task(TAKE, args=[job, run], **self._fleeting)
         return waiting
 
-    def _run(self, name: str, slot: str | datetime | None = None, *, due: bool = False) -> dict[str, Any] | None:
+    def spread(self, job: str, run: str, numbers: Sequence[int]) -> None:
+        """Call workers to the ranges of a run; one that comes late finds it over, or somebody else at its range."""
+        for number in numbers:
+            self._app.send_task(TAKE, args=[job, run, number], **self._to)
+
+    def hand_over(self, job: str, slot: datetime | None, caller: Caller, now: bool) -> str:  # noqa: FBT001 - an Errand
+        """Send a job's task as somebody asks for it; raises BrokerError where the broker does not take it."""
+        asked = {"slot": slot and instant(slot), "now": now, "caller": asdict(caller)}
+        try:
+            sent = self._app.send_task(task_name(job), kwargs=asked, retry_policy=_BRIEFLY, **self._to)
+        except Exception as error:
+            raise BrokerError(f"job {job!r} could not be handed to a worker: the broker did not take it") from error
+        return f"task {sent.id}"
+
+    def _take(self, job: str, run: str, number: int | None = None) -> dict[str, Any] | None:
+        report = self._crew.join(job, run, trigger=TRIGGER, called=number, deadline=self._deadline)
+        return None if report is None else report.json()
+
+    def _run(
+        self,
+        name: str,
+        slot: str | datetime | None = None,
+        *,
+        due: bool = False,
+        now: bool = False,
+        caller: dict[str, Any] | None = None,
+    ) -> dict[str, Any] | None:
         """Run what is `due` of a job, or as anybody asks for it, and return the report; None where nothing was due."""
         if not due:
-            asked = _instant(slot, name)
-            return self._crew.run(name, trigger=TRIGGER, slot=asked, deadline=self._deadline).json()
+            asked, who = _instant(slot, name), Caller(**caller or {})
+            return self._crew.run(
+                name, trigger=TRIGGER, slot=asked, now=now, caller=who, deadline=self._deadline
+            ).json()
         reports = [work() for work in self._crew.due(trigger=TRIGGER, only=name, deadline=self._deadline)]
         return reports[0].json() if reports else None
 

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from nightcrew.bid import slot_asked_for
 from nightcrew.caller import Caller
 from nightcrew.clock import instant
-from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, UnknownJob, UsageError, did_you_mean
+from nightcrew.errors import (
+    BrokerError,
+    DatabaseError,
+    NightcrewError,
+    SafetyStop,
+    UnknownJob,
+    UsageError,
+    did_you_mean,
+)
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome
+from nightcrew.report import Report
 from nightcrew.settings import Settings
-from nightcrew.trigger import Roster
+from nightcrew.trigger import Errand, Roster
 from nightcrew.triggers.occasion import Occasion, key_of, occasion
 from nightcrew.triggers.query import Query
 from nightcrew.triggers.request import Request, visible
@@ -115,6 +125,9 @@ class Door:
             return Response.json(405, {"success": False, "error": error}, (b"allow", b"GET, POST"))
         query = Query.read(request.query)
         caller, slot = _caller(request, visitor, query)
+        if self._roster.errand is not None and job.enabled:
+            handed = self._handed_over(self._roster.errand, job, slot, caller, now=query.now)
+            return Response.json(202, self._said(handed.json(), visitor))
         deadline = query.deadline or self._roster.settings.deadline
         try:
             report = self._roster.run(
@@ -123,6 +136,15 @@ class Door:
         except UsageError as error:
             raise UsageError(f"{caller.source}: {error}" if caller.source else str(error)) from None
         return Response.json(report.outcome.status, self._said(report.json(), visitor))
+
+    def _handed_over(self, errand: Errand, job: Job, slot: datetime | None, caller: Caller, *, now: bool) -> Report:
+        """Leave a call to a worker, which finds out what comes of it."""
+        moment = self._roster.clock.now()
+        meant = None if slot is None else slot_asked_for(job, slot, moment)
+        known_as = errand(job.name, slot, caller, now)
+        message = f"Job {job.name} was handed to a worker ({known_as})."
+        outcome, next_slot = Outcome.IN_PROGRESS_ELSEWHERE, job.schedule.after(moment)
+        return Report(job.name, outcome, message, moment, "http", slot=meant, next_slot=next_slot)
 
     def _failure(self, error: Exception, job: Job | None, visitor: Visitor) -> Response:
         status, outcome, details = next(answer for kind, answer in _ANSWERS if isinstance(error, kind))
@@ -139,7 +161,7 @@ class Door:
         }
         body |= {"job": job.name} if job else {}
         body |= {"outcome": str(outcome)} if outcome else {}
-        retry = [(b"retry-after", b"30")] if isinstance(error, DatabaseError) else []
+        retry = [(b"retry-after", b"30")] if isinstance(error, DatabaseError | BrokerError) else []
         return Response.json(status, self._said(body, visitor), *retry)
 
     def _said(self, body: dict[str, Any], visitor: Visitor) -> dict[str, Any]:
@@ -208,5 +230,6 @@ _ANSWERS: tuple[tuple[type[Exception], tuple[int, Outcome | None, str]], ...] = 
     (UnknownJob, (404, None, "Nothing was run.")),
     (SafetyStop, (503, Outcome.REFUSED, "What the safety rail refused was not deleted.")),
     (DatabaseError, (503, Outcome.FAILED, "The call may be repeated.")),
+    (BrokerError, (503, Outcome.FAILED, "Nothing was run; the call may be repeated.")),
     (Exception, (500, Outcome.FAILED, "The run ended here; what it had finished is kept.")),
 )
