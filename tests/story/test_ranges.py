@@ -15,7 +15,7 @@ from nightcrew.errors import DatabaseError
 
 ROWS, FRESH = 60_000, 1_000
 NUMBERS = {
-    "postgresql": "SELECT n FROM generate_series(1, {0}) AS numbers (n) ORDER BY n * 7919 % {0}",
+    "postgresql": "SELECT n FROM generate_series(CAST(1 AS bigint), {0}) AS numbers (n) ORDER BY n * 7919 % {0}",
     "mysql": "SELECT seq AS n FROM seq_1_to_{0}",
 }
 OLD = {
