@@ -195,16 +195,20 @@ def test_a_heartbeat_renews_what_is_held_and_not_what_was_lost(run):
         run.hold(two)
 
 
-def test_batches_go_on_side_by_side_and_whoever_takes_the_run_over_waits_for_each(run):
+@pytest.mark.parametrize("ends", ["take it over", "hand it over"])
+def test_batches_go_on_side_by_side_and_whoever_ends_or_takes_the_run_waits_for_each(run, ends):
     if run.crew._station.link.dialect.one_writer:
         return  # nobody else writes while a batch does
     one, two = run.take("anna"), run.take("ben")
+    row = RunRow(run.claim.run, "sweep", run.claim.slot, State.PARTIAL, "celery", reason="stopped")
+    end = run.claimed if ends == "take it over" else lambda: run.books.settle("sweep", run.claim.fence, row, cut=True)
+    if ends == "take it over":
+        run.rewrite(job_table, lease_until=ago(seconds=1))
     ended = []
-    run.rewrite(job_table, lease_until=ago(seconds=1))
     with run.database.transaction() as first, run.database.transaction() as second:
         run.ranges.hold(first, one, LEASE)
         run.ranges.hold(second, two, LEASE)
-        rival = threading.Thread(target=lambda: (run.claimed(), ended.append("taken over")))
+        rival = threading.Thread(target=lambda: (end(), ended.append(ends)))
         rival.start()
         for number, (connection, taken) in enumerate(((first, one), (second, two)), 1):
             rival.join(0.3)
@@ -213,5 +217,5 @@ def test_batches_go_on_side_by_side_and_whoever_takes_the_run_over_waits_for_eac
             run.ranges.account(connection, taken.run, stage, "tokens", LEASE)
             connection.commit()
     rival.join(5)
-    assert ended == ["batch 1", "batch 2", "taken over"]
+    assert ended == ["batch 1", "batch 2", ends]
     assert run.books.run(run.claim.run).deleted == 23
