@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Protocol
 
-from nightcrew.books import Books, Range, Ranges, Stage
+from nightcrew.books import Books, Stage
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.database import Connection, Cursor
 from nightcrew.rails import Permit
+from nightcrew.ranges import Range, Ranges
 
 
 class Right(Protocol):
@@ -58,6 +59,7 @@ class Allowance:
         now = self._clock.monotonic()
         self._books.renew(None, self._claim.job.name, self._claim.fence, self._lease)
         self._renewed = now
+        self._claim.renewed(now)
 
     @property
     def fading(self) -> bool:

@@ -7,7 +7,7 @@ from nightcrew.books import Bid, RunRow, Standing
 from nightcrew.clock import instant
 from nightcrew.errors import ScheduleError, UsageError
 from nightcrew.failsafe import FAILSAFE, absence, covers_from
-from nightcrew.job import CatchUp, Job
+from nightcrew.job import CatchUp, Job, Overlap
 from nightcrew.outcome import State
 from nightcrew.schedule import Schedule, written
 
@@ -152,6 +152,19 @@ def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]
     return tuple(row for row in rows if row is not None)
 
 
+def overlapped(job: Job, standing: Standing, begun: datetime, now: datetime) -> RunRow | None:
+    """Return the row for the slots that fell due during a run that ends now, if the job skips those.
+
+    As long as a slot is still to come that was due before the run began, it says nothing: the mark would pass that by.
+    """
+    since = _since(standing)
+    due_before = job.schedule.latest(begun)
+    to_come = due_before is not None and due_before > since
+    if job.overlap is not Overlap.SKIP or to_come or standing.meaning != job.schedule.meaning:
+        return None
+    return unrun(job, job.schedule, (max(since, begun), now), State.SKIPPED, "the run before was still at work")
+
+
 def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow | None:
     """Return the row for slots of the schedule that a job has had until now, which were due and nobody ran."""
     try:
@@ -174,12 +187,13 @@ def unrun(job: Job, schedule: Schedule, span: tuple[datetime, datetime], state: 
     first = _stamp(slots[0])
     which = f"slot {first}" if len(slots) == 1 else f"{number} slots from {first} to {_stamp(last)}"
     return RunRow(
-        id=f"{job.name}.{_stamp(last)}",
+        id=f"{job.name}.{_stamp(last)}.{state}",  # of its own: the slot itself may still be run
         job=job.name,
         slot=last,
         state=state,
         trigger="none",
         reason=f"{which}: {why}",
+        since=slots[0] if len(slots) > 1 else None,
     )
 
 

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from nightcrew.database import Connection, Cursor
-from nightcrew.errors import ClaimLost, JobPaused
+from nightcrew.errors import ClaimLost, JobPaused, RunCancelled
 from nightcrew.outcome import State
+from nightcrew.respite import ITSELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Standing:
     run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None. `stopped_at`,
     set for all jobs or none, says since when every sweep is stopped. So many attempts at the open run were `failures`;
     it is nobody's before `retry_at`. `attempt` counts those that nobody saw the end of, and the one under way.
+    `cancelled_run` is the run that was cancelled, and is to end if it is the one that is open. `rival` is the meaning
+    of a schedule that a crew would put in force.
     """
 
     job: str
@@ -57,6 +60,25 @@ class Standing:
     stopped_reason: str | None = None
     failures: int = 0
     retry_at: datetime | None = None
+    cancelled_run: str | None = None
+    cancelled_by: str | None = None
+    cancelled_reason: str | None = None
+    rival: str | None = None
+    rival_since: datetime | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run that is open was cancelled."""
+        return self.run is not None and self.cancelled_run == self.run
+
+    @property
+    def rests(self) -> bool:
+        """Whether all that keeps triggers out, if anything does, is a pause of nightcrew's own."""
+        return self.stopped_at is None and self.paused_by == ITSELF
+
+    def left(self, now: datetime) -> bool:
+        """Whether a run is open that nobody holds: it was handed over, or its lease has run out."""
+        return self.run is not None and (self.lease_until is None or self.lease_until < now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +95,7 @@ class Bid:
     """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran.
 
     `trigger`, where given, is what the run is said to be started by in place of the bidder's own.
+    One that is `past` lies before the mark, and does not move it.
     """
 
     job: str
@@ -82,6 +105,7 @@ class Bid:
     lapsed: "tuple[RunRow, ...]" = ()
     trigger: str | None = None
     remarks: tuple[Remark, ...] = ()
+    past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +121,10 @@ class Won:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it stands in the ledger; `done` of `total` is how far a function says that it has come."""
+    """A run as it stands in the ledger; or slots that nobody ran, from `since` to `slot` where there are several.
+
+    `done` of `total` is how far a function says that it has come.
+    """
 
     id: str
     job: str
@@ -114,6 +141,7 @@ class RunRow:
     deleted: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    since: datetime | None = None
     done: int | None = None
     total: int | None = None
 
@@ -143,6 +171,34 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Sequel:
+    """What else is to become of a job when its run ends.
+
+    It is paused when `pause_after` runs in a row have failed by then (0: never), unless somebody has paused it; and
+    the mark moves past slots that are `skipped`. One that is left open, having failed, is tried again at `retry_at`.
+    """
+
+    pause_after: int = 0
+    skipped: RunRow | None = None
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Until when nightcrew itself has paused a job whose runs fail, and why."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A run that has ended or was handed over; with it, its job may have been paused."""
+
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Where the batches of one range stand: the newest cursor, and in `total` the rows per table they took so far.
 
@@ -159,32 +215,9 @@ def altogether(stages: Iterable[Stage]) -> Counter[str]:
     return sum((Counter(stage.total) for stage in stages), Counter())
 
 
-OUTSIDE = 0
-"""The number of what a run that is cut takes outside of its ranges."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A range of a run that is cut, as it was taken: nobody else takes a batch in it while `owner` holds its lease.
-
-    `first` is where it begins, `fence` that of the claim under which the run is worked at, and `attempt` how often
-    somebody has taken it since its last batch.
-    """
-
-    job: str
-    run: str
-    number: int
-    fence: int
-    owner: str
-    first: Cursor
-    stage: Stage
-    attempt: int
-
-    @property
-    def begun_at(self) -> Cursor | None:
-        """Where it begins, if somebody has been there before."""
-        begun = self.attempt or self.stage.total or self.stage.cursor != self.first
-        return self.first if begun else None
+def cancelled(by: str | None, reason: str | None) -> str:
+    """Say who has cancelled a run, and why."""
+    return f"cancelled by {by}: {reason}" if reason else f"cancelled by {by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +241,17 @@ class Bidder:
 class Books(Protocol):
     """nightcrew's own tables: the jobs' standings, the runs, and the ledger's entries."""
 
-    def register(self, registrations: Sequence[Registration]) -> None:
+    def register(self, given: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
 
     def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
         """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
+
+    def challenge(self, standing: Standing, rival: str) -> None:
+        """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""
+
+    def answer(self, standing: Standing) -> None:
+        """Say that some crew has the schedule in force."""
 
     def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
@@ -223,35 +262,41 @@ class Books(Protocol):
     def take_over(self, standing: Standing, bidder: Bidder) -> Won | None:
         """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
 
+    def claim_past(self, standing: Standing, bid: Bid, bidder: Bidder) -> Won | None:
+        """Claim a slot before the mark, which stays; a run that it has had is opened again."""
+
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises ClaimLost or JobPaused, as `hold` does."""
+        """Count an attempt and renew the lease as work begins; raises as `hold` does."""
 
     def hold(self, connection: Connection, job: str, fence: int, *, locks: bool = True) -> None:
         """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.
 
         Several may hold it at once. One that does not lock it is only told how it stands.
 
-        Raises ClaimLost for a superseded fence, and JobPaused when the job was paused, or
-        every sweep stopped.
+        Raises ClaimLost for a superseded fence, RunCancelled when the run was cancelled, and JobPaused when the job was
+        paused, or every sweep stopped.
         """
 
     def renew(self, connection: Connection | None, job: str, fence: int, lease: float) -> None:
         """Renew a lease, in the given transaction or its own, once nobody holds the claim; raises as `hold` does."""
 
-    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
+    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled | None:
         """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
-        """Renew many leases in one statement; return those (job, fence) still held."""
+        """Renew many leases in one statement; return those (job, fence) that were renewed."""
 
-    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None, *, cut: bool = False) -> bool:
-        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists.
+    def settle(self, job: str, fence: int, row: RunRow, sequel: Sequel, *, cut: bool = False) -> Settled | None:
+        """Close the run, or hand it over (partial), from then on (retrying); None when a newer fence exists.
 
         The batches of one that may be `cut` keep count in its row, and none of them commits later.
         """
 
-    def bury(self, standing: Standing, reason: str) -> bool:
-        """Close as failed an open run whose attempts are used up."""
+    def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
+        """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
+
+    def close(self, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:
+        """Close, as the row says, an open run that nobody holds; None when the standing has changed."""
 
     def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
         """Add a ledger entry, in the given transaction or its own."""
@@ -289,79 +334,11 @@ class Books(Protocol):
     def latest(self) -> dict[str, RunRow]:
         """Return the newest run of every job; slots that nobody ran are not runs."""
 
+    def accounts(self, job: str, since: datetime, until: datetime) -> list[RunRow]:
+        """Return what is known of a job's slots from one instant to another, in 5,000 rows at most."""
+
     def run(self, run: str) -> RunRow | None:
         """Return one run."""
 
     def entries(self, run: str, limit: int = 1000) -> list[Mapping[str, Any]]:
         """Return a run's ledger entries, oldest first."""
-
-
-class Ranges(Protocol):
-    """The ranges of runs that are cut, each with a lease of its own under the fence of the run's claim."""
-
-    def cut(
-        self,
-        connection: Connection,
-        run: str,
-        fence: int,
-        so_far: Mapping[str, int],
-        parts: Sequence[Cursor],
-        table: str,
-    ) -> None:
-        """Write down the ranges of a run, in the transaction that holds its claim, and what it took before them.
-
-        Its row counts from then on what is taken in all, of the `table` and of those that hang on it.
-        """
-
-    def take(self, job: str, run: str, fence: int, owner: str, lease: float, first: int | None = None) -> Range | None:
-        """Take a range that nobody works at, `first` if that is one; None where there is none.
-
-        Raises ClaimLost and JobPaused as `Books.hold` does.
-        """
-
-    def hold(self, connection: Connection, taken: Range, lease: float) -> None:
-        """Keep a range from being taken by another until the transaction it guards has ended, and renew its lease.
-
-        Raises ClaimLost where it has been, or where the run's claim has; and JobPaused as `Books.hold` does.
-        """
-
-    def renew(self, taken: Range, lease: float) -> None:
-        """Renew a range's lease between two batches, once what the last one left under way has ended; may raise so."""
-
-    def renew_all(self, held: Sequence[Range], lease: float) -> None:
-        """Renew the leases of those that are still held and are in no batch."""
-
-    def account(
-        self, connection: Connection, run: str, stage: Stage, table: str, lease: float | None = None
-    ) -> Counter[str]:
-        """Write down where a range stands, and return what the run took in all, which is in its row from then on.
-
-        Nobody else does until the transaction has ended.
-        """
-
-    def stage(self, run: str, number: int) -> Stage:
-        """Return where a range stands."""
-
-    def finish(self, taken: Range, doubts: Sequence[Cursor]) -> None:
-        """Note that a range is at its end, and where somebody has to look again; raises ClaimLost as `hold` does."""
-
-    def close(self, job: str, run: str, fence: int, owner: str) -> list[Cursor] | None:
-        """Return where to look again once all ranges are at their ends, to the first who asks under a fence.
-
-        None while some are not, and to everybody else.
-        """
-
-    def leave(self, taken: Range) -> None:
-        """Leave a range to whoever comes next, unless somebody has it by now."""
-
-    def free(self, run: str, fence: int) -> list[int]:
-        """Return the numbers of the ranges that nobody works at."""
-
-    def manned(self, run: str) -> bool:
-        """Tell whether anybody works at a range of a run."""
-
-    def dissolve(self, connection: Connection, run: str) -> None:
-        """End all ranges where they stand, for whoever holds the claim to go through what they leave by itself."""
-
-    def adrift(self) -> list[tuple[str, str]]:
-        """Return (job, run) of those runs under way that have a range which nobody works at."""

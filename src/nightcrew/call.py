@@ -11,7 +11,16 @@ from typing import Any
 from nightcrew.books import Checkpoint, Distance
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
-from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop, UsageError
+from nightcrew.errors import (
+    ClaimLost,
+    DatabaseError,
+    JobFailed,
+    JobPaused,
+    NightcrewError,
+    RunCancelled,
+    SafetyStop,
+    UsageError,
+)
 from nightcrew.ledger import Entry
 from nightcrew.walk import Broom
 
@@ -46,7 +55,7 @@ class Call:
         self.cursor: Any = reached.cursor
         self.counted: int = reached.counted
         self.stopped: str | None = None
-        self.paused = False
+        self.paused = self.cancelled = False
         self._claim = claim
         self._broom = broom
         self._budget = budget
@@ -70,10 +79,11 @@ class Call:
 
     @property
     def should_stop(self) -> bool:
-        """Whether to return soon: the deadline has passed, the process shuts down, or somebody has paused the job.
+        """Whether to return soon: the deadline has passed, the process shuts down, or somebody paused or cancelled it.
 
-        A function that has read it as true is taken to have left work undone; the next call goes on. For a pause, a
-        stop of all jobs, and another crew that has taken over, the database is asked about once a second.
+        A function that has read it as true is taken to have left work undone; the next call goes on, unless the run was
+        cancelled. For that, a pause, a stop of all jobs, and another crew that has taken over, the database is asked
+        about once a second.
         """
         self.stopped = self.stopped or self._budget.spent
         now = self._broom.clock.monotonic()
@@ -91,12 +101,12 @@ class Call:
         Also renews the lease.
 
         Raises UsageError for a cursor that cannot be kept, ClaimLost if another crew has taken over, when nothing is
-        kept, and JobPaused once it is kept if the job was paused. Let the last two pass: they are no failures.
+        kept, and JobPaused or RunCancelled once it is kept, if that is so. Let those three pass: they are no failures.
         """
         point = Checkpoint(self._readable(cursor), self.counted, self._distance)
         try:
             self._save(point, connection)
-        except (ClaimLost, JobPaused) as why:
+        except (ClaimLost, JobPaused, RunCancelled) as why:
             self.stop(why)
             raise
         self.cursor = point.cursor
@@ -120,6 +130,7 @@ class Call:
     def stop(self, why: NightcrewError) -> None:
         """Take the function to leave work undone from now on."""
         self.stopped, self.paused = str(why), isinstance(why, JobPaused)
+        self.cancelled = isinstance(why, RunCancelled)
 
     def _halted(self) -> NightcrewError | None:
         try:
@@ -130,8 +141,11 @@ class Call:
     def _save(self, point: Checkpoint, connection: object) -> None:
         """Write a checkpoint; the same one may be written twice, so that a lost answer does no harm."""
         for attempt in range(1, _TRIES + 1):
+            asked_at = self._broom.clock.monotonic()
             try:
                 self._broom.books.save(connection, self._claim.won, point, self._broom.lease)
+                if connection is None:  # who knows when the function's own transaction commits
+                    self._claim.renewed(asked_at)
                 return
             except DatabaseError as error:
                 if connection is not None or not error.transient or attempt == _TRIES:
@@ -170,7 +184,7 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
         result = function(account) if inspect.signature(function).parameters else function()
         if inspect.isawaitable(result):
             result = asyncio.run(_finish(result))
-    except JobPaused as why:
+    except (JobPaused, RunCancelled) as why:
         account.stop(why)
         return account
     except (SafetyStop, ClaimLost, KeyboardInterrupt):

@@ -13,19 +13,24 @@ from nightcrew.bid import (
     check_existed,
     early,
     is_paused,
+    is_waiting,
     lapsed,
     run_id,
     slot_asked_for,
     slot_due,
 )
-from nightcrew.books import Bid, Bidder, Books, Ranges, Remark, Stage, Standing, Won, altogether
+from nightcrew.books import Bid, Bidder, Books, Remark, Sequel, Stage, Standing, Won, altogether
 from nightcrew.caller import DRIFT, Caller, drift
-from nightcrew.clock import Clock
+from nightcrew.clock import Clock, Lease
+from nightcrew.ending import bury, end_cancelled
 from nightcrew.errors import DatabaseError
 from nightcrew.failsafe import FAILSAFE
 from nightcrew.heartbeat import Heartbeat
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
+from nightcrew.ranges import Ranges
+from nightcrew.rivalry import Rivalry, in_force
+from nightcrew.taken import Taken, failed_so_far, in_progress, over, paused, shut
 
 LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
 LOSSES = 5  # leases a run may lose before it is buried: a batch that kills its process must not do so for ever
@@ -54,6 +59,7 @@ class Claim:
     remarks: tuple[Remark, ...] = ()
     joined: bool = False
     called: int | None = None
+    lease: Lease | None = None
 
     @classmethod
     def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder) -> "Claim":
@@ -91,6 +97,11 @@ class Claim:
         """The number that a newer claim will exceed."""
         return self.won.fence
 
+    def renewed(self, asked_at: float) -> None:
+        """Hear that its lease was renewed, as was asked for at a monotonic instant."""
+        if self.lease is not None:
+            self.lease.renewed(asked_at)
+
     @property
     def moment(self) -> datetime:
         """The database's clock when the run was first claimed."""
@@ -98,28 +109,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Why a slot cannot be claimed, which is no error: who else has it, had it, or keeps everybody from it.
-
-    Only of a run that failed are there `details`: its error's last line; and `retry_at` where it is tried again. The
-    `remarks` are on whoever asked.
-    """
-
-    outcome: Outcome
-    message: str
-    run: str | None = None
-    slot: datetime | None = None
-    details: str | None = None
-    remarks: tuple[Remark, ...] = ()
-    retry_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class _Wish:
     """Who asks for a job, and what they want of it as it stands; `at_once` whatever its window says."""
 
     bidder: Bidder
-    wanted: Callable[[Standing, datetime], Bid | Taken]
+    wanted: Callable[[Job, Standing, datetime], Bid | Taken]
     at_once: bool = False
 
 
@@ -132,11 +126,23 @@ class Claims:
         self._owner = clock.token()
         self.heartbeat = Heartbeat(books, ranges, clock, lease)
         self.lease = lease
+        self.rivalry = Rivalry(books, clock)
 
     @property
     def held(self) -> list[str]:
         """The jobs that this process holds a claim of, by name."""
         return self.heartbeat.held
+
+    def waiting(self, jobs: Iterable[Job]) -> list[str]:
+        """Return the jobs that `due` would claim something of now, by name."""
+        by_name = {job.name: job for job in jobs if job.enabled}
+        now, standings = self._books.standings(by_name)
+        found = []
+        for name, standing in standings.items():
+            job, changed = by_name[name], self._rescheduled(by_name[name], standing, now)
+            if not changed and is_waiting(in_force(job, standing), standing, now):
+                found.append(name)
+        return found
 
     def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
@@ -144,10 +150,10 @@ class Claims:
         With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
         """
         claims: list[Claim] = []
+        asked_at = self._clock.monotonic()
         try:
             for claim in self._due(jobs, self._bidder(trigger, Caller()), start=start):
-                self._hold(claim)
-                claims.append(claim)
+                claims.append(self._hold(claim, asked_at))  # noqa: PERF401 - an error must find those before it
         except BaseException:  # what nobody will carry out must not be renewed for ever
             for claim in claims:
                 self._give_back(claim)
@@ -160,10 +166,11 @@ class Claims:
         bids: list[Bid] = []
         inside = bidder.trigger == INSIDE
         for name, standing in standings.items():
-            job = enabled[name]
-            ahead = timedelta(0) if inside else early(job, now)
-            if is_paused(standing, now):
+            changed = self._rescheduled(enabled[name], standing, now)
+            if changed or is_paused(standing, now):
                 continue
+            job = enabled[name] = in_force(enabled[name], standing)
+            ahead = timedelta(0) if inside else early(job, now)
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
             elif (job.window is not None and job.window.closes(now, ahead) is None) or between_attempts(standing, now):
@@ -190,127 +197,152 @@ class Claims:
         """
         who = Caller.of(caller)
 
-        def wanted(standing: Standing, now: datetime) -> Bid | Taken:
+        def wanted(job: Job, standing: Standing, now: datetime) -> Bid | Taken:
             target = slot_asked_for(job, slot, now) if slot else slot_due(job, standing, now + early(job, now))
             if target is None:
                 return Taken(Outcome.NOTHING_TO_DO, f"Job {job.name} has never been due yet.")
             run = run_id(job, target)
-            if slot is not None and self._books.run(run) is None:
+            if slot is not None and not self._books.accounts(job.name, target, target):
                 check_existed(job, target, standing, now)
             remarks = drift(job, who, slot, now)
             if standing.mark is None or target > standing.mark:
                 return Bid(job.name, target, run, standing.fence, lapsed(job, standing, target), remarks=remarks)
-            return replace(self._over(run, f"Slot {target:%Y-%m-%d %H:%M:%S}Z", target), remarks=remarks)
+            return replace(over(self._books, job, run, target), remarks=remarks)
 
         return self._ask(job, _Wish(self._bidder(trigger, who), wanted))
 
     def join(self, job: Job, run: str, trigger: str, called: int | None = None) -> Claim | None:
         """Work at a run that is cut beside whoever holds it, called to a range perhaps; None where nobody does."""
+        asked_at = self._clock.monotonic()
         now, standings = self._books.standings([job.name])
         standing, row = standings[job.name], self._books.run(run)
-        if standing.run != run or standing.owner is None or row is None or is_paused(standing, now):
+        if standing.run != run or standing.left(now) or row is None or is_paused(standing, now):
             return None
         won, stages = Won(job.name, run, standing.fence, row.moment or now), self._books.progress(run)
         bidder = self._bidder(trigger, Caller.of(None))
         by_hand = row.slot is None
         claim = Claim(job, won, row.slot, bidder, stages, resumed=True, at_once=by_hand, joined=True, called=called)
-        return self._hold(claim) if claim.cut else None
+        return self._hold(claim, asked_at) if claim.cut else None
+
+    def of_past(self, job: Job, trigger: str, caller: str | None, slot: datetime, *, polite: bool) -> Claim | Taken:
+        """Claim a slot that has passed, unless it was run; the mark stays where it is.
+
+        Whoever is `polite` lets the slot that is due by now go first.
+        """
+
+        def wanted(job: Job, standing: Standing, now: datetime) -> Bid | Taken:
+            run = run_id(job, slot)
+            if standing.mark is None or slot > standing.mark:
+                return Bid(job.name, slot, run, standing.fence, lapsed(job, standing, slot))
+            row = self._books.run(run)
+            if standing.failed_run == run or (row and row.state not in {State.FAILED, State.MISSED, State.SKIPPED}):
+                return over(self._books, job, run, slot)
+            if polite and bid_for(job, standing, now) is not None:
+                return in_progress(job, standing)
+            return Bid(job.name, slot, run, standing.fence, past=True)
+
+        return self._ask(job, _Wish(self._bidder(trigger, Caller(caller)), wanted))
 
     def by_hand(self, job: Job, trigger: str, caller: Caller | str | None) -> Claim | Taken:
         """Claim a run that belongs to no slot and moves no mark; for one key of a caller's, once and no more.
 
-        The key makes the run's id, which the ledger has once, whoever and however many ask for it.
+        The key makes the run's id, which the ledger has once, whoever and however many ask for it. It ends a pause of
+        nightcrew's own: whoever has mended what made the runs fail need not wait for it.
         """
         who = Caller.of(caller)
         run = f"{job.name}.manual-{who.token or self._clock.token()[:12]}"
 
-        def wanted(standing: Standing, _now: datetime) -> Bid | Taken:
+        def wanted(_job: Job, standing: Standing, _now: datetime) -> Bid | Taken:
             known = who.token is not None and self._books.run(run) is not None
-            return self._over(run, f"Run {run}", None) if known else Bid(job.name, None, run, standing.fence)
+            return over(self._books, job, run, None) if known else Bid(job.name, None, run, standing.fence)
 
         answer = self._ask(job, _Wish(self._bidder(trigger, who), wanted, at_once=True))
         return replace(answer, at_once=True) if isinstance(answer, Claim) else answer
 
     def release(self, claim: Claim) -> None:
         """Stop renewing a claim's lease."""
-        self.heartbeat.release(claim.job.name, claim.fence, claim.run)
+        self.heartbeat.release(claim.job.name, claim.fence, claim.run, claim.lease)
 
     def end_pause(self, job: Job, standing: Standing, until: datetime) -> bool:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
+        job = in_force(job, standing)
         mark = job.schedule.latest(until)
         return self._books.resume(standing, lapsed(job, standing, job.schedule.after(until)), mark)
 
     def end_stop(self, job: Job, standing: Standing, until: datetime) -> None:
         """Let the slots that a stop of all kept from running end as skipped, unless a pause of the job did, too."""
+        job = in_force(job, standing)
         stopped = replace(standing, paused_at=standing.stopped_at, paused_reason=standing.stopped_reason)
         if standing.paused_at is None:
             skipped = lapsed(job, stopped, job.schedule.after(until))
             self._books.resume(standing, skipped, job.schedule.latest(until))
 
+    def _rescheduled(self, job: Job, standing: Standing, now: datetime) -> bool:
+        """Stand by the schedule in force, or contend for ours; return whether ours has come into force."""
+        rivals = standing.rival is not None or standing.meaning != job.schedule.meaning
+        return rivals and self.rivalry.settle(job, standing, now)
+
     def _ask(self, job: Job, wish: "_Wish") -> Claim | Taken:
         for attempt in range(5):
+            asked_at = self._clock.monotonic()
             now, standings = self._books.standings([job.name])
             standing = standings[job.name]
-            if is_paused(standing, now):
-                return Taken(Outcome.PAUSED, _paused(job, standing), slot=standing.mark)
-            if standing.paused_at is not None:
-                self.end_pause(job, standing, standing.paused_until or now)
+            if self._rescheduled(job, standing, now):
                 continue
-            answer = self._answer(job, standing, now, wish)
+            if is_paused(standing, now) and not (wish.at_once and standing.rests):
+                return paused(job, standing)
+            if standing.paused_at is not None:
+                ended = standing.paused_until if not is_paused(standing, now) else None
+                self.end_pause(job, standing, ended or now)
+                continue
+            answer = self._answer(in_force(job, standing), standing, now, wish)
             if answer is not None:
-                return self._hold(answer) if isinstance(answer, Claim) else answer
+                return self._hold(answer, asked_at) if isinstance(answer, Claim) else answer
             self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))
-        return _in_progress(job, standing)
+        return in_progress(job, standing)
 
     def _answer(self, job: Job, standing: Standing, now: datetime, wish: "_Wish") -> Claim | Taken | None:
         """Answer one look at a standing; None asks for another, because the row has changed under our hands."""
-        shut = None if wish.at_once else _shut(job, standing, now) or self._failed_so_far(standing, now)
+        closed = None
+        if not wish.at_once:
+            closed = shut(job, standing, now) or failed_so_far(self._books, standing, now)
         if standing.run is not None:
-            if standing.lease_until is not None and standing.lease_until >= now:
-                return _in_progress(job, standing)
-            return shut or self._left_open(job, standing, now, wish.bidder)
-        bid = wish.wanted(standing, now)
+            if not standing.left(now):
+                return in_progress(job, standing)
+            return closed or self._left_open(job, standing, now, wish.bidder)
+        bid = wish.wanted(job, standing, now)
         if isinstance(bid, Taken):
             if standing.failed_run is not None and bid.run == standing.failed_run:
-                return shut or self._taken_over(job, standing, wish.bidder)  # “already done” would be a lie: it failed
+                return closed or self._taken_over(job, standing, wish.bidder)  # “already done” would be a lie
             return bid
-        if shut:
-            return shut
-        won = self._books.claim([bid], wish.bidder, early(job, now).total_seconds())
-        return Claim.of(job, bid, won[0], wish.bidder) if won else None
+        if closed:
+            return closed
+        return self._claimed(job, standing, bid, wish.bidder, early(job, now))
+
+    def _claimed(self, job: Job, standing: Standing, bid: Bid, bidder: Bidder, early: timedelta) -> Claim | None:
+        if bid.past:
+            known = self._books.run(bid.run) is not None
+            past = self._books.claim_past(standing, bid, bidder)
+            if past is None:
+                return None
+            stages = self._books.progress(bid.run)
+            return replace(Claim.of(job, bid, past, bidder), stages=stages, resumed=known)
+        won = self._books.claim([bid], bidder, early.total_seconds())
+        return Claim.of(job, bid, won[0], bidder) if won else None
 
     def _left_open(self, job: Job, standing: Standing, now: datetime, bidder: Bidder) -> Claim | Taken | None:
         """Go on with a run that was handed over or whose lease has expired; bury one that kills its holders."""
-        if standing.lease_until is not None and standing.lease_until >= now:
+        if not standing.left(now):
+            return None
+        if standing.cancelled:
+            end_cancelled(self._books, job, standing)
             return None
         if standing.owner is not None and standing.attempt >= LOSSES:
-            reason = f"attempts used up: {standing.attempt} processes were lost while running it"
-            buried = self._books.bury(standing, reason)
-            said = f"Run {standing.run} failed: {reason}."
-            return Taken(Outcome.FAILED, said, standing.run, details=reason) if buried else None
+            if (buried := bury(self._books, job, standing)) is None:
+                return None
+            said = f"Run {buried.id} failed: {buried.reason}."
+            return Taken(Outcome.FAILED, said, buried.id, details=buried.reason)
         return self._taken_over(job, standing, bidder)
-
-    def _over(self, run: str, named: str, slot: datetime | None) -> Taken:
-        """Say who ran what is over, and what came of it."""
-        row = self._books.run(run)
-        if row is None:
-            return Taken(Outcome.ALREADY_DONE, f"{named} is over: it or a later one has been run before.", None, slot)
-        ended = f" at {row.finished_at:%Y-%m-%d %H:%M:%S}Z" if row.finished_at else ""
-        said = f": {row.reason}" if row.reason else ""
-        by = f" by {row.trigger}" if row.state not in {State.MISSED, State.SKIPPED} else ""
-        outcome = Outcome.FAILED if row.state is State.FAILED else Outcome.ALREADY_DONE
-        return Taken(outcome, f"{named} ended as {row.state}{by}{ended}{said}", run, slot, _last_line(row.error))
-
-    def _failed_so_far(self, standing: Standing, now: datetime) -> Taken | None:
-        """Say why a run has failed that is to be tried again later."""
-        if standing.run is None or not between_attempts(standing, now):
-            return None
-        run = standing.run
-        row = self._books.run(run)
-        if row is None:  # pruned by hand meanwhile
-            return Taken(Outcome.FAILED, f"Run {run} failed.", run, retry_at=standing.retry_at)
-        said = row.reason or f"Run {run} failed."
-        return Taken(Outcome.FAILED, said, run, row.slot, _last_line(row.error), retry_at=standing.retry_at)
 
     def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
         won = self._books.take_over(standing, bidder)
@@ -328,14 +360,15 @@ class Claims:
     def _bidder(self, trigger: str, caller: Caller) -> Bidder:
         return Bidder(self._owner, trigger, caller.name and caller.name[:100], self.lease)
 
-    def _hold(self, claim: Claim) -> Claim:
-        """Renew a claim's lease from now on; one that cannot be renewed is given back."""
+    def _hold(self, claim: Claim, asked_at: float) -> Claim:
+        """Renew a claim's lease from now on, which was asked for at an instant; one that cannot be is given back."""
+        lease = Lease(self._clock, self.lease, asked_at)
         try:
-            self.heartbeat.hold(claim.job.name, claim.fence)
+            self.heartbeat.hold(claim.job.name, claim.fence, lease)
         except BaseException:
             self._give_back(claim)
             raise
-        return claim
+        return replace(claim, lease=lease)
 
     def close(self) -> None:
         """Renew nothing any more: the lease of what is still under way runs out, as if the process had ended."""
@@ -346,36 +379,4 @@ class Claims:
         self.release(claim)
         with suppress(DatabaseError):
             if not claim.joined and (row := self._books.run(claim.run)):
-                self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL))
-
-
-def _last_line(error: str | None) -> str | None:
-    return next(iter((error or "").strip().splitlines()[-1:]), None)
-
-
-def _paused(job: Job, standing: Standing) -> str:
-    if standing.stopped_at is not None:
-        return f"Every job is stopped by {standing.stopped_by}: {standing.stopped_reason}"
-    until = f" until {standing.paused_until:%Y-%m-%d %H:%M}Z" if standing.paused_until else ""
-    return f"Job {job.name} is paused{until} by {standing.paused_by}: {standing.paused_reason}"
-
-
-def _shut(job: Job, standing: Standing, now: datetime) -> Taken | None:
-    """Return what to answer outside of a job's window, which a caller's clock may reach a little early."""
-    if job.window is None or job.window.closes(now, early(job, now)) is not None:
-        return None
-    opens = f"{job.window.opens(now):%Y-%m-%d %H:%M}Z"
-    return Taken(
-        Outcome.PAUSED,
-        f"Job {job.name} works only within {job.window}: what is due waits until {opens};"
-        f" 'nightcrew run {job.name} --now' does not",
-        standing.run,
-        standing.mark,
-    )
-
-
-def _in_progress(job: Job, standing: Standing) -> Taken:
-    run = f" (run {standing.run})" if standing.run else ""
-    return Taken(
-        Outcome.IN_PROGRESS_ELSEWHERE, f"Job {job.name} is being run elsewhere{run}.", standing.run, standing.mark
-    )
+                self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL), Sequel())

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_MARGIN = 0.1  # of a lease, which is not used: for what is under way when it runs out
+_ALSO_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 
 def instant(moment: datetime) -> str:
     """Write an instant (aware) as ISO-8601 in UTC with milliseconds and a Z."""
@@ -21,7 +24,7 @@ class Clock(Protocol):
         """Return the process's wall clock in UTC; never used to decide whether a slot is due."""
 
     def monotonic(self) -> float:
-        """Return seconds that only ever grow."""
+        """Return seconds that only ever grow, and go on while the machine sleeps."""
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Sleep for `seconds` or until `event` is set; return whether it was set."""
@@ -41,8 +44,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return the machine's monotonic seconds."""
-        return time.monotonic()
+        """Return the machine's monotonic seconds, also those that it slept, where its system counts them."""
+        return time.monotonic() if _ALSO_ASLEEP is None else time.clock_gettime(_ALSO_ASLEEP)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Sleep for `seconds` or until `event` is set; return whether it was set."""
@@ -57,13 +60,39 @@ class SystemClock:
         return uuid.uuid4().hex
 
 
+class Lease:
+    """How long a process may go on with what it has claimed without asking the database whether it still holds it.
+
+    It counts from when the last renewal was asked for: an answer that comes late makes it no longer, and whoever was
+    frozen meanwhile, or asks a database that is away, finds that it has run out.
+    """
+
+    def __init__(self, clock: Clock, seconds: float, asked_at: float) -> None:
+        self._clock = clock
+        self._trusted = (1 - _MARGIN) * seconds
+        self._asked_at = asked_at
+
+    def renewed(self, asked_at: float) -> None:
+        """Hear that the database renewed it, as it was asked to at a monotonic instant."""
+        self._asked_at = max(self._asked_at, asked_at)
+
+    @property
+    def over(self) -> bool:
+        """Whether another process may hold it by now."""
+        return self._clock.monotonic() >= self._asked_at + self._trusted
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long work may go on: until a monotonic instant, called by `ending`, or until somebody asks it to stop."""
+    """How long work may go on: until a monotonic instant, called by `ending`, or until somebody asks it to stop.
+
+    It ends with the `lease` under which the work is done, too.
+    """
 
     clock: Clock
     until: float | None = None
     stop: threading.Event | None = None
+    lease: Lease | None = None
     ending: str = "deadline reached"
 
     @classmethod
@@ -83,8 +112,10 @@ class Budget:
 
     @property
     def stopping(self) -> str | None:
-        """Return that somebody asked the work to stop, or None."""
-        return "asked to stop" if self.stop is not None and self.stop.is_set() else None
+        """Return that somebody asked the work to stop, or that nobody knows whose it is by now, or None."""
+        if self.stop is not None and self.stop.is_set():
+            return "asked to stop"
+        return "its lease ran out before it was renewed" if self.lease is not None and self.lease.over else None
 
     def rest(self, seconds: float) -> None:
         """Sleep, unless somebody asks the work to stop."""
@@ -93,6 +124,6 @@ class Budget:
     @property
     def spent(self) -> str | None:
         """Return why the work has to stop after what it is doing, or None."""
-        if self.stopping:
-            return self.stopping
+        if (reason := self.stopping) is not None:
+            return reason
         return self.ending if self.left is not None and self.left <= 0 else None

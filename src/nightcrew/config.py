@@ -13,7 +13,7 @@ from nightcrew.document import Document, Lookup
 from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours
-from nightcrew.job import Job, Origin, catching_up, primary
+from nightcrew.job import Job, Origin, catching_up, overlapping, primary
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import Cron, cron, every, zone
@@ -107,6 +107,8 @@ _JOB = {
     "runbook": _Key('"https://example.com/runbook"'),
     "on_start": _Key("true", kind=bool),
     "catch_up": _Key('"all"', catching_up),
+    "overlap": _Key('"skip"', overlapping),
+    "pause_after": _Key("5", kind=int),
     "primary": _Key('"external"', primary),
     "failsafe_after": _Key('"2 minutes"', duration.parse),
     "enabled": _Key("false", kind=bool),

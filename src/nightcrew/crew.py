@@ -7,12 +7,13 @@ from functools import cached_property, partial
 from threading import Event, RLock
 from typing import Any, TypeVar
 
-from nightcrew import guard
+from nightcrew import ending, guard
 from nightcrew import plan as plans
-from nightcrew.bid import is_paused, is_waiting, waits
+from nightcrew.backfill import Backfill, backlog
+from nightcrew.bid import is_paused, waits
 from nightcrew.books import RunRow, Standing
 from nightcrew.caller import Caller
-from nightcrew.claim import LEASE, Claim, Taken
+from nightcrew.claim import LEASE, Claim
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.errors import RowLost, UsageError
 from nightcrew.fleet import Spread
@@ -23,10 +24,12 @@ from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
 from nightcrew.report import Report
+from nightcrew.rivalry import in_force
 from nightcrew.roll import Roll
 from nightcrew.run import carry_out, turned_away
 from nightcrew.settings import Settings
 from nightcrew.station import Station
+from nightcrew.taken import Taken
 from nightcrew.trigger import Errand, Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
@@ -91,8 +94,7 @@ class Nightcrew(Roll):
 
     def waiting(self) -> list[str]:
         """Return the jobs that `due` would claim something of now; nothing is claimed."""
-        now, standings = self._registered(lambda: self._station.books.standings(self._jobs))
-        return [name for name, job in self._jobs.items() if is_waiting(job, standings[name], now)]
+        return self._registered(lambda: self._station.claims.waiting(self._jobs.values()))
 
     def due(
         self,
@@ -167,13 +169,39 @@ class Nightcrew(Roll):
         self, job: str, run: str, *, trigger: str, called: int | None = None, deadline: timedelta | None = None
     ) -> Report | None:
         """Work at a run that is shared, `called` to one of its ranges perhaps; None where nobody holds it any more."""
-        registered = self.job_named(job)
-        claim = self._registered(lambda: self._station.claims.join(registered, run, trigger, called))
+        claim = self._registered(lambda: self._station.claims.join(self.job_named(job), run, trigger, called))
         return None if claim is None else self._carry_out(claim, Budget.of(self.clock, deadline, self._stopping))
 
     def adrift(self) -> list[tuple[str, str]]:
         """Return (job, run) of the runs under way that have a range which nobody works at."""
         return [(job, run) for job, run in self._station.ranges.adrift() if job in self._jobs]
+
+    def backlog(self, name: str, since: datetime, until: datetime) -> list[datetime]:
+        """Return the slots that `backfill` would run, and raise what it would raise; nothing is run."""
+        job = self.job_named(name)
+        return self._registered(lambda: backlog(job, since, until, self._station.books), looking=True)
+
+    def backfill(
+        self,
+        name: str,
+        since: datetime,
+        until: datetime,
+        *,
+        trigger: str = "manual",
+        caller: str | None = None,
+        stop: Event | None = None,
+    ) -> list[Report]:
+        """Run the slots from one instant to another that nobody ran, or that failed or were skipped, the oldest first.
+
+        Each is run once, whoever calls; the same call goes on with what was broken off. Raises UsageError for more than
+        1,000, for a job that removes rows (one run does that for all slots), and for times that cannot be meant.
+        """
+        job = self.job_named(name)
+        if not job.enabled:
+            raise UsageError(f"job {name!r} is disabled in the configuration: enable it before you backfill it")
+        slots = self._registered(lambda: backlog(job, since, until, self._station.books))
+        work = partial(self._carry_out, budget=Budget.of(self.clock, stop=stop or self._stopping))
+        return Backfill(job, trigger, caller, self._station.claims, self.clock, stop or self._stopping, work).on(slots)
 
     def plan(self, name: str, *, keep: bool = False) -> Plan:
         """Say what a run would do now, and what it would be refused for; no row of the application is changed.
@@ -211,7 +239,8 @@ class Nightcrew(Roll):
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
         latest = self._station.books.latest()
         found = []
-        for name, job in self._jobs.items():
+        for name, own in self._jobs.items():
+            job = in_force(own, standings[name])
             paused = is_paused(standings[name], now)
             next_slot = None if paused or not job.enabled else job.schedule.after(now)
             opens = job.window.opens(now) if job.window and next_slot and waits(job, standings[name], now) else None
@@ -252,6 +281,22 @@ class Nightcrew(Roll):
             if standings[name].paused_at is None or self._station.claims.end_pause(job, standings[name], now):
                 break
         self.tell("resumed", job=name, label=job.label)
+
+    def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
+        """End an open run for good after the batch it is in, wherever it is; return it as it stands.
+
+        What it has done stays done, its slot is over, and nobody goes on with it. A function hears of it by
+        `run.should_stop`. Raises UsageError for a run that nobody knows, or that is over.
+        """
+        self._station.ready(self._jobs, looking=True)
+        row = self._station.books.run(run)
+        if row is None:
+            raise UsageError(f"there is no run {run[:150]!r}: 'nightcrew runs' lists them")
+        job = self._jobs.get(row.job)
+        row = ending.cancel(self._station.books, job, row, by, reason)
+        label = job.label if job else row.job
+        self.tell("cancelled", job=row.job, label=label, run=run, by=by, reason=reason or "no reason given")
+        return row
 
     def stop_all(self, *, by: str, reason: str) -> None:
         """Stop every sweep after the batch it is in, and keep every trigger from starting another."""

@@ -16,6 +16,7 @@ NightcrewError
 ├── BrokerError             the operator: the broker by which work is handed to workers is away (503)
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
+├── RunCancelled            nobody: somebody has cancelled the run; end it, and let nobody go on with it
 ├── OutputLost              the caller: stdout is full, so that an answer is lost (exit code 1)
 └── JobFailed               the job's author: their exception is the cause
 
@@ -125,6 +126,10 @@ class ClaimLost(NightcrewError):
 
 class JobPaused(NightcrewError):
     """Somebody has paused the job or stopped all sweeps; its text says who and why."""
+
+
+class RunCancelled(NightcrewError):
+    """Somebody has cancelled the run; its text says who and why."""
 
 
 class JobFailed(NightcrewError):

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nightcrew.allowance import Share
-from nightcrew.books import Range
 from nightcrew.claim import Claim
 from nightcrew.database import Cursor, Selection
 from nightcrew.heartbeat import Heartbeat
 from nightcrew.ledger import Entry
 from nightcrew.metronome import Metronome
 from nightcrew.rails import Permit
+from nightcrew.ranges import Range
 from nightcrew.walk import Broom, Walk
 
 MOST = 64  # ranges of one run

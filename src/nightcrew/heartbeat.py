@@ -1,13 +1,13 @@
 """Heartbeat: renews every lease that a process holds, of claims and of ranges, until none is left."""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 
-from nightcrew.books import Books, Distance, Range, Ranges
-from nightcrew.clock import Clock
+from nightcrew.books import Books, Distance
+from nightcrew.clock import Clock, Lease
 from nightcrew.errors import DatabaseError
+from nightcrew.ranges import Range, Ranges
 
 _LONGEST_BEAT = 10.0  # seconds that closing waits for a renewal under way
 
@@ -20,7 +20,7 @@ class Heartbeat:
         self._ranges = ranges
         self._clock = clock
         self._lease = lease
-        self._claims: Counter[tuple[str, int]] = Counter()
+        self._claims: dict[tuple[str, int], list[Lease]] = {}
         self._taken: dict[str, Range] = {}
         self._distances: dict[str, Distance] = {}
         self._lock = Lock()
@@ -33,19 +33,22 @@ class Heartbeat:
         with self._lock:
             return sorted({job for job, _ in self._claims})
 
-    def hold(self, job: str, fence: int) -> None:
-        """Renew a claim's lease from now on."""
+    def hold(self, job: str, fence: int, lease: Lease) -> None:
+        """Renew a claim's lease from now on, and let it know."""
         with self._lock:
             if self._beating is None:
                 beating = Thread(target=self._beat, name="nightcrew-heartbeat", daemon=True)
                 beating.start()
                 self._beating = beating
-            self._claims[job, fence] += 1
+            self._claims.setdefault((job, fence), []).append(lease)
 
-    def release(self, job: str, fence: int, run: str) -> None:
+    def release(self, job: str, fence: int, run: str, lease: Lease | None) -> None:
         """Stop renewing a claim's lease, unless it is held once more."""
         with self._lock:
-            self._claims -= Counter([(job, fence)])
+            if others := [one for one in self._claims.get((job, fence), ()) if one is not lease]:
+                self._claims[job, fence] = others
+            else:
+                self._claims.pop((job, fence), None)
             self._distances.pop(run, None)
 
     def came(self, run: str, distance: Distance) -> None:
@@ -80,13 +83,16 @@ class Heartbeat:
             self._clock.wait(self._closing, self._lease / 3)
             with self._lock:
                 self._closing.clear()
-                claims, taken = list(self._claims), list(self._taken.values())
+                claims, taken = {key: list(leases) for key, leases in self._claims.items()}, list(self._taken.values())
                 distances, self._distances = self._distances, {}
                 if not claims:
                     self._beating = None
                     return
+            asked_at = self._clock.monotonic()
             try:
-                self._books.renew_all(claims, self._lease)
+                for key in self._books.renew_all(list(claims), self._lease):
+                    for lease in claims[key]:
+                        lease.renewed(asked_at)
                 if taken:
                     self._ranges.renew_all(taken, self._lease)
                 if distances:

@@ -14,6 +14,7 @@ from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, did
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours, hours
 from nightcrew.policy import Policy
+from nightcrew.respite import USUAL
 from nightcrew.schedule import Cron, Every, Schedule
 from nightcrew.throttle import Pace, pace
 
@@ -21,6 +22,7 @@ _W = TypeVar("_W", bound=StrEnum)
 _NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
 _FAILSAFE_AFTER = timedelta(minutes=2)
+_MOST_FAILURES = 1_000
 LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed column of every database
 
 
@@ -68,6 +70,15 @@ class Primary(StrEnum):
     """A caller from outside; the in-process scheduler waits, and covers a slot that nobody came for."""
 
 
+class Overlap(StrEnum):
+    """What becomes of the slots that fall due while the run before is still at work."""
+
+    BUFFER = "buffer"
+    """The latest of them is run right after."""
+    SKIP = "skip"
+    """They end as skipped, and the next slot that comes is run as usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A named maintenance duty: when it is due, and what it does.
@@ -76,13 +87,14 @@ class Job:
     route beside `/api/internal/jobs/NAME`. `on_start` also runs the latest slot when a ticker starts, if nobody has run
     it yet; `catch_up` ("latest", "all", "none") is what becomes of slots that passed while nobody was there. `primary`
     ("anyone", "external") is who is to run its slots; where that is a caller from outside, a ticker covers a slot
-    `failsafe_after` (2 minutes) past it. `label` heads its log lines; it defaults to the name in words. `pace`
-    ("gentle", "steady", "fast") is how much of the database's time a policy's sweep may take, and `throttle` names what
-    may hold it back, as docs/throttle.md says. `window` is the time of day in which it may work; given as a text
-    ("22:00-06:00") it is read in the zone of the schedule. A function that fails is called again until it has had so
-    many `attempts`, first after `backoff` (“30 seconds”) and then after twice as long each time. A policy's run of
-    more rows than `fan_out` is shared among the workers of a Celery application. `origin` is where it is written, if
-    that is a file.
+    `failsafe_after` (2 minutes) past it. `overlap` ("buffer", "skip") is what becomes of slots that fall due while the
+    run before is at work. After `pause_after` failures in a row (0: never) nightcrew pauses the job by itself, for a
+    while. `label` heads its log lines; it defaults to the name in words. `pace` ("gentle", "steady", "fast") is how
+    much of the database's time a policy's sweep may take, and `throttle` names what may hold it back, as
+    docs/throttle.md says. `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is read
+    in the zone of the schedule. A function that fails is called again until it has had so many `attempts`, first after
+    `backoff` (“30 seconds”) and then after twice as long each time. A policy's run of more rows than `fan_out` is
+    shared among the workers of a Celery application. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -95,6 +107,8 @@ class Job:
     path: str | None = None
     on_start: bool = False
     catch_up: CatchUp = CatchUp.LATEST
+    overlap: Overlap = Overlap.BUFFER
+    pause_after: int = USUAL
     primary: Primary = Primary.ANYONE
     failsafe_after: timedelta | None = None
     enabled: bool = True
@@ -127,8 +141,19 @@ class Job:
             raise ConfigurationError(f"job {self.name!r} needs either a policy or a function, not both and not neither")
         object.__setattr__(self, "pace", pace(self.pace))
         object.__setattr__(self, "catch_up", catching_up(self.catch_up))
+        object.__setattr__(self, "overlap", overlapping(self.overlap))
+        if self.overlap is Overlap.SKIP and self.catch_up is CatchUp.ALL:
+            raise ConfigurationError(
+                f"job {self.name!r} is to run each slot that passed (catch_up = 'all') and none that falls due while it"
+                " is at work (overlap = 'skip'): drop one of the two"
+            )
         object.__setattr__(self, "primary", primary(self.primary))
         object.__setattr__(self, "failsafe_after", self._failsafe())
+        if not 0 <= self.pause_after <= _MOST_FAILURES:
+            raise ConfigurationError(
+                f"pause_after {self.pause_after} of job {self.name!r} is out of range; write a number of failures from"
+                f" 1 to {_MOST_FAILURES:,}, or 0 for never"
+            )
         object.__setattr__(self, "throttle", hooks(self.throttle))
         object.__setattr__(self, "window", hours(self.window, self.schedule.timezone))
         if self.policy is None and (self.throttle or self.pace is not Pace.STEADY):
@@ -258,6 +283,14 @@ def _span(given: str | timedelta) -> timedelta:
     return duration.parse(given) if isinstance(given, str) else given
 
 
+def overlapping(name: str) -> Overlap:
+    """Return what this word says of slots that fall due during a run; raises ConfigurationError for none."""
+    words = [str(each) for each in Overlap]
+    if name in words:
+        return Overlap(name)
+    raise ConfigurationError(f"there is no overlap {str(name)[:40]!r}{did_you_mean(str(name), words)}")
+
+
 def coming(jobs: Iterable[Job], moment: datetime, number: int) -> list[tuple[datetime, Job]]:
     """Return so many slots of all enabled jobs after a moment, earliest first."""
     slots: list[tuple[datetime, Job]] = []
@@ -278,6 +311,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "label": (str, "write a text"),
     "path": ((str, type(None)), "write a URL path such as '/api/cleanup'"),
     "on_start": _SWITCH,
+    "pause_after": (int, "write a number of failures such as 5, or 0 for never"),
     "enabled": _SWITCH,
     "failsafe_after": ((timedelta, type(None)), "write timedelta(minutes=2)"),
     "attempts": (int, "write a number such as 3"),

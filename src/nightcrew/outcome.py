@@ -15,10 +15,11 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     DISABLED = "disabled"
     PAUSED = "paused"
+    CANCELLED = "cancelled"
 
     @property
     def success(self) -> bool:
-        """Whether the caller may look away: false for a failure, a refusal, and a job that is switched off."""
+        """Whether the caller may look away: false for a failure, a refusal, and what was switched off or cancelled."""
         return self not in _UNSUCCESSFUL
 
     @property
@@ -32,13 +33,13 @@ class Outcome(StrEnum):
         return _EXIT_CODE.get(self, 0)
 
 
-_UNSUCCESSFUL = {Outcome.FAILED, Outcome.REFUSED, Outcome.DISABLED, Outcome.PAUSED}
+_UNSUCCESSFUL = {Outcome.FAILED, Outcome.REFUSED, Outcome.DISABLED, Outcome.PAUSED, Outcome.CANCELLED}
 _STATUS = {Outcome.FAILED: 500, Outcome.REFUSED: 503}
 _EXIT_CODE = {Outcome.FAILED: 1, Outcome.REFUSED: 3}
 
 
 class State(StrEnum):
-    """Where a run stands in the ledger; a slot ends as one of the last four.
+    """Where a run stands in the ledger; a slot ends as one of the last five.
 
     One that is `retrying` has failed, and is tried again.
     """
@@ -48,6 +49,7 @@ class State(StrEnum):
     RETRYING = "retrying"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
     SKIPPED = "skipped"
     MISSED = "missed"
 

@@ -84,11 +84,13 @@ def _drop(
         if gone is None:
             return None
         seconds = broom.clock.monotonic() - started
+        asked_at = broom.clock.monotonic()
         broom.books.renew(connection, job, claim.fence, broom.lease)
         facts = {"rows": gone.rows, "exact": gone.exact, "partition": partition.name}
         so_far = Counter(total) + Counter({table: gone.rows})
         written = {"counts": {table: gone.rows}, "total": dict(so_far), "cursor": dict(claim.stages[0].cursor)}
         broom.ledger.write(Entry("batch", job, run, facts | written | {"fence": claim.fence}), connection)
+    claim.renewed(asked_at)
     broom.ledger.tell(Entry("batch", job, run, facts | {"ms": round(1000 * seconds, 1)}))
     return gone
 

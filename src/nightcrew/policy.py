@@ -253,6 +253,13 @@ class Policy:
         """The columns of `set` that tell whether a row has its new values."""
         return tuple(name for name, value in self.set.items() if not (isinstance(value, Sql) and value.fleeting))
 
+    def own(self, counts: Mapping[str, int]) -> int:
+        """Return the rows of the policy's own table among counts, which also hold the tables that hang on it."""
+        named = self.table.casefold()
+        # The catalog's name leaves out a schema that is implied, and may be written in other letters.
+        known = (rows for name, rows in counts.items() if name.casefold() in (named, named.rpartition(".")[2]))
+        return next(known, 0)
+
     def cutoff(self, moment: datetime) -> datetime:
         """Return the instant before which a row has expired, seen from `moment` (aware).
 

@@ -8,20 +8,23 @@ from functools import partial
 
 from nightcrew import backoff, guard
 from nightcrew.bid import MOST_EARLY
-from nightcrew.books import Remark, RunRow, altogether
+from nightcrew.books import Pause, Remark, RunRow, Sequel, Settled, altogether
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
-from nightcrew.claim import Claim, Claims, Taken
-from nightcrew.clock import Budget
+from nightcrew.claim import Claim, Claims
+from nightcrew.clock import Budget, instant
 from nightcrew.database import Expected, Selection
-from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, SafetyStop
+from nightcrew.ending import sequel
+from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, RunCancelled, SafetyStop
 from nightcrew.fleet import Company, Spread, dissolve
 from nightcrew.hold import staying
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report, one_line
+from nightcrew.respite import ITSELF
 from nightcrew.sweep import Swept, sweep
+from nightcrew.taken import Taken
 from nightcrew.walk import Broom
 
 
@@ -73,6 +76,7 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     another crew goes on from the last committed batch.
     """
     started = broom.clock.monotonic()
+    budget = replace(budget, lease=claim.lease)
     if not claim.resumed:
         for remark in claim.remarks:
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
@@ -80,14 +84,16 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     try:
         done = _work(claim, broom, budget, Company(claims.heartbeat, spread))
         done = _censored(_again(claim, done, broom), broom.ledger.censor)
-        settled = done.state is State.RUNNING or _settle(claim, done, broom)
+        settled = Settled() if done.state is State.RUNNING else _settle(claim, done, broom)
     except BaseException:
         _hand_over(claim, broom)
         raise
     finally:
         claims.release(claim)
-    if not settled:
+    if settled is None:
         done = _lost(claim)
+    elif settled.pause is not None:
+        done = _given_up(claim, done, settled.pause, broom)
     if done.traceback:
         facts = {"traceback": done.traceback, "label": claim.job.label}
         broom.ledger.tell(Entry("traceback", claim.job.name, claim.run, facts))
@@ -97,22 +103,39 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     return report
 
 
+def _settle(claim: Claim, done: Done, broom: Broom) -> Settled | None:
+    then = (
+        Sequel(retry_at=done.retry_at) if done.state.open else sequel(broom.books, claim.job, claim.moment, claim.slot)
+    )
+    if done.outcome is Outcome.REFUSED:  # what a rail refuses has harmed nobody, and waits for a person
+        then = replace(then, pause_after=0)
+    return _close(claim, done, broom, then)
+
+
+def _close(claim: Claim, done: Done, broom: Broom, then: Sequel) -> Settled | None:
+    cut = claim.cut or claim.job.fan_out is not None
+    return broom.books.settle(claim.job.name, claim.fence, _row(claim, done), then, cut=cut)
+
+
+def _given_up(claim: Claim, done: Done, pause: Pause, broom: Broom) -> Done:
+    """Let everybody hear that a job is left alone for a while, because its runs fail."""
+    facts = {"label": claim.job.label, "by": ITSELF, "reason": pause.reason, "until": instant(pause.until)}
+    broom.ledger.tell(Entry("given_up", claim.job.name, claim.run, facts))
+    note = f"The job is paused until {pause.until:%Y-%m-%d %H:%M}Z: {pause.reason}"
+    return replace(done, note="; ".join(filter(None, (done.note, one_line(note)))))
+
+
 def _censored(done: Done, censor: Censor) -> Done:
     """Take what an exception's text may have brought along out of all that is said of a run, here and in the ledger."""
     return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
-
-
-def _settle(claim: Claim, done: Done, broom: Broom) -> bool:
-    cut = claim.cut or claim.job.fan_out is not None
-    return broom.books.settle(claim.job.name, claim.fence, _row(claim, done), done.retry_at, cut=cut)
 
 
 def _work(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
     """Do the work, and turn whatever stops it into an outcome with a reason."""
     try:
         return _do(claim, broom, budget, company)
-    except (ClaimLost, JobPaused) as why:
-        return _paused(claim, broom, why) if isinstance(why, JobPaused) else _lost(claim)
+    except (ClaimLost, JobPaused, RunCancelled) as why:
+        return _lost(claim) if isinstance(why, ClaimLost) else _halted(claim, broom, why)
     except JobFailed as error:
         return _failed(claim, broom, error, "".join(traceback.format_exception(error.__cause__)))
     except SafetyStop as error:
@@ -134,7 +157,9 @@ def _do(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
         return _not_begun(claim, broom, f"window {claim.job.window} is closed")
     budget = within
     if not claim.joined:
+        asked_at = broom.clock.monotonic()
         broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
+        claim.renewed(asked_at)
     guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
         return _called(claim, call(claim, broom, budget, partial(company.heartbeat.came, claim.run)), budget)
@@ -202,6 +227,9 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
 
 def _called(claim: Claim, account: Call, budget: Budget) -> Done:
     name, counted = claim.job.name, account.counted
+    if account.stopped and account.cancelled:
+        before = f"having counted {counted}" if counted else ""
+        return _cancelled(claim, account.stopped, counted, {}, before)
     if account.stopped:
         goes_on = "it goes on once it is resumed" if account.paused else "the next call goes on"
         message = one_line(f"Job {name} stopped early, having counted {counted:,} ({account.stopped}); {goes_on}.")
@@ -233,10 +261,17 @@ def _partial(claim: Claim, gone: Gone, reason: str, ahead: Expected | None = Non
     return Done(State.PARTIAL, Outcome.PARTIAL, message, gone.number, gone.counts, remaining, note=note)
 
 
-def _paused(claim: Claim, broom: Broom, pause: JobPaused) -> Done:
+def _halted(claim: Claim, broom: Broom, why: JobPaused | RunCancelled) -> Done:
     gone = _so_far(claim, broom)
-    message = one_line(f"Job {claim.job.name} stopped early: {gone} so far ({pause}); it goes on once it is resumed.")
+    if isinstance(why, RunCancelled):
+        return _cancelled(claim, str(why), gone.number, gone.counts, f"{gone} so far" if gone.number else "")
+    message = one_line(f"Job {claim.job.name} stopped early: {gone} so far ({why}); it goes on once it is resumed.")
     return Done(State.PARTIAL, Outcome.PAUSED, message, gone.number, gone.counts, None)
+
+
+def _cancelled(claim: Claim, why: str, removed: int, counts: Mapping[str, int] | None, before: str) -> Done:
+    message = one_line("; ".join(filter(None, (f"Job {claim.job.name} was {why}", before))))
+    return Done(State.CANCELLED, Outcome.CANCELLED, message, removed, counts, None)
 
 
 def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None = None) -> Done:
@@ -285,7 +320,8 @@ def _hand_over(claim: Claim, broom: Broom) -> None:
     try:
         if broom.ranges.manned(claim.run):
             return
-        _settle(claim, _partial(claim, _so_far(claim, broom), "interrupted"), broom)
+        interrupted = _partial(claim, _so_far(claim, broom), "interrupted")
+        _close(claim, interrupted, broom, Sequel())
     except DatabaseError as error:
         broom.ledger.tell(Entry("hand_over_failed", claim.job.name, claim.run, {"error": str(error)}))
 
@@ -352,13 +388,8 @@ def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
 
 
 def _removed(job: Job, counts: Mapping[str, int]) -> int:
-    """Return the rows of the job's own table among the counts, which also hold the tables that hang on it."""
-    if job.policy is None:
-        return 0
-    named = job.policy.table.casefold()
-    # The catalog's name leaves out a schema that is implied, and may be written in other letters.
-    known = (rows for name, rows in counts.items() if name.casefold() in (named, named.rpartition(".")[2]))
-    return next(known, 0)
+    """Return the rows of the job's own table among the counts."""
+    return 0 if job.policy is None else job.policy.own(counts)
 
 
 def _rows(number: int, which: str = "") -> str:

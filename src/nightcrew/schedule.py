@@ -152,6 +152,7 @@ def _digest(*parts: object) -> str:
 Schedule: TypeAlias = Cron | Every
 
 
+@lru_cache(maxsize=1024)
 def written(expression: str, timezone: str) -> Schedule:
     """Return the schedule whose `expression` and `timezone` these are; raises ScheduleError for neither kind."""
     if not expression.startswith("every "):

@@ -6,8 +6,6 @@ from functools import cached_property
 from threading import Lock
 from weakref import ref
 
-from nightcrew.bid import unrun_before_change
-from nightcrew.books import Registration
 from nightcrew.claim import Claims
 from nightcrew.clock import Clock
 from nightcrew.databases.books import Ledgers
@@ -22,6 +20,7 @@ from nightcrew.gauges import source
 from nightcrew.hold import holds
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Ledger
+from nightcrew.rivalry import registration
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
@@ -118,7 +117,7 @@ class Station:
         with self._lock:
             fresh = {name: job for name, job in jobs.items() if name not in done}
             self.migrations.ensure()
-            self.books.register([_registration(job) for job in fresh.values()])
+            self.books.register([registration(job) for job in fresh.values()])
             self._seen.update(fresh)
             if not looking:
                 for job in fresh.values():
@@ -144,14 +143,9 @@ class Station:
             self.link.close()
 
     def _reschedule(self, job: Job) -> None:
-        """Give a job's row the schedule it has now; the old one's slots that nobody ran end as missed."""
-        for _ in range(5):
-            now, standings = self.books.standings([job.name])
-            standing = standings[job.name]
-            if standing.meaning == job.schedule.meaning:
-                return
-            if self.books.reschedule(standing, _registration(job), unrun_before_change(job, standing, now)):
-                return
+        """Give a job's row the schedule it has now, or begin to; the old one's slots that nobody ran end as missed."""
+        now, standings = self.books.standings([job.name])
+        self.claims.rivalry.settle(job, standings[job.name], now, starting=True)
 
     def start_anew(self) -> None:
         """Forget, in the child of a fork, what belongs to the parent: connections, leases, and locks somebody held."""
@@ -160,10 +154,6 @@ class Station:
             self.link.forget()
         for room in ("link", "database", "books", "ranges", "consents", "migrations", "claims", "broom"):
             self.__dict__.pop(room, None)
-
-
-def _registration(job: Job) -> Registration:
-    return Registration(job.name, job.schedule.expression, job.schedule.timezone, job.schedule.meaning)
 
 
 def _start_anew_in_children(station: Station) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nightcrew.allowance import Allowance, Remainder
-from nightcrew.books import OUTSIDE, altogether
+from nightcrew.books import altogether
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget
 from nightcrew.database import Cursor, Selection
@@ -14,6 +14,7 @@ from nightcrew.metronome import Metronome
 from nightcrew.pair import Pair
 from nightcrew.partition import shed
 from nightcrew.rails import Permit
+from nightcrew.ranges import OUTSIDE
 from nightcrew.throttle import Pace, Throttle
 from nightcrew.walk import SIZES, Broom, Undeletable, Walk
 

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from nightcrew.errors import ConfigurationError, misfit
 from nightcrew.hours import Hours, hours
-from nightcrew.job import CatchUp, Primary
+from nightcrew.job import CatchUp, Overlap, Primary
 from nightcrew.policy import Action, Value
 from nightcrew.schedule import Cron, Schedule, cron, every
 from nightcrew.throttle import Pace
@@ -33,6 +33,8 @@ class Terms(TypedDict, total=False):
     path: str | None
     on_start: bool
     catch_up: str | CatchUp
+    overlap: str | Overlap
+    pause_after: int
     primary: str | Primary
     failsafe_after: timedelta | None
     enabled: bool

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightcrew.allowance import Right
-from nightcrew.books import Books, Range, Ranges
+from nightcrew.books import Books
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
@@ -16,6 +16,7 @@ from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
 from nightcrew.rails import FEW, canary
+from nightcrew.ranges import Range, Ranges
 from nightcrew.throttle import Size, Stop, Take, Throttle
 from nightcrew.watch import Watch
 from nightcrew.weight import Weight, begun

@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.books import Bid, Bidder
-from nightcrew.claim import LOSSES, Claim, Taken
+from nightcrew.claim import LOSSES, Claim
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
 from nightcrew.errors import ClaimLost, DatabaseError, NightcrewError, UsageError
 from nightcrew.ledger import Audience
+from nightcrew.taken import Taken
 
 DAILY = cron("0 0 * * *")
 

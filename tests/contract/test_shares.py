@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, Settings
-from nightcrew.books import RunRow, Stage
+from nightcrew.books import RunRow, Sequel, Stage
 from nightcrew.claim import Claim
 from nightcrew.databases.divisions import ATTEMPTS
 from nightcrew.databases.tables import jobs as job_table
@@ -142,7 +142,7 @@ def test_what_is_handed_over_or_has_failed_is_taken_from_all_and_keeps_count_of_
     one = run.take()
     run.batch(one, 10)
     row = RunRow(run.claim.run, "sweep", run.claim.slot, State.PARTIAL, "celery", reason="stopped", deleted=1)
-    assert run.books.settle("sweep", run.claim.fence, row, cut=True)
+    assert run.books.settle("sweep", run.claim.fence, row, Sequel(), cut=True)
     with pytest.raises(ClaimLost):
         run.hold(one)
     with pytest.raises(ClaimLost):
@@ -201,7 +201,11 @@ def test_batches_go_on_side_by_side_and_whoever_ends_or_takes_the_run_waits_for_
         return  # nobody else writes while a batch does
     one, two = run.take("anna"), run.take("ben")
     row = RunRow(run.claim.run, "sweep", run.claim.slot, State.PARTIAL, "celery", reason="stopped")
-    end = run.claimed if ends == "take it over" else lambda: run.books.settle("sweep", run.claim.fence, row, cut=True)
+    end = (
+        run.claimed
+        if ends == "take it over"
+        else lambda: run.books.settle("sweep", run.claim.fence, row, Sequel(), cut=True)
+    )
     if ends == "take it over":
         run.rewrite(job_table, lease_until=ago(seconds=1))
     ended = []

@@ -27,6 +27,10 @@ class Mutant(Enum):
     EARLY_CURSOR = auto()  # who takes over asks how far a run is before that is certain
     NO_MISSED = auto()  # a claim says nothing of the slots before its own
     STALE_LOOK = auto()  # a take-over does not look again whether an attempt has failed since
+    CANCEL_UNNAMED = auto()  # a cancellation does not say which run it is for
+    CANCEL_UNHEARD = auto()  # a batch does not look whether its run was cancelled
+    SKIP_UNSAID = auto()  # a run that ends says nothing of the slots it skips
+    SKIP_UNMARKED = auto()  # it says so, and leaves the mark where it was
 
 
 class Phase(Enum):
@@ -35,7 +39,8 @@ class Phase(Enum):
     IDLE = auto()
     BIDS = auto()  # it has read the job's row, and found a slot that is due
     REOPENS = auto()  # it has read the row, and found a run that nobody holds any more
-    BURIES = auto()  # the same, of a run whose attempts are used up
+    BURIES = auto()  # the same, of a run whose attempts are used up, or that was cancelled
+    CANCELS = auto()  # somebody has found the run that is open, and wants it to end
     CLAIMED = auto()
     TOOK_OVER = auto()  # it does not know yet how far the run is
     WORKS = auto()
@@ -60,10 +65,12 @@ class Row:
     """The job's row: the latest slot claimed, the run that is open, whether it has an owner whose lease has expired.
 
     A run that has failed waits until it is tried again.
+    `cancelled` is the run that was cancelled.
     """
 
     mark: int = 0
     run: int = 0
+    cancelled: int = 0
     owned: bool = False
     expired: bool = False
     attempt: int = 0
@@ -75,7 +82,9 @@ class World:
     """The database, the nodes, and how often one of these may still crash or be ended. Slots up to `now` are due.
 
     `known` are the slots that the ledger has a row of, `ended` those that came to an end, whatever was pruned since;
-    `done` are the batches of each slot, `effects` how often each was done.
+    `done` are the batches of each slot, `effects` how often each was done. Where the job `skips` slots, those that fall
+    due during a run are not run. `wrong` is whether one was, a batch was done in a run that somebody had cancelled, or
+    a run cancelled that nobody meant.
     """
 
     effects: tuple[tuple[int, ...], ...]
@@ -88,11 +97,18 @@ class World:
     troubles: int = TROUBLES
     prunes: int = 1
     hasty: bool = False  # whether a run was tried again before its time
+    cancels: int = 0
+    skips: bool = False
+    wrong: bool = False
 
     @classmethod
-    def first(cls, batches: int) -> "World":
-        """Return the world before anything happened, in which each slot's work is so many batches."""
-        return cls(((0,) * batches,) * SLOTS)
+    def first(cls, batches: int, *, cancels: int = 0, skips: bool = False) -> "World":
+        """Return the world before anything happened, in which each slot's work is so many batches.
+
+        Where a run may be cancelled there is less of other trouble, or there would be too many worlds.
+        """
+        effects = ((0,) * batches,) * SLOTS
+        return cls(effects, cancels=1, troubles=1, prunes=0) if cancels else cls(effects, skips=skips)
 
     @property
     def doubled(self) -> bool:
@@ -122,6 +138,9 @@ def steps(world: World, mutant: Mutant | None) -> Iterator[tuple[str, World]]:
     if world.prunes and (over := world.known & world.ended):
         yield "the ledger is pruned", replace(world, known=world.known - over, prunes=world.prunes - 1)
     for number, node in enumerate(world.nodes):
+        if row.run and world.cancels and node.phase is Phase.IDLE:
+            meant = _with(world, number, Node(Phase.CANCELS, row.run))
+            yield "somebody wants the run to end", replace(meant, cancels=world.cancels - 1)
         for name, after in _of_node(world, number, node, mutant):
             yield f"a node {name}", after
         if world.troubles and node.phase is not Phase.IDLE:
@@ -141,12 +160,14 @@ def _of_node(world: World, number: int, node: Node, mutant: Mutant | None) -> It
         case Phase.REOPENS if not locked:
             yield "takes over", _takes_over(world, number, node, mutant)
         case Phase.BURIES if not locked:
-            yield "buries", _buries(world, number, node)
+            yield "buries", _buries(world, number, node, mutant)
+        case Phase.CANCELS if not locked:
+            yield "cancels", _cancels(world, number, node, mutant)
         case Phase.TOOK_OVER:
             cursor = world.done[node.slot - 1]
             yield "asks how far it is", _with(world, number, replace(node, phase=Phase.CLAIMED, cursor=cursor))
         case Phase.CLAIMED if not locked:
-            yield "begins", _begins(world, number, node)
+            yield "begins", _begins(world, number, node, mutant)
         case Phase.WORKS:
             yield from _works(world, number, node, mutant, locked=locked)
         case Phase.IN_BATCH:
@@ -159,6 +180,8 @@ def _looks(world: World, mutant: Mutant | None) -> Node | None:
     if row.run:
         if row.waits or (row.owned and not row.expired):
             return None
+        if row.cancelled == row.run:
+            return Node(Phase.BURIES, row.run, newest=True)
         if row.owned and row.attempt >= ATTEMPTS:
             return None if mutant is Mutant.NO_BURIAL else Node(Phase.BURIES, row.run, newest=True)
         cursor = world.done[row.run - 1] if mutant is Mutant.EARLY_CURSOR else 0
@@ -174,12 +197,13 @@ def _claims(world: World, number: int, node: Node, mutant: Mutant | None) -> Wor
     lapsed = frozenset() if mutant is Mutant.NO_MISSED else frozenset(range(row.mark + 1, slot))
     won = Row(max(slot, row.mark), slot, owned=True)
     claimed = replace(_fenced(world), row=won, known=world.known | lapsed | {slot}, ended=world.ended | lapsed)
+    claimed = replace(claimed, wrong=world.skips and slot in world.ended)
     return _with(claimed, number, Node(Phase.CLAIMED, slot, newest=True))
 
 
 def _takes_over(world: World, number: int, node: Node, mutant: Mutant | None) -> World:
     row = world.row
-    if not node.newest or row.run != node.slot or (row.owned and not row.expired):
+    if not node.newest or row.run != node.slot or (row.owned and not row.expired) or row.cancelled == row.run:
         return _with(world, number, Node())
     if row.waits and mutant is not Mutant.STALE_LOOK:
         return _with(world, number, Node())
@@ -189,18 +213,36 @@ def _takes_over(world: World, number: int, node: Node, mutant: Mutant | None) ->
     return _with(taken, number, replace(node, phase=phase))
 
 
-def _buries(world: World, number: int, node: Node) -> World:
+def _buries(world: World, number: int, node: Node, mutant: Mutant | None) -> World:
     row = world.row
     idle = _with(world, number, Node())
-    if not (node.newest and row.expired):
+    if not node.newest or (row.owned and not row.expired):
         return idle
-    return replace(_fenced(idle), row=Row(row.mark), ended=world.ended | {node.slot})
+    return _ends(_fenced(idle), node.slot, mutant)
 
 
-def _begins(world: World, number: int, node: Node) -> World:
+def _ends(world: World, slot: int, mutant: Mutant | None) -> World:
+    """Let the run of a slot end, and with it, where the job skips them, the slots that fell due meanwhile."""
+    mark = world.row.mark
+    during = frozenset(range(mark + 1, world.now + 1)) if world.skips else frozenset()
+    said = frozenset() if mutant is Mutant.SKIP_UNSAID else during
+    passed = mark if mutant is Mutant.SKIP_UNMARKED else max(during, default=mark)
+    return replace(world, row=Row(passed), known=world.known | said, ended=world.ended | {slot} | said)
+
+
+def _cancels(world: World, number: int, node: Node, mutant: Mutant | None) -> World:
+    row, idle = world.row, _with(world, number, Node())
+    if not row.run or (row.run != node.slot and mutant is not Mutant.CANCEL_UNNAMED):
+        return idle
+    return replace(idle, row=replace(row, cancelled=row.run), wrong=row.run != node.slot)
+
+
+def _begins(world: World, number: int, node: Node, mutant: Mutant | None) -> World:
     row = world.row
     if not _holds(row, node):
         return _with(world, number, Node())
+    if row.cancelled == node.slot and mutant is not Mutant.CANCEL_UNHEARD:
+        return _ends(_with(world, number, Node()), node.slot, mutant)
     begun = replace(world, row=replace(row, attempt=row.attempt + 1, expired=False))
     return _with(begun, number, replace(node, phase=Phase.WORKS))
 
@@ -211,17 +253,22 @@ def _works(
     """Begin a batch, or settle what is done; or hand it over, for whoever comes next, at once or after a while."""
     holds = _holds(world.row, node)
     batches = len(world.effects[0])
+    cancelled = world.row.cancelled == node.slot
+    if cancelled and holds and mutant is not Mutant.CANCEL_UNHEARD:
+        if not locked:
+            yield "ends as cancelled", _ends(_with(world, number, Node()), node.slot, mutant)
+        return
     if node.cursor < batches:
         in_batch = holds or mutant is Mutant.NO_FENCE
-        yield "begins a batch", _with(world, number, replace(node, phase=Phase.IN_BATCH) if in_batch else Node())
+        begun = _with(world, number, replace(node, phase=Phase.IN_BATCH) if in_batch else Node())
+        yield "begins a batch", replace(begun, wrong=cancelled and holds)
     if locked:
         return
     if holds and world.row.expired:
         yield "renews the lease", replace(world, row=replace(world.row, expired=False))
     left, idle = replace(world.row, owned=False, expired=False), _with(world, number, Node())
     if node.cursor == batches:
-        settled = replace(idle, row=replace(left, run=0, attempt=0), ended=world.ended | {node.slot})
-        yield "settles", settled if holds else idle
+        yield "settles", _ends(idle, node.slot, mutant) if holds else idle
     elif holds and world.troubles:
         handed_over = replace(left, attempt=max(0, left.attempt - 1))
         yield "hands over", replace(idle, row=handed_over, troubles=world.troubles - 1)

@@ -1,19 +1,21 @@
-"""No order of events does a batch twice, loses a slot or sticks; with any one rule left out, some order does."""
+"""No order does a batch twice, loses a slot, cancels the wrong run or sticks; with any rule left out, some does."""
 
 from collections import deque
 
 import pytest
 from tests.model.protocol import NODES, SLOTS, Mutant, World, steps
 
+KINDS = {"CANCEL": {"cancels": 1}, "SKIP": {"skips": True}}
 
-def explored(mutant=None, batches=1):
+
+def explored(mutant=None, batches=1, **kind):
     """Go through every world that can be come to, until one breaks a promise; return how each was come to, and it."""
-    first = World.first(batches)
+    first = World.first(batches, **kind)
     ways = {first: (None, "it begins")}
     ahead = deque([first])
     while ahead:
         world = ahead.popleft()
-        if world.doubled or world.lost or world.hasty:
+        if world.doubled or world.lost or world.hasty or world.wrong:
             return ways, world
         for name, after in steps(world, mutant):
             if after not in ways:
@@ -46,19 +48,21 @@ def stuck(ways, mutant=None):
     return next((world for world in ways if world not in reach), None)
 
 
-def test_no_order_of_events_does_a_batch_twice_or_too_soon_or_loses_a_slot_or_sticks(campaign, figure):
+@pytest.mark.parametrize("kind", [{}, {"cancels": 1}, {"skips": True}], ids=["plain", "cancels", "skips"])
+def test_no_order_of_events_does_a_batch_twice_or_too_soon_or_loses_a_slot_or_sticks(campaign, figure, kind):
     batches = 2 if campaign else 1
-    ways, broken = explored(batches=batches)
+    ways, broken = explored(None, batches, **kind)
     assert broken is None, way_to(broken, ways)
     sticking = stuck(ways)
     assert sticking is None, way_to(sticking, ways)
-    figure("protocol", f"{len(ways):,} worlds of {NODES} nodes, {SLOTS} slots, batches in each: {batches}")
+    of = f"{NODES} nodes, {SLOTS} slots, batches in each: {batches}"
+    figure(" ".join(["protocol", *kind]), f"{len(ways):,} worlds of {of}")
     assert len(ways) > 10_000
 
 
 @pytest.mark.parametrize("mutant", Mutant)
 def test_without_any_one_rule_some_order_does(mutant):
-    ways, broken = explored(mutant)
+    ways, broken = explored(mutant, **KINDS.get(mutant.name.partition("_")[0], {}))
     wrong = broken or stuck(ways, mutant)
     assert wrong is not None
     assert 3 < len(way_to(wrong, ways)) < 20

@@ -1,4 +1,7 @@
-"""A process that sweeps and is killed in the middle: usage: mortal.py URL JOB BATCHES (0: it lives to the end)."""
+"""A process that sweeps and is killed in the middle: usage: mortal.py URL JOB BATCHES (0: it lives to the end) [STOP].
+
+Where it is to STOP, it is frozen instead, and says how its run ended once somebody has thawed it.
+"""
 
 import os
 import signal
@@ -31,15 +34,23 @@ def kill_in(job: str, url: str, batches: int) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
 
 
+def frozen_in(job: str, url: str, batches: int) -> "subprocess.Popen[str]":
+    """Run a job in another process, and return it once it is frozen right after so many batches."""
+    line = [sys.executable, __file__, url, job, str(batches), "STOP"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    return process
+
+
 def main() -> None:
     url, job, batches = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    seen = []
+    end, seen = signal.SIGSTOP if sys.argv[4:] == ["STOP"] else signal.SIGKILL, []
 
     def die(entry) -> None:
         if entry.kind == "batch":
             seen.append(entry)
             if len(seen) == batches:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), end)
 
     print(crew_with(job, url, [die]).run(job, trigger="http").outcome, flush=True)
 

@@ -11,12 +11,13 @@ from nightcrew import Nightcrew, Settings
 from nightcrew.errors import DatabaseError
 
 LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+LEASE = 2.5  # seconds: longer than a batch waits for a row
 
 
 @pytest.fixture
 def crew(database_url):
     """A crew with one job over 300 expired tokens, swept by range."""
-    crew = Nightcrew(database_url, settings=Settings(), lease=1.0)
+    crew = Nightcrew(database_url, settings=Settings(), lease=LEASE)
     tokens = sa.Table(
         "tokens",
         sa.MetaData(),
@@ -114,7 +115,7 @@ def test_a_commit_whose_answer_was_lost_is_counted_once(crew, monkeypatch):
 
 
 def test_a_database_that_goes_away_leaves_the_run_to_whoever_finds_it_back(crew, monkeypatch):
-    def away(*_):
+    def away(*_, **__):
         raise DatabaseError("database cannot be reached", transient=True, away=True)
 
     with monkeypatch.context() as patch:
@@ -124,7 +125,7 @@ def test_a_database_that_goes_away_leaves_the_run_to_whoever_finds_it_back(crew,
         with pytest.raises(DatabaseError):
             crew.run("sweep", trigger="http")
     assert crew.run("sweep", trigger="http").outcome == "in_progress_elsewhere"
-    threading.Event().wait(1.1)
+    threading.Event().wait(LEASE + 0.1)
     assert crew.run("sweep", trigger="http").deleted == 300
 
 

@@ -1,10 +1,11 @@
 """A process that is killed in the middle of a sweep costs nothing but time."""
 
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from tests.story.mortal import LEASE, crew_with, kill_in
+from tests.story.mortal import LEASE, crew_with, frozen_in, kill_in
 
 ROWS = 12_000
 
@@ -33,6 +34,30 @@ def test_another_process_finishes_a_sweep_that_was_killed_and_counts_no_batch_tw
     assert sum(entry["facts"]["rows"] for entry in batches) == ROWS
     assert {entry["facts"]["fence"] for entry in batches} == {1, 2}
     assert [entry["kind"] for entry in crew.entries(run.id)].count("taken_over") == 1
+    crew.close()
+
+
+def test_a_sweep_that_was_frozen_is_taken_over_within_a_lease_and_does_nothing_more_when_it_thaws(server_url):
+    crew = crew_with("sweep-tokens", server_url)
+    crew.migrate()
+    fill(crew._station.link)
+    frozen = frozen_in("sweep-tokens", server_url, batches=2)
+    begun = time.monotonic()
+    try:
+        while not (reports := crew.tick(trigger="ticker")):
+            time.sleep(0.05)
+        waited = time.monotonic() - begun
+        frozen.send_signal(signal.SIGCONT)
+        said, _ = frozen.communicate(timeout=20)
+    finally:
+        frozen.kill()
+    assert [(report.outcome, report.deleted) for report in reports] == [("succeeded", ROWS)]
+    assert waited < LEASE + 1
+    assert said == "in_progress_elsewhere\n"
+    (run,) = crew.runs()
+    fences = [entry["facts"]["fence"] for entry in crew.entries(run.id) if entry["kind"] == "batch"]
+    assert fences == sorted(fences)
+    assert fences.count(1) == 2
     crew.close()
 
 

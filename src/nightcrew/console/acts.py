@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ACTS = click.Group()
 """The commands by name."""
 
+_NO_SLOT = "no slot of that time is left to run"
+
 command = partial(line.command, of=ACTS)
 
 
@@ -43,6 +45,29 @@ def _run(
         report = asked(slot=slot, now=at_once, plan=plan_id)
     desk.screen.show(report.json(), _told(desk, report))
     return _code([report], stop)
+
+
+@command("nightcrew backfill rates --from 2026-01-01T00Z --to 2026-02-01T00Z")
+@JOB
+@click.option("--from", "since", type=Moment(), required=True, help="The first time of which slots are run.")
+@click.option("--to", "until", type=Moment(), required=True, help="The last.")
+@click.option("--list", "only_list", is_flag=True, help="Only list the slots.")
+def backfill(desk: Desk, name: str, since: datetime, until: datetime, *, only_list: bool) -> int:
+    """Run the slots of a function that nobody ran, or that failed."""
+    from nightcrew.console import prose
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew:
+        if only_list:
+            slots = crew.backlog(name, since, until)
+            body = {"job": name, "slots": [prose.iso(slot) for slot in slots]}
+            desk.screen.show(body, [prose.clock(slot) for slot in slots] or [_NO_SLOT])
+            return 0
+        with shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
+            reports = crew.backfill(name, since, until, trigger="cli", caller=_caller(), stop=stop)
+    lines = [line for report in reports for line in _told(desk, report)]
+    desk.screen.show({"reports": [report.json() for report in reports]}, lines or [_NO_SLOT])
+    return _code(reports, stop)
 
 
 @command("nightcrew tick")
@@ -82,6 +107,19 @@ def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, 
     body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
     ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
     desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
+
+
+@command("nightcrew cancel cleanup-pkce.20260131T120000Z --reason 'too slow'")
+@click.argument("run", metavar="RUN")
+@click.option("--reason", default="", help="Why, for whoever finds the run cancelled.")
+def cancel(desk: Desk, run: str, reason: str) -> None:
+    """End a run for good after the batch it is in."""
+    from nightcrew.console import prose
+
+    with desk.crew_at_work() as crew:
+        row = crew.cancel(run, by=_caller(), reason=reason.strip())
+    ends = "it ends after the batch it is in" if row.state.open else str(row.reason)
+    desk.screen.show(prose.run(row), [f"{desk.screen.glyph('cancelled')} {run} is cancelled: {ends}"])
 
 
 @command("nightcrew ack cleanup-pkce")

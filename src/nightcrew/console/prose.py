@@ -13,7 +13,7 @@ from nightcrew.crew import JobStatus, Nightcrew
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.failsafe import FAILSAFE
-from nightcrew.job import CatchUp, Job
+from nightcrew.job import CatchUp, Job, Overlap
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.report import indented, seconds
@@ -89,6 +89,8 @@ def job(job: Job, now: datetime) -> dict[str, Any]:
         "catchUp": str(job.catch_up),
         "attempts": job.attempts,
         "backoff": spell(job.backoff) if job.backoff else None,
+        "overlap": str(job.overlap),
+        "pauseAfter": job.pause_after,
         "primary": str(job.primary),
         "failsafeAfter": spell(job.failsafe_after) if job.failsafe_after else None,
         "enabled": job.enabled,
@@ -156,6 +158,8 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "on start": "runs the latest slot if nobody has" if job.on_start else None,
         "catch up": _CAUGHT_UP.get(job.catch_up),
         "attempts": _attempts(job),
+        "overlap": "skips slots that fall due while it is at work" if job.overlap is Overlap.SKIP else None,
+        "failures": "never paused for them" if job.pause_after == 0 else f"paused for a while after {job.pause_after}",
         "primary": _covered(job),
         "routes": ", ".join(route for route in (job.route, job.path) if route),
         "owner": job.owner,
@@ -278,6 +282,7 @@ def run(row: RunRow) -> dict[str, Any]:
         "done": row.done,
         "total": row.total,
         "error": row.error,
+        "firstSlot": iso(row.since),
     }
 
 

@@ -53,6 +53,13 @@ def begin(
             connection.execute(sa.insert(entries).values(run=won.run, at=now, kind=remark.kind, facts=facts))
 
 
+def note(connection: sa.Connection, now: sa.ColumnElement[Any], rows: Sequence[RunRow]) -> None:
+    """Record slots that will not run, unless a restored ledger knows them already."""
+    for row in rows:
+        if connection.execute(sa.select(runs.c.id).where(runs.c.id == row.id)).first() is None:
+            connection.execute(sa.insert(runs).values(values(row) | {"moment": now, "finished_at": now}))
+
+
 def values(row: RunRow) -> dict[str, Any]:
     """Return a run as the columns of its row."""
     return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}

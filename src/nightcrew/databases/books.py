@@ -10,17 +10,36 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Batch, Bid, Bidder, Checkpoint, Distance, Registration, RunRow, Stage, Standing, Won
+from nightcrew.books import (
+    Batch,
+    Bid,
+    Bidder,
+    Checkpoint,
+    Distance,
+    Registration,
+    RunRow,
+    Sequel,
+    Settled,
+    Stage,
+    Standing,
+    Won,
+    cancelled,
+)
 from nightcrew.database import Connection
-from nightcrew.databases import checkpoints, history, settlement
-from nightcrew.databases.bids import begin, values, win
-from nightcrew.databases.connect import Instant, Link, micros, storable
-from nightcrew.databases.divisions import is_cut, retire
-from nightcrew.databases.registrations import register, said
+from nightcrew.databases import checkpoints, endings, history, registrations
+from nightcrew.databases.bids import begin, note, win
+from nightcrew.databases.connect import Link, storable
+from nightcrew.databases.divisions import retire
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
-from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost
+from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost, RunCancelled
 from nightcrew.outcome import State
+
+_WORDS = (
+    jobs.c.run,
+    *(jobs.c.cancelled_run, jobs.c.cancelled_by, jobs.c.cancelled_reason),
+    *(jobs.c.paused_by, jobs.c.paused_reason),
+)
 
 
 class Ledgers:
@@ -28,26 +47,29 @@ class Ledgers:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._now = sa.type_coerce(sa.literal_column(link.dialect.now), Instant())
+        self._now = link.moment
+        self._later = link.later
 
     # ── standings ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def register(self, registrations: Sequence[Registration]) -> None:
+    def register(self, given: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
-        register(self._link, self._now, registrations)
+        registrations.register(self._link, given)
 
     def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
         """Give a job another schedule, which fires nothing that was due before now; False when the row has changed.
 
         Slots of the old schedule that nobody had run yet end as the row `unrun`.
         """
-        same = (jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.meaning == standing.meaning)
-        changed = said(registration) | {"epoch_at": self._now}
-        with self._link.transaction() as connection:
-            if connection.execute(sa.update(jobs).where(*same).values(changed)).rowcount == 0:
-                return False
-            self._note(connection, () if unrun is None else (unrun,))
-        return True
+        return registrations.reschedule(self._link, standing, registration, unrun)
+
+    def challenge(self, standing: Standing, rival: str) -> None:
+        """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""
+        registrations.challenge(self._link, standing, rival)
+
+    def answer(self, standing: Standing) -> None:
+        """Say that some crew has the schedule in force."""
+        registrations.answer(self._link, standing)
 
     def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
@@ -86,15 +108,8 @@ class Ledgers:
         with self._link.transaction() as connection:
             if connection.execute(sa.update(jobs).where(*same).values(going)).rowcount == 0:
                 return False
-            self._note(connection, skipped)
+            note(connection, self._now, skipped)
         return True
-
-    def _note(self, connection: sa.Connection, rows: Sequence[RunRow]) -> None:
-        """Record slots that will not run, unless a restored ledger knows them already."""
-        for row in rows:
-            if connection.execute(sa.select(runs.c.id).where(runs.c.id == row.id)).first() is None:
-                ended = {"moment": self._now, "finished_at": self._now}
-                connection.execute(sa.insert(runs).values(values(row) | ended))
 
     # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +124,7 @@ class Ledgers:
                 if won:
                     by_job = {bid.job: bid for bid in bids}
                     begin(connection, self._now, [(one, by_job[one.job]) for one in won], bidder)
-                    self._note(connection, [row for one in won for row in by_job[one.job].lapsed])
+                    note(connection, self._now, [row for one in won for row in by_job[one.job].lapsed])
             return won
         except DatabaseError as error:
             if isinstance(error.__cause__, sa.exc.IntegrityError):
@@ -132,26 +147,21 @@ class Ledgers:
 
     def take_over(self, standing: Standing, bidder: Bidder) -> Won | None:
         """Take an open run whose lease has expired, or that was handed over, or (`failed_run`) that failed."""
-        free = (
-            sa.and_(
-                jobs.c.run == standing.run,
-                sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < self._now),
-            )
-            if standing.run is not None
-            else sa.and_(jobs.c.run.is_(None), jobs.c.failed_run == standing.failed_run)
-        )
+        run = str(standing.run or standing.failed_run)
+        left = sa.and_(jobs.c.run == run, sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < self._now))
+        free = left if standing.run else sa.and_(jobs.c.run.is_(None), jobs.c.failed_run == run)
         taken = {
             "fence": jobs.c.fence + 1,
-            "run": standing.run or standing.failed_run,
+            "run": run,
             "owner": bidder.owner,
             "lease_until": self._later(bidder.lease),
-            "failed_run": None,
             "retry_at": None,
         }
         same = (
             jobs.c.name == standing.job,
             jobs.c.fence == standing.fence,
             jobs.c.paused_at.is_(None),
+            _uncancelled(),
             # An attempt that has failed since the look has changed no fence, and is not tried again at once.
             jobs.c.failures == standing.failures,
         )
@@ -159,18 +169,39 @@ class Ledgers:
             with self._link.transaction() as connection:
                 if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
                     return None
-                retire(connection, str(taken["run"]), standing.fence + 1)
-                return self._reopen(connection, standing, bidder)
+                retire(connection, run, standing.fence + 1)
+                return self._reopen(connection, standing, run, bidder)
         except DatabaseError as error:
             if error.transient and not error.away:
                 return None
             raise
 
-    def _reopen(self, connection: sa.Connection, standing: Standing, bidder: Bidder) -> Won | None:
-        run, fence = str(standing.run or standing.failed_run), standing.fence + 1
+    def claim_past(self, standing: Standing, bid: Bid, bidder: Bidder) -> Won | None:
+        """Claim a slot before the mark, which stays; a run that it has had is opened again."""
+        same = (jobs.c.name == bid.job, jobs.c.fence == bid.fence, jobs.c.run.is_(None), jobs.c.paused_at.is_(None))
+        taken = {"run": bid.run, "owner": bidder.owner, "lease_until": self._later(bidder.lease), "attempt": 0}
+        known = sa.select(runs.c.id).where(runs.c.id == bid.run)
+        try:
+            with self._link.transaction() as connection:
+                one = sa.update(jobs).where(*same).values({"fence": jobs.c.fence + 1, **taken})
+                if connection.execute(one).rowcount == 0:
+                    return None
+                if connection.execute(known).first() is not None:
+                    return self._reopen(connection, standing, bid.run, bidder)
+                now = connection.execute(sa.select(self._link.clock_reading())).scalar_one()
+                won = Won(bid.job, bid.run, bid.fence + 1, now)
+                begin(connection, self._now, [(won, bid)], bidder)
+                return won
+        except DatabaseError as error:
+            if error.transient and not error.away:
+                return None
+            raise
+
+    def _reopen(self, connection: sa.Connection, standing: Standing, run: str, bidder: Bidder) -> Won | None:
+        fence = standing.fence + 1
         row = connection.execute(sa.select(runs.c.moment).where(runs.c.id == run)).one_or_none()
         if row is None:  # pruned by hand meanwhile: there is nothing left to go on with
-            connection.execute(sa.update(jobs).where(jobs.c.name == standing.job).values(settlement.IDLE))
+            connection.execute(sa.update(jobs).where(jobs.c.name == standing.job).values(endings.OVER))
             return None
         going = {"state": State.RUNNING, "fence": fence, "owner": bidder.owner, "finished_at": None, "error": None}
         connection.execute(sa.update(runs).where(runs.c.id == run).values(going))
@@ -193,8 +224,8 @@ class Ledgers:
     def hold(self, connection: Connection, job: str, fence: int, *, locks: bool = True) -> None:
         """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.
 
-        One that does not lock it is only told how it stands. Raises ClaimLost for a superseded fence, and JobPaused
-        when the job was paused, or every sweep stopped.
+        One that does not lock it is only told how it stands. Raises ClaimLost for a superseded fence, RunCancelled when
+        the run was cancelled, and JobPaused when the job was paused, or every sweep stopped.
         """
         held = sa.select(jobs.c.fence).where(*self._held(job, fence), self._running())
         if connection.execute(held.with_for_update(read=True) if locks else held).first() is None:
@@ -215,31 +246,31 @@ class Ledgers:
         return jobs.c.name == job, jobs.c.fence == fence, jobs.c.owner.is_not(None)
 
     def _running(self) -> sa.ColumnElement[bool]:
-        """Return the predicate that neither a pause of the job nor a stop of all is in force."""
+        """Return the predicate that the run was not cancelled, and neither a pause nor a stop of all is in force."""
         stopped = sa.exists().where(place.c.stopped_at.is_not(None))
-        return sa.and_(sa.or_(jobs.c.paused_at.is_(None), jobs.c.paused_until <= self._now), ~stopped)
+        awake = sa.or_(jobs.c.paused_at.is_(None), jobs.c.paused_until <= self._now)
+        return sa.and_(_uncancelled(), awake, ~stopped)
 
-    def _why_not(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused:
+    def _why_not(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled:
         """Say why a claim could not be held, or its lease renewed."""
-        look = sa.select(jobs.c.paused_by, jobs.c.paused_reason, *_stop()).where(*self._held(job, fence))
+        look = sa.select(*_WORDS, *_stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
         return _lost(job, fence) if row is None else _halt(row)
 
-    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | None:
+    def halted(self, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled | None:
         """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
         with self._link.transaction(writes=False) as connection:
             return self._halted(connection, job, fence)
 
-    def _halted(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | None:
-        words = jobs.c.paused_by, jobs.c.paused_reason, *_stop()
-        look = sa.select(self._running().label("running"), *words).where(*self._held(job, fence))
+    def _halted(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled | None:
+        look = sa.select(self._running().label("running"), *_WORDS, *_stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
         if row is None:
             return _lost(job, fence)
         return None if row.running else _halt(row)
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
-        """Renew many leases in one statement; return those (job, fence) still held.
+        """Renew many leases in one statement; return those (job, fence) that were renewed.
 
         A row that a batch of ours holds is passed over: its sweep renews it between two batches.
         """
@@ -250,40 +281,26 @@ class Ledgers:
             held_still = jobs.c.owner.is_not(None)
             renewed = sa.update(jobs).where(jobs.c.name.in_(free), mine, held_still)
             connection.execute(renewed.values(lease_until=self._later(lease)))
-            kept = sa.select(jobs.c.name, jobs.c.fence).where(mine, held_still)
+            kept = sa.select(jobs.c.name, jobs.c.fence).where(jobs.c.name.in_(free), mine, held_still)
             return {(row.name, row.fence) for row in connection.execute(kept)}
 
-    def settle(self, job: str, fence: int, row: RunRow, retry_at: datetime | None = None, *, cut: bool = False) -> bool:
-        """Close the run, or hand it over (partial), from then on (retrying); False when a newer fence exists.
+    def settle(self, job: str, fence: int, row: RunRow, sequel: Sequel, *, cut: bool = False) -> Settled | None:
+        """Close the run, or hand it over (partial), from then on (retrying); None when a newer fence exists.
 
         The batches of one that may be `cut` keep count in its row, and none of them commits later.
         """
-        mine = sa.update(jobs).where(*self._held(job, fence)).values(settlement.of_job(row, self._now, retry_at))
-        ended = settlement.of_run(row, self._now)
         with self._link.transaction() as connection:
-            if connection.execute(mine).rowcount == 0:
-                return False
-            if cut and is_cut(connection, row.id):
-                retire(connection, row.id)
-                del ended["deleted"], ended["counts"]
-            connection.execute(sa.update(runs).where(runs.c.id == row.id).values(ended))
-            if row.state is State.RETRYING:  # what the next attempt comes to is written over it
-                self.append(connection, row.id, "failed_attempt", {"reason": ended["reason"], "error": ended["error"]})
-        return True
+            return endings.settle(connection, self._link, fence, row, sequel, cut=cut)
 
-    def bury(self, standing: Standing, reason: str) -> bool:
-        """Close as failed an open run whose attempts are used up."""
-        expired = sa.update(jobs).where(
-            jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.lease_until < self._now
-        )
-        buried = settlement.IDLE | {"fence": jobs.c.fence + 1, "fail_streak": jobs.c.fail_streak + 1}
+    def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
+        """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
         with self._link.transaction() as connection:
-            if connection.execute(expired.values(buried)).rowcount == 0:
-                return False
-            retire(connection, str(standing.run))
-            closed = {"state": State.FAILED, "reason": reason, "error": reason, "finished_at": self._now}
-            connection.execute(sa.update(runs).where(runs.c.id == standing.run).values(closed))
-        return True
+            return endings.cancel(connection, self._link, job, run, (by, reason))
+
+    def close(self, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:
+        """Close, as the row says, an open run that nobody holds; None when the standing has changed."""
+        with self._link.transaction() as connection:
+            return endings.close(connection, self._link, standing, row, sequel)
 
     # ── the ledger ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,6 +332,10 @@ class Ledgers:
     def latest(self) -> dict[str, RunRow]:
         """Return the newest run of every job; slots that nobody ran are not runs."""
         return history.latest(self._link)
+
+    def accounts(self, job: str, since: datetime, until: datetime) -> list[RunRow]:
+        """Return what is known of a job's slots from one instant to another, in 5,000 rows at most."""
+        return history.accounts(self._link, job, since, until)
 
     def run(self, run: str) -> RunRow | None:
         """Return one run."""
@@ -348,10 +369,6 @@ class Ledgers:
         """Note how far runs have come, except where somebody holds their rows."""
         checkpoints.note(self._link, distances)
 
-    def _later(self, seconds: float) -> sa.ColumnElement[datetime]:
-        later = self._link.dialect.later.format(micros=micros(seconds))
-        return sa.type_coerce(sa.literal_column(later), Instant())
-
 
 def _stop() -> list[sa.Label[Any]]:
     """Return who has stopped everything, since when and why, as columns of any select."""
@@ -363,7 +380,14 @@ def _lost(job: str, fence: int) -> ClaimLost:
     return ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
 
 
-def _halt(row: Any) -> JobPaused:
+def _uncancelled() -> sa.ColumnElement[bool]:
+    """Return the predicate that a job's open run, or the next one, was not cancelled: another one may have been."""
+    return sa.or_(jobs.c.cancelled_run.is_(None), jobs.c.run.is_(None), jobs.c.cancelled_run != jobs.c.run)
+
+
+def _halt(row: Any) -> JobPaused | RunCancelled:
+    if row.cancelled_run is not None and row.cancelled_run == row.run:
+        return RunCancelled(cancelled(row.cancelled_by, row.cancelled_reason))
     if row.stopped_at is not None:
         return JobPaused(f"every job is stopped by {row.stopped_by}: {row.stopped_reason}")
     return JobPaused(f"paused by {row.paused_by}: {row.paused_reason}")

@@ -156,6 +156,16 @@ class Link:
                 f"database URL {self.name} has an option that the driver cannot use ({what}): check what follows the ?"
             ) from error
 
+    @property
+    def moment(self) -> sa.ColumnElement[datetime]:
+        """The database's clock as a typed expression."""
+        return sa.type_coerce(sa.literal_column(self.dialect.now), Instant())
+
+    def later(self, seconds: float) -> sa.ColumnElement[datetime]:
+        """Return the database's clock so many seconds from now as a typed expression."""
+        later = self.dialect.later.format(micros=micros(seconds))
+        return sa.type_coerce(sa.literal_column(later), Instant())
+
     def close(self) -> None:
         """Close every pooled connection; one that is in use is closed as soon as it is not."""
         pool = self.engine.pool

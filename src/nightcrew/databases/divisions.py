@@ -11,11 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import OUTSIDE, Books, Range, Stage
+from nightcrew.books import Books, Stage
 from nightcrew.database import Connection, Cursor
 from nightcrew.databases.connect import Instant, Link, micros
 from nightcrew.databases.tables import jobs, ranges, runs
 from nightcrew.errors import ClaimLost, NightcrewError
+from nightcrew.ranges import OUTSIDE, Range
 
 ATTEMPTS = 5  # times a range may be taken without a batch: it must not kill one worker after the other for ever
 _NOBODYS = -1  # the fence of a range that belongs to no claim

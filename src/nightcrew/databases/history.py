@@ -1,6 +1,7 @@
 """The runs and the ledger's entries, read."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import entries, runs
 from nightcrew.outcome import State
 
+_MOST = 5_000  # rows of one look at slots
 _RUN = [runs.c[name] for name in RunRow.__slots__]
 
 
@@ -32,6 +34,14 @@ def latest(link: Link) -> dict[str, RunRow]:
     statement = sa.select(*_RUN).join(of_job, sa.and_(runs.c.job == of_job.c.job, runs.c.moment == of_job.c.moment))
     with link.transaction(writes=False) as connection:
         return {row.job: _run(row) for row in connection.execute(statement.where(ran))}
+
+
+def accounts(link: Link, job: str, since: datetime, until: datetime) -> list[RunRow]:
+    """Return what is known of a job's slots from one instant to another."""
+    touching = runs.c.slot >= since, sa.func.coalesce(runs.c.since, runs.c.slot) <= until
+    statement = sa.select(*_RUN).where(runs.c.job == job, *touching).order_by(runs.c.slot).limit(_MOST)
+    with link.transaction(writes=False) as connection:
+        return [_run(row) for row in connection.execute(statement)]
 
 
 def one(link: Link, run: str) -> RunRow | None:

@@ -1,22 +1,22 @@
-"""Registrations → the rows of jobs, made once by whichever crew comes first."""
+"""Registrations: how jobs get their rows, and which schedule stands there."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Registration
+from nightcrew.books import Registration, RunRow, Standing
+from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import jobs
 from nightcrew.errors import DatabaseError
 
 
-def register(link: Link, now: sa.ColumnElement[Any], registrations: Sequence[Registration]) -> None:
+def register(link: Link, registrations: Sequence[Registration]) -> None:
     """Make sure every job has its row; a new one fires nothing that was due before now."""
     for attempt in range(3):
         try:
             with link.transaction() as connection:
-                _register(connection, now, registrations)
+                _register(connection, link, registrations)
             return
         except DatabaseError as error:
             # Another crew that starts at the same moment inserted the row first: look again.
@@ -24,19 +24,49 @@ def register(link: Link, now: sa.ColumnElement[Any], registrations: Sequence[Reg
                 raise
 
 
-def _register(connection: sa.Connection, now: sa.ColumnElement[Any], registrations: Sequence[Registration]) -> None:
+def _register(connection: sa.Connection, link: Link, registrations: Sequence[Registration]) -> None:
     names = [registration.job for registration in registrations]
     known = set(connection.execute(sa.select(jobs.c.name).where(jobs.c.name.in_(names))).scalars())
-    constants = {"epoch_at": now, "fence": 0, "attempt": 0, "fail_streak": 0}
+    constants = {"epoch_at": link.moment, "fence": 0, "attempt": 0, "fail_streak": 0}
     for one in registrations:
         if one.job not in known:
-            connection.execute(sa.insert(jobs).values({"name": one.job, **said(one), **constants}))
+            row = {"name": one.job, "schedule": one.schedule, "timezone": one.timezone, "meaning": one.meaning}
+            connection.execute(sa.insert(jobs).values({**row, **constants}))
 
 
-def said(registration: Registration) -> dict[str, str]:
-    """Return what a registration says of a job, as the columns of its row."""
-    return {
+def reschedule(link: Link, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
+    """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
+    changed = {
         "schedule": registration.schedule,
         "timezone": registration.timezone,
         "meaning": registration.meaning,
+        "epoch_at": link.moment,
+        "rival": None,
+        "rival_since": None,
+        # Whoever has seen the old one must not claim a slot of it; a run that is open is still its holder's.
+        "fence": sa.case((jobs.c.run.is_(None), jobs.c.fence + 1), else_=jobs.c.fence),
     }
+    with link.transaction() as connection:
+        one = sa.update(jobs).where(*_same(standing), jobs.c.fence == standing.fence)
+        if connection.execute(one.values(changed)).rowcount == 0:
+            return False
+        note(connection, link.moment, () if unrun is None else (unrun,))
+    return True
+
+
+def challenge(link: Link, standing: Standing, rival: str) -> None:
+    """Ask whether any crew has the schedule that is in force, unless another one has asked meanwhile."""
+    unasked = jobs.c.rival.is_not_distinct_from(standing.rival)
+    with link.transaction() as connection:
+        asked = {"rival": rival, "rival_since": link.moment}
+        connection.execute(sa.update(jobs).where(*_same(standing), unasked).values(asked))
+
+
+def answer(link: Link, standing: Standing) -> None:
+    """Say that some crew has the schedule in force."""
+    with link.transaction() as connection:
+        connection.execute(sa.update(jobs).where(*_same(standing)).values({"rival": None, "rival_since": None}))
+
+
+def _same(standing: Standing) -> tuple[sa.ColumnElement[bool], ...]:
+    return jobs.c.name == standing.job, jobs.c.meaning == standing.meaning

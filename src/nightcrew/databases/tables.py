@@ -65,6 +65,11 @@ jobs = sa.Table(
     sa.Column("last_ok_at", Instant),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0", info={"since": 4}),
     sa.Column("retry_at", Instant, info={"since": 4}),
+    sa.Column("cancelled_run", sa.String(150), info={"since": 6}),
+    sa.Column("cancelled_by", sa.String(100), info={"since": 6}),
+    sa.Column("cancelled_reason", sa.String(500), info={"since": 6}),
+    sa.Column("rival", sa.String(64), info={"since": 8}),
+    sa.Column("rival_since", Instant, info={"since": 8}),
     **_OPTIONS,
 )
 
@@ -89,6 +94,7 @@ runs = sa.Table(
     sa.Column("checkpoint", sa.Text, info={"since": 3}),
     sa.Column("done", sa.BigInteger, info={"since": 3}),
     sa.Column("total", sa.BigInteger, info={"since": 3}),
+    sa.Column("since", Instant, info={"since": 7}),
     sa.Index("nightcrew_runs_job_moment", "job", "moment"),
     sa.Index("nightcrew_runs_moment", "moment"),
     sa.Index("nightcrew_runs_finished_at", "finished_at"),
@@ -198,6 +204,9 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (3, "how far a function's run is", partial(_columns_since, 3)),
     (4, "how often a run has failed, and when it is tried again", partial(_columns_since, 4)),
     (5, "the ranges of a run that many workers share", _of_ranges),
+    (6, "which run was cancelled, by whom and why", partial(_columns_since, 6)),
+    (7, "the first of the slots that a row stands for", partial(_columns_since, 7)),
+    (8, "which schedule would take the place of another", partial(_columns_since, 8)),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

@@ -124,6 +124,7 @@ _MARKS = {
     State.PARTIAL: ("busy", "◐", "partly done"),
     State.RETRYING: ("busy", "↻", "failed, tried again"),
     State.FAILED: ("bad", "✗", "failed"),
+    State.CANCELLED: ("quiet", "⊘", "cancelled"),
     State.SKIPPED: ("quiet", "↷", "skipped"),
     State.MISSED: ("busy", "◌", "missed"),
 }

@@ -77,6 +77,13 @@ def _paused(entry: Entry) -> str:
     return "[{label}] paused by {by}: {reason}".format_map(entry.facts)
 
 
+def _cancelled(entry: Entry) -> str:
+    """Tell of a run that was cancelled, or of one that ended by it."""
+    if "message" in entry.facts:
+        return _outcome(entry)
+    return one_line("[{label}] run {run} cancelled by {by}: {reason}".format_map(entry.facts))
+
+
 def _says(sentence: str) -> Callable[[Entry], str]:
     """Return the words of a fact whose figures fill a sentence."""
 
@@ -102,10 +109,12 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
     "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
     "paused": (logging.INFO, _paused),
+    "cancelled": (logging.WARNING, _cancelled),
     "stopped": (logging.WARNING, _says("[nightcrew] every job is stopped by {by}: {reason}")),
     "released": (logging.INFO, _says("[nightcrew] jobs run again when they are due")),
     "acked": (logging.WARNING, _says("[{label}] {by} agreed to plan {plan}, of {rows} rows")),
     "strays": (logging.ERROR, _says("[{job}] the first batch also removed rows of {tables}; it was undone")),
+    "given_up": (logging.WARNING, _says("[{label}] paused until {until}: {reason}")),
     "resumed": (logging.INFO, _says("[{label}] resumed")),
     "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),
     "ticker_off": (logging.INFO, _says("[nightcrew] in-process scheduler off: {reason}")),
