@@ -81,7 +81,7 @@ def fill(connection):
         chats: [
             {"id": 10, "user_id": 1, "created_at": ago(days=40)},
             {"id": 11, "user_id": 3, "created_at": ago(minutes=20)},
-            {"id": 12, "user_id": 3, "created_at": NOW + timedelta(minutes=1)},
+            {"id": 12, "user_id": 3, "created_at": NOW + timedelta(hours=1)},
             {"id": 13, "user_id": 3, "created_at": ago(days=200)},
         ],
         messages: [{"id": 100, "chat_id": 10}, {"id": 101, "chat_id": 10}, {"id": 102, "chat_id": 13}],
