@@ -177,11 +177,14 @@ def test_a_batch_that_does_not_look_beforehand_gives_up_where_it_would_wait(yard
     selection = yard.select(replace(STALE_ACCOUNTS, hold="held = 1"))
     with other(yard) as connection:
         connection.execute(sa.text(statement))
-        begun = time.monotonic()
-        with pytest.raises(DatabaseError) as given_up, yard.rows.transaction() as ours:
-            yard.rows.take(ours, selection, {}, 10, even=True)
-        assert time.monotonic() - begun < 0.2  # of the 0.3 or 1 s that others are waited for
-        assert given_up.value.transient
+        took = []
+        for _ in range(3):  # on a machine that is busy with other things, one of them may be slow to come back
+            begun = time.monotonic()
+            with pytest.raises(DatabaseError) as given_up, yard.rows.transaction() as ours:
+                yard.rows.take(ours, selection, {}, 10, even=True)
+            took.append(time.monotonic() - begun)
+            assert given_up.value.transient
+        assert min(took) < 0.2  # of the 0.3 or 1 s that others are waited for
     assert yard.ids("accounts") == [0, 1, 2, 3, 4, 5]
     with yard.rows.transaction() as ours:
         assert yard.rows.take(ours, selection, {}, 10, even=True).rows == 5
