@@ -244,8 +244,11 @@ class Books(Protocol):
     def register(self, given: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
 
-    def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
-        """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
+    def reschedule(self, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None) -> bool:
+        """Give a job another schedule from when its row was `seen` on; False when the row has changed since.
+
+        It fires nothing that was due before. Slots of the old one that nobody had run yet end as the row `unrun`.
+        """
 
     def challenge(self, standing: Standing, rival: str) -> None:
         """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""

@@ -56,12 +56,12 @@ class Ledgers:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
         registrations.register(self._link, given)
 
-    def reschedule(self, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
-        """Give a job another schedule, which fires nothing that was due before now; False when the row has changed.
+    def reschedule(self, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None) -> bool:
+        """Give a job another schedule from when its row was `seen` on; False when the row has changed since.
 
-        Slots of the old schedule that nobody had run yet end as the row `unrun`.
+        It fires nothing that was due before. Slots of the old one that nobody had run yet end as the row `unrun`.
         """
-        return registrations.reschedule(self._link, standing, registration, unrun)
+        return registrations.reschedule(self._link, standing, registration, seen, unrun)
 
     def challenge(self, standing: Standing, rival: str) -> None:
         """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""
@@ -104,6 +104,7 @@ class Ledgers:
             jobs.c.name == standing.job,
             jobs.c.fence == standing.fence,
             jobs.c.paused_at == standing.paused_at,
+            jobs.c.paused_until == standing.paused_until,
         )
         with self._link.transaction() as connection:
             if connection.execute(sa.update(jobs).where(*same).values(going)).rowcount == 0:

@@ -1,6 +1,7 @@
 """Registrations: how jobs get their rows, and which schedule stands there."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -34,13 +35,15 @@ def _register(connection: sa.Connection, link: Link, registrations: Sequence[Reg
             connection.execute(sa.insert(jobs).values({**row, **constants}))
 
 
-def reschedule(link: Link, standing: Standing, registration: Registration, unrun: RunRow | None) -> bool:
-    """Give a job another schedule, which fires nothing that was due before now; False when the row has changed."""
+def reschedule(
+    link: Link, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None
+) -> bool:
+    """Give a job another schedule from when its row was `seen` on; False when the row has changed since."""
     changed = {
         "schedule": registration.schedule,
         "timezone": registration.timezone,
         "meaning": registration.meaning,
-        "epoch_at": link.moment,
+        "epoch_at": seen,  # until then the slots of the old one are accounted for, and no longer
         "rival": None,
         "rival_since": None,
         # Whoever has seen the old one must not claim a slot of it; a run that is open is still its holder's.
