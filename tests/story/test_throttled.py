@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, Settings
+from nightcrew.claim import LEASE
 from nightcrew.gauge import Level
 
 DDL = "CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})"
@@ -29,9 +30,9 @@ def fill(yard, rows):
 
 
 @contextmanager
-def hired(url, gauges=(), **terms):
+def hired(url, gauges=(), lease=LEASE, **terms):
     heard = []
-    crew = Nightcrew(url, settings=Settings(), gauges=gauges, listeners=[heard.append])
+    crew = Nightcrew(url, settings=Settings(), gauges=gauges, listeners=[heard.append], lease=lease)
     crew.expire("sweep", "notes", column="created_at", every="1 hour", max_fraction=1, **{"where": "id >= 0", **terms})
     crew.migrate()
     crew.heard = heard
@@ -160,8 +161,7 @@ def test_the_lease_is_kept_while_a_gauge_holds_the_sweep(table, database_url, tm
     flag = tmp_path / "stop"
     flag.touch()
     heard = []
-    with hired(database_url, gauges=[f"file:{flag}"]) as crew:
-        crew._station.claims.lease = crew._station._lease = 1.0
+    with hired(database_url, gauges=[f"file:{flag}"], lease=1.0) as crew:
         with running(crew, now=True) as box:
             until(lambda: "throttled" in kinds(crew))
             time.sleep(2.0)  # twice the lease
