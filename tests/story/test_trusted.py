@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from nightcrew import Nightcrew, Settings
 from nightcrew.clock import Budget, Lease, SystemClock
 
-LEASE = 1.2  # seconds
+LEASE = 2.0  # seconds
 LONG_AGO = "2020-01-01 00:00:00"
 
 
