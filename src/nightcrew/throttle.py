@@ -15,7 +15,9 @@ from nightcrew.gauge import Gauge, Level
 
 _WEIGHT = 0.4  # of the newest batch in the moving average
 _STEADY = 0.05  # seconds of a batch that nobody minds
-_GROWTH = 2  # a batch is at most so many times the last: what a row will cost is not known before
+# A batch is at most so many times the last, for what a row will cost is not known before. Where no batch had to be made
+# smaller and the last took next to nothing of its time, that was overhead for the most part, and the next leaps.
+_GROWTH, _LEAP, _NEXT_TO_NOTHING = 2, 4, 1 / 16
 _SHORTEST_HOLD, _LONGEST_HOLD = 0.25, 2.0  # seconds between two looks at a gauge that says stop
 _PATIENCE = 300.0  # seconds in a row that a gauge may hold a sweep up, before its run is handed over
 _LONGEST_REST = 5.0  # seconds
@@ -179,12 +181,14 @@ class Throttle:
     def took(self, rows: int, seconds: float, jitter: float = 1.0) -> "Throttle":
         """Return the throttle after a batch of at most `rows` rows; `jitter` stretches the rest that follows."""
         fill = rows * self.tempo.target / max(seconds, 1e-6)
-        # What took far too long is no matter for averages: the next batch must not do so again.
-        slow = seconds > _GROWTH * self.tempo.target
+        # What took far too long is no matter for averages, as the next batch must not do so again; nor what tells
+        # next to nothing of the rows.
+        slow, quick = seconds > _GROWTH * self.tempo.target, seconds < _NEXT_TO_NOTHING * self.tempo.target
         aim = fill if self.aim is None or slow else _WEIGHT * fill + (1 - _WEIGHT) * self.aim
         few = min(self.tempo.few, int(rows * _STEADY / max(seconds, 1e-6)))
-        size = max(1, min(self.most, max(self.least, few, round(aim)), rows * _GROWTH))
-        return replace(self.spent(seconds, jitter), size=size, aim=aim)
+        growth = _LEAP if quick and rows >= self.tempo.first else _GROWTH
+        size = max(1, min(self.most, max(self.least, few, round(aim)), rows * growth))
+        return replace(self.spent(seconds, jitter), size=size, aim=None if quick else aim)
 
     def spent(self, seconds: float, jitter: float = 1.0) -> "Throttle":
         """Return the throttle after a batch that tells nothing of how large the next one may be."""

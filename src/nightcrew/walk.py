@@ -25,8 +25,8 @@ from nightcrew.weight import Weight, begun
 # with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
 # counts with them.
 SIZES = {
-    Form.RANGE: Size(10_000, 500_000, 0.25),
-    Form.CONTENDED: Size(1_000, 500_000, 0.25),
+    Form.RANGE: Size(10_000, 1_000_000, 0.25),
+    Form.CONTENDED: Size(1_000, 1_000_000, 0.25),
     Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
 }
 _MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them

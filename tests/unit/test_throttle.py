@@ -82,9 +82,16 @@ def test_a_gentle_batch_whose_overhead_is_its_target_has_some_hundred_rows_unles
 
 
 @given(PACES, st.floats(1e-7, 1e-3))
-def test_a_batch_is_never_more_than_twice_the_last(pace, row):
-    rows = [rows for rows, _ in sweep(begun(pace), lambda rows: rows * row, 15)]
-    assert all(following <= 2 * before for before, following in pairwise(rows))
+def test_a_batch_is_at_most_twice_the_last_and_four_times_what_took_next_to_nothing(pace, row):
+    target = min(TEMPOS[pace].target, SIZE.longest)
+    batches = list(sweep(begun(pace), lambda rows: rows * row, 15))
+    for (before, took), (following, _) in pairwise(batches):
+        assert following <= before * (4 if took < target / 16 else 2)
+
+
+def test_a_sweep_of_quick_rows_does_not_spend_its_time_on_beginning():
+    rows = [rows for rows, _ in sweep(begun(Pace.FAST, Size(10_000, 1_000_000, 0.25)), lambda rows: rows * 1e-7, 5)]
+    assert rows == [10_000, 40_000, 160_000, 320_000, 640_000]
 
 
 def test_one_slow_batch_makes_few_small_ones():
