@@ -9,12 +9,12 @@ from nightcrew.bid import run_id
 from nightcrew.books import Books, RunRow
 from nightcrew.claim import Claim, Claims
 from nightcrew.clock import Clock, instant
+from nightcrew.done import turned_away
 from nightcrew.errors import UsageError, misfit
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report
 from nightcrew.rivalry import in_force
-from nightcrew.run import turned_away
 
 MOST = 1_000  # slots of one call
 _AGAIN = {State.MISSED, State.SKIPPED, State.FAILED}

@@ -43,6 +43,19 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False
     return replace(bid, trigger=FAILSAFE, remarks=(absence(slot, now),))
 
 
+def look_again(job: Job, standing: Standing, now: datetime) -> datetime:
+    """Return when there may be something to do for a job that was looked at now; what is past is the next look."""
+    if is_paused(standing, now) or standing.paused_at is not None or standing.run is not None:
+        return now
+    if job.window is not None and job.window.closes(now) is None:
+        return job.window.opens(now)
+    slot = job.schedule.latest(now)
+    if slot is None or slot <= _since(standing):
+        return job.schedule.after(now)
+    missed = job.catch_up is CatchUp.NONE and job.failsafe_after is None and now - slot > _grace(job, slot)
+    return job.schedule.after(now) if missed else now
+
+
 def slot_due(job: Job, standing: Standing, now: datetime) -> datetime | None:
     """Return the latest slot, or the oldest that nobody has claimed where the job catches up on all of them."""
     slot = job.schedule.latest(now)

@@ -295,6 +295,9 @@ class Books(Protocol):
         The batches of one that may be `cut` keep count in its row, and none of them commits later.
         """
 
+    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[str]:
+        """Close runs that are done under these fences, all at once; return those whose fence was the newest."""
+
     def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
         """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
 
@@ -324,6 +327,9 @@ class Books(Protocol):
 
     def came(self, distances: Mapping[str, Distance]) -> None:
         """Note how far runs have come, except where somebody holds their rows."""
+
+    def stirring(self, jobs: Sequence[str]) -> tuple[datetime, dict[str, Standing]]:
+        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says."""
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event
 
+from nightcrew.agenda import Agenda
 from nightcrew.bid import (
     MOST_EARLY,
     between_attempts,
@@ -127,6 +128,7 @@ class Claims:
         self.heartbeat = Heartbeat(books, ranges, clock, lease)
         self.lease = lease
         self.rivalry = Rivalry(books, clock)
+        self.agenda = Agenda(books, clock)
 
     @property
     def held(self) -> list[str]:
@@ -162,14 +164,15 @@ class Claims:
 
     def _due(self, jobs: Iterable[Job], bidder: Bidder, *, start: bool) -> Iterator[Claim]:
         enabled = {job.name: job for job in jobs if job.enabled}
-        now, standings = self._books.standings(enabled)
-        bids: list[Bid] = []
         inside = bidder.trigger == INSIDE
+        now, standings = self.agenda.look(enabled, sparing=inside and not start)
+        bids: list[Bid] = []
         for name, standing in standings.items():
             changed = self._rescheduled(enabled[name], standing, now)
+            job = enabled[name] = in_force(enabled[name], standing)
+            self.agenda.heed(job, standing, now, changed=changed)
             if changed or is_paused(standing, now):
                 continue
-            job = enabled[name] = in_force(enabled[name], standing)
             ahead = timedelta(0) if inside else early(job, now)
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
@@ -183,9 +186,9 @@ class Claims:
                 bids.append(bid)
         if bids:
             by_job = {bid.job: bid for bid in bids}
-            most_early = 0.0 if inside else MOST_EARLY.total_seconds()
-            won = self._books.claim(bids, bidder, most_early)
-            yield from [Claim.of(enabled[one.job], by_job[one.job], one, bidder) for one in won]
+            for one in self._books.claim(bids, bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
+                self.agenda.claimed(enabled[one.job], by_job[one.job].slot, now)
+                yield Claim.of(enabled[one.job], by_job[one.job], one, bidder)
 
     def of_slot(
         self, job: Job, trigger: str, caller: Caller | str | None, slot: datetime | None = None
@@ -340,13 +343,11 @@ class Claims:
         if standing.owner is not None and standing.attempt >= LOSSES:
             if (buried := bury(self._books, job, standing)) is None:
                 return None
-            said = f"Run {buried.id} failed: {buried.reason}."
-            return Taken(Outcome.FAILED, said, buried.id, details=buried.reason)
+            return Taken(Outcome.FAILED, f"Run {buried.id} failed: {buried.reason}.", buried.id, details=buried.reason)
         return self._taken_over(job, standing, bidder)
 
     def _taken_over(self, job: Job, standing: Standing, bidder: Bidder) -> Claim | None:
-        won = self._books.take_over(standing, bidder)
-        if won is None:
+        if (won := self._books.take_over(standing, bidder)) is None:
             return None
         row = self._books.run(won.run)
         slot, stages = row.slot if row else None, self._books.progress(won.run)

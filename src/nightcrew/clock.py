@@ -77,6 +77,11 @@ class Lease:
         self._asked_at = max(self._asked_at, asked_at)
 
     @property
+    def age(self) -> float:
+        """Return how many seconds ago it was renewed."""
+        return self._clock.monotonic() - self._asked_at
+
+    @property
     def over(self) -> bool:
         """Whether another process may hold it by now."""
         return self._clock.monotonic() >= self._asked_at + self._trusted

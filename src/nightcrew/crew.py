@@ -1,7 +1,7 @@
 """Nightcrew: wires the rooms, one verb per stage."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from threading import Event, RLock
@@ -11,10 +11,11 @@ from nightcrew import ending, guard
 from nightcrew import plan as plans
 from nightcrew.backfill import Backfill, backlog
 from nightcrew.bid import is_paused, waits
-from nightcrew.books import RunRow, Standing
+from nightcrew.books import RunRow
 from nightcrew.caller import Caller
-from nightcrew.claim import LEASE, Claim
+from nightcrew.claim import INSIDE, LEASE, Claim
 from nightcrew.clock import Budget, Clock, SystemClock, instant
+from nightcrew.done import turned_away
 from nightcrew.errors import RowLost, UsageError
 from nightcrew.fleet import Spread
 from nightcrew.gauge import hooks
@@ -25,8 +26,8 @@ from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
 from nightcrew.report import Report
 from nightcrew.rivalry import in_force
-from nightcrew.roll import Roll
-from nightcrew.run import carry_out, turned_away
+from nightcrew.roll import JobStatus, Roll
+from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
 from nightcrew.taken import Taken
@@ -38,21 +39,6 @@ from nightcrew.web.asgi import App, Lifespan
 
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
-    """A job as a person asks for it: its standing, its last run, and when it is due next (None: paused, disabled).
-
-    `opens` is when its window does, of a job that waits for it now.
-    """
-
-    job: Job
-    standing: Standing
-    last: RunRow | None
-    next_slot: datetime | None
-    paused: bool
-    opens: datetime | None = None
 
 
 class Nightcrew(Roll):
@@ -114,6 +100,17 @@ class Nightcrew(Roll):
         budget = Budget.of(self.clock, deadline, stop or self._stopping)
         claims = self._registered(lambda: self._station.claims.due(jobs, trigger, start=start))
         return [partial(self._carry_out, claim, budget) for claim in claims]
+
+    def hand_out(self, *, start: bool, stop: Event) -> list[Callable[[], None]]:
+        """Claim as `due` does, for the ticker: functions that are done are settled together, a moment later."""
+        station, budget = self._station, Budget.of(self.clock, stop=stop)
+        claims = self._registered(lambda: station.claims.due(self._jobs.values(), INSIDE, start=start))
+        rooms = station.claims, station.broom, budget, self.spread, station.settler
+        return [partial(carry_out_together, claim, *rooms) for claim in claims]
+
+    def rest(self, longest: float) -> float:
+        """Return for how many seconds nothing becomes due as far as is known, so many at most."""
+        return min(longest, self._station.claims.agenda.quiet())
 
     def tick(self, *, trigger: str, start: bool = False, stop: Event | None = None) -> list[Report]:
         """Run every slot that is due now, once, and return when all have ended; see `due`."""
@@ -344,6 +341,7 @@ class Nightcrew(Roll):
             ticker, self._ticker = self._ticker, None
         if ticker is not None:
             ticker.stop()
+        self._station.settle()
 
     def hand_over(self) -> None:
         """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""

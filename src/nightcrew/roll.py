@@ -1,10 +1,12 @@
 """Roll: the jobs of a crew by name, and how an application's code puts them there."""
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar, Unpack
 
+from nightcrew.books import RunRow, Standing
 from nightcrew.errors import ConfigurationError, UnknownJob, did_you_mean, misfit
 from nightcrew.hours import Hours
 from nightcrew.job import Job, concerning
@@ -15,12 +17,28 @@ from nightcrew.terms import Terms, check_decorator, name_of, schedule_of, window
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job as a person asks for it: its standing, its last run, and when it is due next (None: paused, disabled).
+
+    `opens` is when its window does, of a job that waits for it now.
+    """
+
+    job: Job
+    standing: Standing
+    last: RunRow | None
+    next_slot: datetime | None
+    paused: bool
+    opens: datetime | None = None
+
+
 class Roll:
     """Jobs by name; `timezone` is the zone of cron schedules given as text."""
 
     def __init__(self, timezone: str = "UTC") -> None:
         self.timezone = timezone
         self._jobs: dict[str, Job] = {}
+        self._routes: dict[str, str] = {}
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -33,11 +51,12 @@ class Roll:
             raise ConfigurationError(f"what is to be registered as a job {wrong}")
         if job.name in self._jobs:
             raise ConfigurationError(f"job {job.name!r} is registered twice: give one of them another name")
-        routes = {route: other.name for other in self._jobs.values() for route in (other.route, other.path) if route}
-        for route in (job.route, job.path):
-            if route in routes:
-                raise ConfigurationError(f"path {route!r} of job {job.name!r} already belongs to job {routes[route]!r}")
+        routes = [route for route in (job.route, job.path) if route]
+        for route in routes:
+            if (other := self._routes.get(route)) is not None:
+                raise ConfigurationError(f"path {route!r} of job {job.name!r} already belongs to job {other!r}")
         self._jobs[job.name] = job
+        self._routes.update(dict.fromkeys(routes, job.name))
         return job
 
     def expire(

@@ -1,67 +1,31 @@
 """The table of contents: claim, plan, sweep, settle, report — one short function."""
 
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from nightcrew import backoff, guard
 from nightcrew.bid import MOST_EARLY
-from nightcrew.books import Pause, Remark, RunRow, Sequel, Settled, altogether
+from nightcrew.books import Pause, Sequel, Settled, altogether
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
 from nightcrew.claim import Claim, Claims
 from nightcrew.clock import Budget, instant
 from nightcrew.database import Expected, Selection
+from nightcrew.done import Done, Gone, removed, report_of, row_of, rows_of
 from nightcrew.ending import sequel
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, RunCancelled, SafetyStop
 from nightcrew.fleet import Company, Spread, dissolve
 from nightcrew.hold import staying
-from nightcrew.job import Job
+from nightcrew.job import Overlap
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report, one_line
 from nightcrew.respite import ITSELF
+from nightcrew.settler import Settle, Settler
 from nightcrew.sweep import Swept, sweep
-from nightcrew.taken import Taken
 from nightcrew.walk import Broom
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """How the work of a run ended, before it is settled; listeners hear it called by its `kind`, or its outcome."""
-
-    state: State
-    outcome: Outcome
-    message: str
-    deleted: int = 0
-    counts: Mapping[str, int] | None = None
-    remaining: int | None = 0
-    error: str | None = None
-    details: str | None = None
-    traceback: str | None = None
-    note: str | None = None
-    retry_at: datetime | None = None
-    kind: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """What a run has come to: rows of the job's own table and of each with `counts`, or what its function counted."""
-
-    number: int
-    counts: Mapping[str, int] | None = None
-
-    @classmethod
-    def of(cls, job: Job, counts: Mapping[str, int]) -> "Gone":
-        """Return what these rows per table come to."""
-        return cls(_removed(job, counts), counts)
-
-    def __str__(self) -> str:
-        """Say it before “so far”."""
-        return f"{self.number:,} counted" if self.counts is None else _rows(self.number)
-
 
 _GLANCE = 0.1  # seconds that a run which is handed over may count what it leaves: others feel that, too
 _TEXTS = ("message", "error", "details", "traceback")
@@ -76,15 +40,43 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     another crew goes on from the last committed batch.
     """
     started = broom.clock.monotonic()
+    done = _done(claim, claims, broom, budget, spread)
+    return _ended(claim, claims, broom, done, started, partial(_settle, claim, done, broom))
+
+
+def carry_out_together(
+    claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None, settler: Settler
+) -> None:
+    """Do the same; a run that is done is settled a moment later, with others, and what was looked at is trusted."""
+    started, quick = broom.clock.monotonic(), settler.trusts(claim)
+    done = _done(claim, claims, broom, budget, spread, quick=quick)
+    end, alone = partial(_ended, claim, claims, broom, done, started), partial(_settle, claim, done, broom)
+    if claim.job.policy is not None or done.state is not State.DONE or claim.job.overlap is Overlap.SKIP:
+        end(alone)
+        return
+    settler.settle(claim.fence, row_of(claim, done), end, alone, looked=not quick)
+
+
+def _done(
+    claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None, *, quick: bool = False
+) -> Done:
     budget = replace(budget, lease=claim.lease)
     if not claim.resumed:
         for remark in claim.remarks:
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
-        done = _work(claim, broom, budget, Company(claims.heartbeat, spread))
-        done = _censored(_again(claim, done, broom), broom.ledger.censor)
-        settled = Settled() if done.state is State.RUNNING else _settle(claim, done, broom)
+        done = _work(claim, broom, budget, Company(claims.heartbeat, spread), quick=quick)
+        return _censored(_again(claim, done, broom), broom.ledger.censor)
+    except BaseException:
+        claims.release(claim)
+        _hand_over(claim, broom)
+        raise
+
+
+def _ended(claim: Claim, claims: Claims, broom: Broom, done: Done, started: float, settle: Settle) -> Report:
+    try:
+        settled = Settled() if done.state is State.RUNNING else settle()
     except BaseException:
         _hand_over(claim, broom)
         raise
@@ -97,16 +89,15 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     if done.traceback:
         facts = {"traceback": done.traceback, "label": claim.job.label}
         broom.ledger.tell(Entry("traceback", claim.job.name, claim.run, facts))
-    report = _report(claim, done, broom, round(1000 * (broom.clock.monotonic() - started)))
+    report = report_of(claim, done, broom.clock.now(), round(1000 * (broom.clock.monotonic() - started)))
     kind = done.kind or str(report.outcome)
     broom.ledger.tell(Entry(kind, claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
     return report
 
 
 def _settle(claim: Claim, done: Done, broom: Broom) -> Settled | None:
-    then = (
-        Sequel(retry_at=done.retry_at) if done.state.open else sequel(broom.books, claim.job, claim.moment, claim.slot)
-    )
+    again = Sequel(retry_at=done.retry_at)
+    then = again if done.state.open else sequel(broom.books, claim.job, claim.moment, claim.slot)
     if done.outcome is Outcome.REFUSED:  # what a rail refuses has harmed nobody, and waits for a person
         then = replace(then, pause_after=0)
     return _close(claim, done, broom, then)
@@ -114,7 +105,7 @@ def _settle(claim: Claim, done: Done, broom: Broom) -> Settled | None:
 
 def _close(claim: Claim, done: Done, broom: Broom, then: Sequel) -> Settled | None:
     cut = claim.cut or claim.job.fan_out is not None
-    return broom.books.settle(claim.job.name, claim.fence, _row(claim, done), then, cut=cut)
+    return broom.books.settle(claim.job.name, claim.fence, row_of(claim, done), then, cut=cut)
 
 
 def _given_up(claim: Claim, done: Done, pause: Pause, broom: Broom) -> Done:
@@ -130,10 +121,10 @@ def _censored(done: Done, censor: Censor) -> Done:
     return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
 
 
-def _work(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
+def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: bool) -> Done:
     """Do the work, and turn whatever stops it into an outcome with a reason."""
     try:
-        return _do(claim, broom, budget, company)
+        return _do(claim, broom, budget, company, quick=quick)
     except (ClaimLost, JobPaused, RunCancelled) as why:
         return _lost(claim) if isinstance(why, ClaimLost) else _halted(claim, broom, why)
     except JobFailed as error:
@@ -149,18 +140,19 @@ def _work(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
         return _failed(claim, broom, wrapped, "".join(traceback.format_exception(error)))
 
 
-def _do(claim: Claim, broom: Broom, budget: Budget, company: Company) -> Done:
+def _do(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: bool) -> Done:
     # A deadline is looked at after the first batch, not before: however short, every call brings the run forward.
     if (reason := budget.stopping) is not None:
         return _not_begun(claim, broom, reason)
     if (within := _within(claim, broom, budget)) is None:
         return _not_begun(claim, broom, f"window {claim.job.window} is closed")
     budget = within
-    if not claim.joined:
+    if not (claim.joined or quick):
         asked_at = broom.clock.monotonic()
         broom.books.begin(claim.job.name, claim.fence, claim.run, broom.lease)
         claim.renewed(asked_at)
-    guard.watch_place(claim.job, broom)
+    if not quick:
+        guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
         return _called(claim, call(claim, broom, budget, partial(company.heartbeat.came, claim.run)), budget)
     if claim.cut and guard.changed(claim, broom):
@@ -205,18 +197,18 @@ def _swept(claim: Claim, selection: Selection, swept: Swept, broom: Broom) -> Do
     about = "" if swept.exact else "about "
     whole = f", {swept.dropped} of its partitions whole" if swept.dropped else ""
     done = (
-        f"{deed} {about}{_rows(swept.rows)} of {table}{whole}{with_them}"
+        f"{deed} {about}{rows_of(swept.rows)} of {table}{whole}{with_them}"
         if swept.rows
         else f"No row of {table} could go"
     )
-    held = f"; {_rows(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
+    held = f"; {rows_of(swept.left, 'expired ')} stayed, held by others or kept by a trigger" if swept.left else ""
     if swept.kept:
         held += f" ({', '.join((*swept.kept[:3], *['…'] * (left > 3)))})"
     if swept.unseen is not None:
         held += f"; whether more stayed is not known ({swept.unseen})"
     held += stay
     if bad:
-        named = f"; {_rows(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
+        named = f"; {rows_of(len(bad))} cannot be removed ({bad[0].key}: {bad[0].reason})"
         trace = "\n".join(f"{row.key}: {row.reason}" for row in bad)
         return Done(State.FAILED, Outcome.FAILED, done + held + named, swept.rows, swept.counts, left, trace, trace)
     outcome = Outcome.SUCCEEDED if swept.rows else Outcome.NOTHING_TO_DO
@@ -305,8 +297,8 @@ def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
 
 def _elsewhere(claim: Claim, counts: Mapping[str, int], stopped: str | None) -> Done:
     """Say of a run that others are still at work at; they settle it."""
-    rows, why = _removed(claim.job, counts), f" ({stopped})" if stopped else ""
-    message = f"Job {claim.job.name} goes on in other workers{why}: {_rows(rows)} so far."
+    rows, why = removed(claim.job, counts), f" ({stopped})" if stopped else ""
+    message = f"Job {claim.job.name} goes on in other workers{why}: {rows_of(rows)} so far."
     return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, rows, counts, None, kind="worked_along")
 
 
@@ -324,73 +316,3 @@ def _hand_over(claim: Claim, broom: Broom) -> None:
         _close(claim, interrupted, broom, Sequel())
     except DatabaseError as error:
         broom.ledger.tell(Entry("hand_over_failed", claim.job.name, claim.run, {"error": str(error)}))
-
-
-def _row(claim: Claim, done: Done) -> RunRow:
-    return RunRow(
-        id=claim.run,
-        job=claim.job.name,
-        slot=claim.slot,
-        state=done.state,
-        trigger=claim.bidder.trigger,
-        reason=_remarked(done.message, claim.remarks),
-        deleted=done.deleted,
-        counts=done.counts or {},
-        error=done.error,
-    )
-
-
-def _report(claim: Claim, done: Done, broom: Broom, duration_ms: int) -> Report:
-    now = broom.clock.now()
-    return Report(
-        job=claim.job.name,
-        outcome=done.outcome,
-        message=done.message,
-        timestamp=now,
-        trigger=claim.bidder.trigger,
-        run=claim.run,
-        slot=claim.slot,
-        deleted=done.deleted,
-        counts=done.counts or {},
-        late_by=claim.late_by,
-        duration_ms=duration_ms,
-        remaining=done.remaining,
-        next_slot=claim.job.schedule.after(max(now, claim.moment, claim.slot or now)),
-        error=done.message if done.outcome in (Outcome.FAILED, Outcome.REFUSED) else None,
-        details=done.details,
-        note=_remarked(done.note, claim.remarks),
-        retry_at=done.retry_at,
-    )
-
-
-def _remarked(said: str | None, remarks: Iterable[Remark]) -> str | None:
-    """Add to what is said of a run how it came about."""
-    sentences = [remark.sentence for remark in remarks]
-    return "; ".join(([said.removesuffix(".")] if said else []) + sentences) if sentences else said
-
-
-def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:
-    """Report a slot that was not claimed, and why."""
-    return Report(
-        job=job.name,
-        outcome=taken.outcome,
-        message=taken.message,
-        timestamp=now,
-        trigger=trigger,
-        run=taken.run,
-        slot=taken.slot,
-        next_slot=job.schedule.after(now) if job.enabled else None,
-        error=taken.message if taken.outcome is Outcome.FAILED else None,
-        details=taken.details,
-        note=_remarked(None, taken.remarks),
-        retry_at=taken.retry_at,
-    )
-
-
-def _removed(job: Job, counts: Mapping[str, int]) -> int:
-    """Return the rows of the job's own table among the counts."""
-    return 0 if job.policy is None else job.policy.own(counts)
-
-
-def _rows(number: int, which: str = "") -> str:
-    return f"1 {which}row" if number == 1 else f"{number:,} {which}rows"

@@ -41,6 +41,8 @@ class Cron:
     expression: str
     timezone: str = "UTC"
     pattern: Pattern = field(init=False, repr=False, compare=False)
+    meaning: str = field(init=False, repr=False, compare=False)
+    """A fingerprint that is the same for every way to write this schedule, and no other."""
 
     def __post_init__(self) -> None:
         if wrong := misfit(self.expression, str, "write a text such as '0 3 * * *'"):
@@ -51,6 +53,10 @@ class Cron:
             zone(self.timezone)
         except ScheduleError as problem:
             raise ScheduleError(f"schedule {self.expression!r}: {problem}") from None
+        pattern = self.pattern
+        named = [sorted(part) for part in (pattern.minutes, pattern.hours, pattern.days, pattern.months)]
+        fingerprint = _digest(self.timezone, named, sorted(pattern.weekdays), pattern.either, pattern.fixed)
+        object.__setattr__(self, "meaning", fingerprint)
 
     def after(self, moment: datetime) -> datetime:
         """Return the first slot later than a moment."""
@@ -74,13 +80,6 @@ class Cron:
         """Return the slots later than one moment and not later than another, oldest first."""
         return _between(self, after, until, limit)
 
-    @property
-    def meaning(self) -> str:
-        """Return a fingerprint that is the same for every way to write this schedule, and no other."""
-        pattern = self.pattern
-        named = [sorted(part) for part in (pattern.minutes, pattern.hours, pattern.days, pattern.months)]
-        return _digest(self.timezone, named, sorted(pattern.weekdays), pattern.either, pattern.fixed)
-
     def describe(self) -> str:
         """Say it in plain English: “at 00:00 and 12:00 every day”."""
         return self.pattern.describe() + (f" ({self.timezone})" if self.timezone != "UTC" else "")
@@ -92,6 +91,8 @@ class Every:
 
     period: timedelta
     phase: timedelta = timedelta(0)
+    meaning: str = field(init=False, repr=False, compare=False)
+    """A fingerprint that is the same for every way to write this schedule, and no other."""
 
     def __post_init__(self) -> None:
         for length in (self.period, self.phase):
@@ -101,6 +102,7 @@ class Every:
             raise ScheduleError(f"schedule {self.expression!r} is out of range; take a second to 100 years.")
         if not timedelta(0) <= self.phase < self.period:
             raise ScheduleError(f"schedule {self.expression!r} has a phase out of range; take less than the period.")
+        object.__setattr__(self, "meaning", _digest("every", self.period, self.phase))
 
     @property
     def expression(self) -> str:
@@ -112,11 +114,6 @@ class Every:
     def timezone(self) -> str:
         """Return the zone of every interval, which knows no DST."""
         return "UTC"
-
-    @property
-    def meaning(self) -> str:
-        """Return a fingerprint that is the same for every way to write this schedule, and no other."""
-        return _digest("every", self.period, self.phase)
 
     def after(self, moment: datetime) -> datetime:
         """Return the first slot later than a moment."""

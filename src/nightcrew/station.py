@@ -19,8 +19,9 @@ from nightcrew.gauge import Hook, Source
 from nightcrew.gauges import source
 from nightcrew.hold import holds
 from nightcrew.job import Job
-from nightcrew.ledger import Audience, Ledger
+from nightcrew.ledger import Audience, Entry, Ledger
 from nightcrew.rivalry import registration
+from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
@@ -88,6 +89,15 @@ class Station:
         return Claims(self.books, self.ranges, self._clock, self._lease)
 
     @cached_property
+    def settler(self) -> Settler:
+        """What settles the runs of functions together."""
+
+        def lost(error: BaseException) -> None:
+            self._audience.tell(Entry("run_lost", facts={"error": f"{type(error).__name__}: {error}"}))
+
+        return Settler(self.books, self._clock, lost)
+
+    @cached_property
     def broom(self) -> Broom:
         """What a sweep works with."""
         ledger = Ledger(self.books, self._audience)
@@ -120,8 +130,7 @@ class Station:
             self.books.register([registration(job) for job in fresh.values()])
             self._seen.update(fresh)
             if not looking:
-                for job in fresh.values():
-                    self._reschedule(job)
+                self._reschedule(fresh)
                 self._registered.update(fresh)
 
     @property
@@ -135,24 +144,31 @@ class Station:
             self._seen.difference_update(jobs)
             self._registered.difference_update(jobs)
 
+    def settle(self) -> None:
+        """Return once every run that has ended is settled."""
+        if "settler" in self.__dict__:
+            self.settler.close()
+
     def close(self) -> None:
         """Let go of what this process holds, and close every connection."""
+        self.settle()
         if "claims" in self.__dict__:
             self.claims.close()
         if "link" in self.__dict__:
             self.link.close()
 
-    def _reschedule(self, job: Job) -> None:
-        """Give a job's row the schedule it has now, or begin to; the old one's slots that nobody ran end as missed."""
-        now, standings = self.books.standings([job.name])
-        self.claims.rivalry.settle(job, standings[job.name], now, starting=True)
+    def _reschedule(self, jobs: Mapping[str, Job]) -> None:
+        """Give each job's row the schedule it has now, or begin to; old ones' slots that nobody ran end as missed."""
+        now, standings = self.books.standings(jobs)
+        for name, standing in standings.items():
+            self.claims.rivalry.settle(jobs[name], standing, now, starting=True)
 
     def start_anew(self) -> None:
         """Forget, in the child of a fork, what belongs to the parent: connections, leases, and locks somebody held."""
         self._lock = Lock()
         if "link" in self.__dict__:
             self.link.forget()
-        for room in ("link", "database", "books", "ranges", "consents", "migrations", "claims", "broom"):
+        for room in ("link", "database", "books", "ranges", "consents", "migrations", "claims", "settler", "broom"):
             self.__dict__.pop(room, None)
 
 

@@ -1,6 +1,6 @@
 """The shape: what whoever starts a run may ask of the crew."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from threading import Event
 from typing import Any, Protocol, TypeAlias
@@ -61,6 +61,12 @@ class Roster(Protocol):
         Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set, or the
         `deadline` has passed.
         """
+
+    def hand_out(self, *, start: bool, stop: Event) -> Sequence[Callable[[], None]]:
+        """Claim as `due` does, for the ticker: what is done may be settled and told of a moment later."""
+
+    def rest(self, longest: float) -> float:
+        """Return for how many seconds nothing becomes due as far as is known, so many at most."""
 
     def run(
         self,

@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.bench import claims, endurance, foreground, forms, http_401, plan, sweep
+from tests.bench import claims, endurance, foreground, forms, http_401, plan, scheduler, sweep
 
 MEASURES = {
     "claims": claims.measure,
@@ -11,6 +11,7 @@ MEASURES = {
     "forms": forms.measure,
     "http": http_401.measure,
     "plan": plan.measure,
+    "scheduler": scheduler.measure,
     "sweep": sweep.measure,
 }
 

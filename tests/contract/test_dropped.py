@@ -96,6 +96,9 @@ class Node:
         row = replace(self.books.run(self.claim.run), state=state)
         return self.books.settle("mop", self.claim.fence, row, Sequel())
 
+    def settle_together(self):
+        self.books.settle_done([(self.claim.fence, replace(self.books.run(self.claim.run), state=State.DONE))])
+
     def finish(self):
         """Do all that is left."""
         self.begin()
@@ -188,6 +191,7 @@ VERBS = {
     "renew": (begun, lambda node: node.books.renew(None, "mop", node.claim.fence, 600)),
     "renew all": (begun, lambda node: node.books.renew_all([("mop", node.claim.fence)], 600)),
     "settle": (worked, Node.settle),
+    "settle together": (worked, Node.settle_together),
     "hand over": (begun, lambda node: node.settle(State.PARTIAL)),
     "fail": (begun, lambda node: node.settle(State.FAILED)),
     "bury": (hopeless, Node.due),

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -52,6 +53,15 @@ class Rioter(Nightcrew):
     def _carry_out(self, claim, budget):
         self._claim.now = claim
         return super()._carry_out(claim, budget)
+
+    def hand_out(self, *, start, stop):
+        """Let each work know its claim: a function is not told of it."""
+
+        def work(one) -> None:
+            self._claim.now = one.args[0]
+            one()
+
+        return [partial(work, one) for one in super().hand_out(start=start, stop=stop)]
 
     def work(self, run) -> None:
         """Do what is left of a run's batches; a database that is away is waited for, as a sweep does.

@@ -9,7 +9,7 @@ from nightcrew.bid import MOST_CAUGHT_UP
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
 from nightcrew.console.screen import Screen, span, when
-from nightcrew.crew import JobStatus, Nightcrew
+from nightcrew.crew import Nightcrew
 from nightcrew.duration import spell
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.failsafe import FAILSAFE
@@ -17,6 +17,7 @@ from nightcrew.job import CatchUp, Job, Overlap
 from nightcrew.outcome import State
 from nightcrew.policy import Action, Policy, Sql
 from nightcrew.report import indented, seconds
+from nightcrew.roll import JobStatus
 from nightcrew.schedule import Cron, Schedule
 from nightcrew.settings import SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable

@@ -12,6 +12,12 @@ from nightcrew.databases.dialect import Dialect
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
+# What every run begins with stands in the statement: of hundreds, it need not be sent for each.
+_OPENED: dict[str, Any] = {
+    name: sa.literal_column(value)
+    for name, value in (("state", f"'{State.RUNNING}'"), ("attempt", "1"), ("deleted", "0"), ("counts", "'{}'"))
+}
+
 
 def win(connection: sa.Connection, dialect: Dialect, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
     """Claim what is free of the slots that were bid for, up to so many seconds `early`."""
@@ -46,7 +52,7 @@ def begin(
     connection: sa.Connection, now: sa.ColumnElement[Any], claimed: Sequence[tuple[Won, Bid]], bidder: Bidder
 ) -> None:
     """Record the runs that begin with claims, and what is remarked on them."""
-    connection.execute(sa.insert(runs), [values(_opened(won, bid, bidder)) for won, bid in claimed])
+    connection.execute(sa.insert(runs).values(_OPENED), [_opened(won, bid, bidder) for won, bid in claimed])
     for won, bid in claimed:
         for remark in bid.remarks:
             facts = {"sentence": remark.sentence, **remark.facts}
@@ -55,9 +61,14 @@ def begin(
 
 def note(connection: sa.Connection, now: sa.ColumnElement[Any], rows: Sequence[RunRow]) -> None:
     """Record slots that will not run, unless a restored ledger knows them already."""
-    for row in rows:
-        if connection.execute(sa.select(runs.c.id).where(runs.c.id == row.id)).first() is None:
-            connection.execute(sa.insert(runs).values(values(row) | {"moment": now, "finished_at": now}))
+    if not rows:
+        return
+    known = set(connection.execute(sa.select(runs.c.id).where(runs.c.id.in_({row.id for row in rows}))).scalars())
+    fresh = {row.id: values(row) for row in rows if row.id not in known}
+    for noted in fresh.values():
+        del noted["moment"], noted["finished_at"]
+    if fresh:
+        connection.execute(sa.insert(runs).values(moment=now, finished_at=now), list(fresh.values()))
 
 
 def values(row: RunRow) -> dict[str, Any]:
@@ -65,15 +76,14 @@ def values(row: RunRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}
 
 
-def _opened(won: Won, bid: Bid, bidder: Bidder) -> RunRow:
-    return RunRow(
-        id=won.run,
-        job=won.job,
-        slot=bid.slot,
-        state=State.RUNNING,
-        trigger=(bid.trigger or bidder.trigger)[:20],
-        caller=bidder.caller,
-        fence=won.fence,
-        owner=bidder.owner,
-        moment=won.moment,
-    )
+def _opened(won: Won, bid: Bid, bidder: Bidder) -> dict[str, Any]:
+    return {
+        "id": won.run,
+        "job": won.job,
+        "slot": bid.slot,
+        "trigger": (bid.trigger or bidder.trigger)[:20],
+        "caller": bidder.caller,
+        "fence": won.fence,
+        "owner": bidder.owner,
+        "moment": won.moment,
+    }

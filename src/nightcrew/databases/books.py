@@ -26,13 +26,13 @@ from nightcrew.books import (
     cancelled,
 )
 from nightcrew.database import Connection
-from nightcrew.databases import checkpoints, endings, history, registrations
+from nightcrew.databases import checkpoints, endings, history, registrations, standings
 from nightcrew.databases.bids import begin, note, win
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.divisions import retire
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
-from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RowLost, RunCancelled
+from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RunCancelled
 from nightcrew.outcome import State
 
 _WORDS = (
@@ -73,16 +73,11 @@ class Ledgers:
 
     def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
-        asked = None if names is None else list(names)
-        wanted = sa.true() if asked is None else jobs.c.name.in_(asked)
-        one = sa.select(self._link.clock_reading()).subquery("clock")
-        statement = sa.select(one.c.now, jobs, *_stop()).select_from(one.outerjoin(jobs, wanted))
-        with self._link.transaction(writes=False) as connection:
-            rows = connection.execute(statement).all()
-        found = {row.name: _standing(row) for row in rows if row.name is not None}
-        if lost := set(asked or ()) - found.keys():
-            raise RowLost(lost)
-        return rows[0].now, found
+        return standings.named(self._link, names)
+
+    def stirring(self, names: Sequence[str]) -> tuple[datetime, dict[str, Standing]]:
+        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says."""
+        return standings.stirring(self._link, names)
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""
@@ -254,7 +249,7 @@ class Ledgers:
 
     def _why_not(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled:
         """Say why a claim could not be held, or its lease renewed."""
-        look = sa.select(*_WORDS, *_stop()).where(*self._held(job, fence))
+        look = sa.select(*_WORDS, *standings.stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
         return _lost(job, fence) if row is None else _halt(row)
 
@@ -264,7 +259,7 @@ class Ledgers:
             return self._halted(connection, job, fence)
 
     def _halted(self, connection: sa.Connection, job: str, fence: int) -> ClaimLost | JobPaused | RunCancelled | None:
-        look = sa.select(self._running().label("running"), *_WORDS, *_stop()).where(*self._held(job, fence))
+        look = sa.select(self._running().label("running"), *_WORDS, *standings.stop()).where(*self._held(job, fence))
         row = connection.execute(look).first()
         if row is None:
             return _lost(job, fence)
@@ -292,6 +287,11 @@ class Ledgers:
         """
         with self._link.transaction() as connection:
             return endings.settle(connection, self._link, fence, row, sequel, cut=cut)
+
+    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[str]:
+        """Close runs that are done under these fences, all at once; return those whose fence was the newest."""
+        with self._link.transaction() as connection:
+            return endings.settle_done(connection, self._link, ended)
 
     def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
         """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
@@ -371,12 +371,6 @@ class Ledgers:
         checkpoints.note(self._link, distances)
 
 
-def _stop() -> list[sa.Label[Any]]:
-    """Return who has stopped everything, since when and why, as columns of any select."""
-    words = place.c.stopped_at, place.c.stopped_by, place.c.stopped_reason
-    return [sa.select(word).limit(1).scalar_subquery().label(word.name) for word in words]
-
-
 def _lost(job: str, fence: int) -> ClaimLost:
     return ClaimLost(f"job {job!r}: another crew holds a newer fence than {fence}")
 
@@ -392,8 +386,3 @@ def _halt(row: Any) -> JobPaused | RunCancelled:
     if row.stopped_at is not None:
         return JobPaused(f"every job is stopped by {row.stopped_by}: {row.stopped_reason}")
     return JobPaused(f"paused by {row.paused_by}: {row.paused_reason}")
-
-
-def _standing(row: Any) -> Standing:
-    fields = {name: getattr(row, name) for name in Standing.__slots__ if name != "job"}
-    return Standing(job=row.name, **fields)

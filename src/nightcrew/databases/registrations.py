@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from nightcrew.books import Registration, RunRow, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link
+from nightcrew.databases.standings import of
 from nightcrew.databases.tables import jobs
 from nightcrew.errors import DatabaseError
 
@@ -26,13 +27,16 @@ def register(link: Link, registrations: Sequence[Registration]) -> None:
 
 
 def _register(connection: sa.Connection, link: Link, registrations: Sequence[Registration]) -> None:
-    names = [registration.job for registration in registrations]
-    known = set(connection.execute(sa.select(jobs.c.name).where(jobs.c.name.in_(names))).scalars())
+    names = {registration.job for registration in registrations}
+    known = set(connection.execute(sa.select(jobs.c.name).where(of(names))).scalars())
+    fresh = [
+        {"name": one.job, "schedule": one.schedule, "timezone": one.timezone, "meaning": one.meaning}
+        for one in registrations
+        if one.job not in known
+    ]
     constants = {"epoch_at": link.moment, "fence": 0, "attempt": 0, "fail_streak": 0}
-    for one in registrations:
-        if one.job not in known:
-            row = {"name": one.job, "schedule": one.schedule, "timezone": one.timezone, "meaning": one.meaning}
-            connection.execute(sa.insert(jobs).values({**row, **constants}))
+    if fresh:
+        connection.execute(sa.insert(jobs).values(constants), fresh)
 
 
 def reschedule(

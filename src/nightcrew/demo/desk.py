@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nightcrew.books import RunRow
-from nightcrew.crew import JobStatus, Nightcrew
+from nightcrew.crew import Nightcrew
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import State
 from nightcrew.report import Report
+from nightcrew.roll import JobStatus
 from nightcrew.schedule import Schedule
 
 TRIGGER = "night desk"

@@ -13,6 +13,7 @@ PERIOD = 1.0  # seconds between two looks: one small statement when nothing is d
 # Seconds to wait for the batches in hand; past that the leases hand the runs over by themselves. An orchestrator often
 # kills a process 30 s after it was asked to end, and the application has an end of its own to make.
 _PATIENCE = 20.0
+_BUSY, _BREATH = 0.05, 0.002  # the same while no hand is free, and at least
 _SLOWEST = 30.0  # seconds between two looks while the database is away
 
 
@@ -78,8 +79,9 @@ class Ticker:
     def _look(self) -> None:
         start, failures = True, 0
         while not self._stop.is_set() and not sys.is_finalizing():
+            looked = False
             try:
-                self._hand_out(start=start)
+                looked = self._hand_out(start=start)
             except NightcrewError as error:
                 failures += 1
                 if failures == 1:  # one line an outage, not one a second
@@ -91,14 +93,25 @@ class Ticker:
                 if failures:
                     self._roster.tell("tick_recovered", failures=failures)
                 start, failures = False, 0
-            pause = min(self._period * 2 ** min(failures, 10), _SLOWEST)
-            self._roster.clock.wait(self._stop, pause * self._roster.clock.jitter(0.1))
+            self._roster.clock.wait(self._stop, self._pause(failures, looked=looked))
 
-    def _hand_out(self, *, start: bool) -> None:
-        """Claim what is due once a hand is free: what is claimed and has to wait is kept from every other process."""
-        if self._hands.free:
-            self._hands.take(self._roster.due(trigger="ticker", start=start, stop=self._stop))
+    def _pause(self, failures: int, *, looked: bool) -> float:
+        """Return how long to wait for the next look: no longer than until the next slot is due."""
+        pause = min(self._period * 2.0 ** min(failures, 10), _SLOWEST) * self._roster.clock.jitter(0.1)
+        if failures:
+            return pause
+        return max(_BREATH, self._roster.rest(pause)) if looked else min(pause, _BUSY)
+
+    def _hand_out(self, *, start: bool) -> bool:
+        """Claim what is due once a hand is free: what is claimed and has to wait is kept from every other process.
+
+        Returns whether one was.
+        """
+        free = self._hands.free
+        if free:
+            self._hands.take(self._roster.hand_out(start=start, stop=self._stop))
         self._hands.work()
+        return free
 
     def _lost(self, error: BaseException) -> None:
         self._roster.tell("run_lost", error=f"{type(error).__name__}: {error}")

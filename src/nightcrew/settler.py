@@ -1,0 +1,81 @@
+"""Settler: runs that are done are settled a moment later, together with others."""
+
+from collections.abc import Callable
+from threading import Event, Lock, Thread
+from typing import TypeAlias
+
+from nightcrew.books import Books, RunRow, Settled
+from nightcrew.claim import Claim
+from nightcrew.clock import Clock
+from nightcrew.errors import DatabaseError
+
+Settle: TypeAlias = Callable[[], Settled | None]
+"""Settles a run, or says how it was; None when a newer fence exists."""
+
+_MOMENT = 0.02  # seconds in which runs gather; a lease is renewed until its run is settled
+_NEW = 1.0  # seconds in which a claim need not be asked about again: somebody may have paused its job meanwhile
+_KNOWN = 10.0  # seconds in which the database is taken for the one that it was
+
+
+class Settler:
+    """A thread that is there as long as there is something to settle, in one transaction for all of it."""
+
+    def __init__(self, books: Books, clock: Clock, lost: Callable[[BaseException], object]) -> None:
+        self._books = books
+        self._clock = clock
+        self._lost = lost
+        self._lock = Lock()
+        self._ended: list[tuple[int, RunRow, Callable[[Settle], object], Settle]] = []
+        self._thread: Thread | None = None
+        self._known_until = float("-inf")
+
+    def trusts(self, claim: Claim) -> bool:
+        """Whether work may begin without a look at the place, and at the claim, of a function and won a moment ago."""
+        new = claim.lease is not None and claim.lease.age < _NEW and not claim.resumed
+        return new and claim.job.policy is None and self._clock.monotonic() < self._known_until
+
+    def settle(self, fence: int, row: RunRow, then: Callable[[Settle], object], alone: Settle, *, looked: bool) -> None:
+        """Settle a run that is done, with others or, where that fails, `alone`; and go on with `then`.
+
+        That it `looked` at the place tells us that it is the one it was.
+        """
+        with self._lock:
+            if looked:
+                self._known_until = self._clock.monotonic() + _KNOWN
+            self._ended.append((fence, row, then, alone))
+            if self._thread is None:
+                thread = Thread(target=self._work, name="nightcrew-settler", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def close(self) -> None:
+        """Return once everything is settled."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            self._clock.wait(Event(), _MOMENT)
+            with self._lock:
+                ended, self._ended = self._ended, []
+                if not ended:
+                    self._thread = None
+                    return
+            done = self._done([(fence, row) for fence, row, _, _ in ended])
+            for _, row, then, alone in ended:
+                try:
+                    then(alone if done is None else Settled if row.id in done else _superseded)
+                except BaseException as error:  # noqa: BLE001 - whatever one runs into, the next is not to blame
+                    self._lost(error)
+
+    def _done(self, ended: list[tuple[int, RunRow]]) -> set[str] | None:
+        try:
+            return self._books.settle_done(ended)
+        except DatabaseError:
+            return None
+
+
+def _superseded() -> None:
+    return None

@@ -1,0 +1,150 @@
+"""Many jobs: a look at them asks for few, none is forgotten for it, and what is done is settled together."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from nightcrew import Job, Nightcrew, Settings, cron, every
+from nightcrew.agenda import _FEW
+from nightcrew.books import Bidder
+from nightcrew.databases.tables import jobs as job_table
+
+MANY = _FEW + 20
+NEVER = cron("0 0 29 2 1")  # a 29th of February that is a Monday
+
+
+@pytest.fixture
+def crew(database_url):
+    """A crew with many jobs that have been looked at, and are not due for long."""
+    crew = Nightcrew(database_url, settings=Settings())
+    crew.calls = []
+    for number in range(MANY):
+        crew.add(Job(f"job-{number}", NEVER, function=lambda run: crew.calls.append(run.job) or 1))
+    crew.migrate()
+    assert hand_out(crew, start=True) == []
+    yield crew
+    crew.close()
+
+
+def hand_out(crew, *, start=False):
+    return crew.hand_out(start=start, stop=threading.Event())
+
+
+def rewrite(crew, job, **values):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).where(job_table.c.name == job).values(**values))
+
+
+def ago(**parts):
+    return datetime.now(UTC) - timedelta(**parts)
+
+
+def count(crew, act):
+    """Return what is executed meanwhile, with its parameters."""
+    statements = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        statements.append(f"{statement} {parameters}")
+
+    engine = crew._station.link.engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    act()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    return statements
+
+
+def test_a_tick_with_nothing_due_takes_few_statements_and_asks_for_no_job(crew):
+    statements = count(crew, lambda: hand_out(crew))
+    assert len(statements) <= 3
+    assert not any("job-" in statement for statement in statements)
+    assert crew.rest(60) == 60
+
+
+def test_a_job_that_becomes_due_is_asked_for_then(crew):
+    crew.add(Job("soon", every("3 seconds"), function=lambda run: crew.calls.append("soon")))
+    time.sleep(max(0.0, time.time() % 3 - 1))  # at least a second from the next slot
+    assert hand_out(crew) == []
+    assert 0 < crew.rest(60) <= 3
+    time.sleep(crew.rest(60) + 0.01)
+    (work,) = hand_out(crew)
+    work()
+    assert crew.calls == ["soon"]
+
+
+def test_a_run_whose_holder_has_died_is_taken_over_though_nobody_asked_for_its_job(crew):
+    dead = Nightcrew(crew._station.link.engine.url.render_as_string(hide_password=False), settings=Settings())
+    dead.add(crew.jobs["job-7"])
+    claim = dead._station.claims.by_hand(dead.jobs["job-7"], "cli", None)
+    dead._station.claims.release(claim)
+    assert hand_out(crew) == []
+    rewrite(crew, "job-7", lease_until=ago(seconds=1))
+    (work,) = hand_out(crew)
+    work()
+    crew._station.settler.close()
+    assert (crew.calls, crew.runs("job-7")[0].state) == (["job-7"], "done")
+    dead.close()
+
+
+def test_a_pause_that_is_over_ends_though_nobody_asked_for_its_job(crew):
+    crew.pause("job-3", by="alice", reason="a reason", until=datetime.now(UTC) + timedelta(hours=1))
+    assert hand_out(crew) == []
+    rewrite(crew, "job-3", paused_at=ago(hours=2), paused_until=ago(hours=1))
+    hand_out(crew)
+    assert next(one for one in crew.status() if one.job.name == "job-3").standing.paused_at is None
+
+
+def test_who_asks_for_a_schedule_is_answered_though_nobody_asked_for_its_job(crew):
+    rewrite(crew, "job-9", rival="another schedule", rival_since=ago(seconds=30))
+    hand_out(crew)
+    assert next(one for one in crew.status() if one.job.name == "job-9").standing.rival is None
+
+
+def test_what_is_done_is_settled_in_a_few_statements_for_all(crew):
+    epoch = ago(days=40 * 366)
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=epoch))
+    works = hand_out(crew, start=True)
+    assert len(works) == MANY
+    first, *others = works
+    first()  # looks at the place, for all of them
+    statements = count(crew, lambda: [work() for work in others] and crew.stop())
+    assert len(crew.calls) == MANY
+    assert len(statements) < MANY / 2
+    assert all(run.state == "done" and run.deleted == 1 for run in crew.runs(limit=MANY) if run.trigger == "ticker")
+    assert crew.at_work == []
+
+
+def test_who_was_superseded_settles_nothing_with_the_others(crew):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    heard = []
+    crew.listen(heard.append)
+    works = {work.args[0].job.name: work for work in hand_out(crew, start=True)}
+    books, stolen = crew._station.books, works["job-5"].args[0]
+    rewrite(crew, "job-5", lease_until=ago(seconds=1))
+    _, standings = books.standings(["job-5"])
+    assert books.take_over(standings["job-5"], Bidder("somebody else", "ticker", None, 60)) is not None
+    for name in ("job-4", "job-5", "job-6"):
+        works[name]()
+    crew._station.settler.close()
+    outcomes = {entry.job: entry.kind for entry in heard if entry.job in {"job-4", "job-5", "job-6"}}
+    assert outcomes == {"job-4": "succeeded", "job-5": "in_progress_elsewhere", "job-6": "succeeded"}
+    assert books.run(stolen.run).state == "running"
+
+
+def test_where_runs_cannot_be_settled_together_each_is_settled_alone(crew, monkeypatch):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    works = hand_out(crew, start=True)[:3]
+
+    def together(connection, link, ended):
+        connection.execute(sa.text("SELECT no_such_column FROM nightcrew_jobs"))
+
+    monkeypatch.setattr("nightcrew.databases.endings.settle_done", together)
+    for work in works:
+        work()
+    crew._station.settler.close()
+    assert {crew._station.books.run(work.args[0].run).state for work in works} == {"done"}
