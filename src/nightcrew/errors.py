@@ -13,6 +13,7 @@ NightcrewError
 ├── DatabaseError           the operator: the database is away or said no (503, exit code 4)
 │   ├── SchemaError         nightcrew's own tables are missing or of another version
 │   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
+├── StoreError              the operator: a store of blobs, keys or calls is away or said no (exit code 4)
 ├── BrokerError             the operator: the broker by which work is handed to workers is away (503)
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
@@ -96,6 +97,14 @@ class DatabaseError(NightcrewError):
         self.away = away
         self.of_row = of_row
         self.of_statement = of_statement
+
+
+class StoreError(NightcrewError):
+    """A store is out of reach, or refused what was asked; `transient` says that it may do so a moment later."""
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class BrokerError(NightcrewError):

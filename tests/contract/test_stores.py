@@ -1,0 +1,105 @@
+"""What every store does, whatever its kind."""
+
+import itertools
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nightcrew.store import BlobStore
+from nightcrew.stores.disk import Disk
+from nightcrew.stores.memory import Memory
+
+KINDS = ["memory", "disk"]
+ODD = [
+    "with space.txt", "ünï/cödé.txt", "日本/語", "a+b&c=d?e#f%20.txt", "quo'te\"s", "<xml>&amp;", "tab\there",
+    "line\nfeed", "back\\slash", "trailing ", " leading", "dots...", ".hidden", "emoji 🎉",
+]  # fmt: skip
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=KINDS)
+def store(request, tmp_path) -> BlobStore:
+    return fresh(request.param, tmp_path)
+
+
+def fresh(kind: str, folder) -> BlobStore:
+    """Return an empty store of a kind."""
+    if kind == "memory":
+        return Memory()
+    place = folder / str(next(_numbers))
+    place.mkdir()
+    return Disk(str(place))
+
+
+def keys_of(store: BlobStore, **which) -> list[str]:
+    return [blob.key for blob in store.page(**which).blobs]
+
+
+def test_what_was_put_is_there_until_it_is_removed(store):
+    store.put("a/b.txt", b"one")
+    store.put("a/b.txt", b"two!")
+    assert (store.get("a/b.txt"), store.get("a"), store.get("a/b")) == (b"two!", None, None)
+    assert store.present(["a/b.txt", "a", "a/b", "a/b.txt/c"]) == {"a/b.txt"}
+    (blob,) = store.page().blobs
+    assert (blob.key, blob.size) == ("a/b.txt", 4)
+    assert store.remove(["a/b.txt"]) == {}
+    assert (store.get("a/b.txt"), store.present(["a/b.txt"]), store.page().blobs) == (None, set(), ())
+
+
+def test_what_is_not_there_counts_as_removed(store):
+    store.put("a/b", b"")
+    assert store.remove(["a", "a/b/c", "nothing", "a/b", "a/b"]) == {}
+    assert store.remove(["a/b"]) == {}
+    assert store.remove([]) == {}
+
+
+def test_a_store_dates_its_blobs_by_the_clock_that_its_pages_tell(store):
+    store.put("now", b"")
+    page = store.page()
+    assert timedelta(seconds=-1) <= page.at - page.blobs[0].modified_at < timedelta(minutes=1)
+    assert page.at.utcoffset() == page.blobs[0].modified_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("key", ODD)
+def test_a_key_may_be_any_text(store, key):
+    store.put("beside", b"stays")
+    store.put(key, b"odd")
+    assert (store.get(key), store.present([key])) == (b"odd", {key})
+    assert sorted(keys_of(store)) == sorted(["beside", key])
+    assert (store.remove([key]), keys_of(store)) == ({}, ["beside"])
+
+
+def test_a_listing_goes_on_after_any_key_and_within_any_prefix(store):
+    keys = ["a.txt", "a/b/c", "a/b0", "a0", "b/c", "b/d/e", "z", "é/x"]
+    for key in keys:
+        store.put(key, b"")
+    assert keys_of(store) == keys
+    for after in [None, *keys, "a/", "a/b", "b", "b/c0", "zz"]:
+        for limit in (1, 2, 100):
+            assert keys_of(store, after=after, limit=limit) == [k for k in keys if after is None or k > after][:limit]
+    for prefix in ["a", "a/", "a/b", "a/b/", "b/d/e", "é", "nothing", ""]:
+        assert keys_of(store, prefix=prefix) == [key for key in keys if key.startswith(prefix)]
+        assert keys_of(store, prefix=prefix, after="a/b/c") == [k for k in keys if k.startswith(prefix) and k > "a/b/c"]
+
+
+NAMES = st.text(alphabet="ab/.é 0", min_size=1, max_size=6).filter(lambda key: not {"", ".", ".."} & {*key.split("/")})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(keys=st.sets(NAMES, max_size=12), gone=st.sets(NAMES, max_size=6), limit=st.integers(1, 4))
+def test_pages_show_each_blob_once_and_in_order(kind, tmp_path, keys, gone, limit):
+    keys = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}  # no file that is a folder
+    store = fresh(kind, tmp_path)
+    for key in keys:
+        store.put(key, key.encode())
+    assert store.remove([*gone]) == {}
+    seen, after = [], None
+    while page := keys_of(store, after=after, limit=limit):
+        seen += page
+        after = page[-1]
+    assert seen == sorted(keys - gone)
+    assert store.remove(seen) == {}
+    assert not store.page().blobs
