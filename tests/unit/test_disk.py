@@ -132,9 +132,9 @@ def test_writing_and_pruning_the_same_folder_at_once_loses_nothing(disk):
 
 AS_NOBODY = """
 import os, sys
-os.setgroups([]), os.setgid(65534), os.setuid(65534)
 from nightcrew.errors import StoreError
 from nightcrew.stores.disk import Disk
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
 disk = Disk(sys.argv[1])
 print(dict(disk.remove(["a/file", "gone"])))
 for act in (disk.page, lambda: disk.put("a/new", b"")):
