@@ -28,6 +28,7 @@ _SECOND = 1.0  # between two looks whether somebody has paused the job
 _GLANCE = 0.25  # seconds between two entries that tell of progress, however often a function does
 _TRIES = 4  # times a checkpoint is written before its error is the function's
 _MOST = 2**63  # what a column of the ledger holds
+_LONGEST_KIND = 30  # letters, as a column of the ledger has it
 LONGEST_CURSOR = 64_000  # characters of JSON: a place in the work, not the work itself
 
 
@@ -54,6 +55,7 @@ class Call:
         self.attempt: int = claim.won.failures + 1
         self.cursor: Any = reached.cursor
         self.counted: int = reached.counted
+        self.said: str | None = None
         self.stopped: str | None = None
         self.paused = self.cancelled = False
         self._claim = claim
@@ -66,6 +68,21 @@ class Call:
     def count(self, number: int = 1) -> None:
         """Add to what the run reports as removed."""
         self.counted += number
+
+    def say(self, sentence: str) -> None:
+        """Say what came of the run, in place of what it counted; the last sentence is the report's message."""
+        self.said = sentence
+
+    def enter(self, kind: str, **facts: Any) -> None:
+        """Write a fact into the run's ledger, as JSON values, and let the listeners hear it.
+
+        Raises UsageError for a kind that is no short word.
+        """
+        if not isinstance(kind, str) or not 0 < len(kind) <= _LONGEST_KIND:
+            raise UsageError(f"kind {str(kind)[:60]!r} of an entry of job {self.job!r} is no word of 1 to 30 letters")
+        entry = Entry(kind, self.job, self.id, facts)
+        self._broom.ledger.write(entry)
+        self._broom.ledger.tell(entry)
 
     def key(self, item: object) -> str:
         """Return what names one item's effect outside the database: the same in whichever attempt it is tried again."""
@@ -172,8 +189,8 @@ class Call:
 def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], None]) -> Call:
     """Call the job's function; an integer that it returns counts, in place of what it counted itself.
 
-    Raises JobFailed with the function's exception as its cause. A SafetyStop and ClaimLost pass as they are, and so
-    does a DatabaseError when the database is away.
+    Raises JobFailed with the function's exception as its cause. A JobFailed, a SafetyStop and ClaimLost pass as they
+    are, and so does a DatabaseError when the database is away.
     """
     function = claim.job.function
     if function is None:
@@ -187,7 +204,7 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     except (JobPaused, RunCancelled) as why:
         account.stop(why)
         return account
-    except (SafetyStop, ClaimLost, KeyboardInterrupt):
+    except (JobFailed, SafetyStop, ClaimLost, KeyboardInterrupt):
         raise
     except BaseException as error:
         if isinstance(error, DatabaseError) and error.away:

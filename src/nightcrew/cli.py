@@ -174,15 +174,32 @@ def _next(desk: Desk, number: int) -> None:
 @command("nightcrew status")
 def status(desk: Desk) -> None:
     """Say whether all is well, then how every job stands."""
-    from nightcrew.console import prose
+    from nightcrew.console import debts, prose
 
     with desk.crew_at_work() as crew:
-        found, now = crew.status(), crew.clock.now()
+        found, given_up, now = crew.status(), crew.given_up(), crew.clock.now()
     screen = desk.screen
     rows = [prose.status_line(each, now, screen) for each in found]
     lines = screen.table(["JOB", "WHEN", "LAST", "NEXT", "REMOVED", "BY"], rows)
-    body = {"attention": prose.attention(found), "jobs": [prose.status(each) for each in found]}
-    screen.show(body, [prose.verdict(found, screen), *lines])
+    body = {"attention": prose.attention(found), "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
+    screen.show(body, [debts.verdict(given_up, screen) or prose.verdict(found, screen), *lines])
+
+
+@command("nightcrew owed uploads --retry")
+@click.argument("store", metavar="[STORE]", required=False)
+@click.option("--retry", is_flag=True, help="Let what was given up be tried again.")
+@click.option("-n", "number", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many to name.")
+def owed(desk: Desk, store: str | None, number: int, *, retry: bool) -> None:
+    """Say what is owed to the stores, and what would not go."""
+    from nightcrew.console import debts
+
+    with desk.crew_at_work() as crew:
+        again = crew.retry(store) if retry else 0
+        balances, overdue = crew.owed(store), crew.overdue(store, limit=number)
+        now = crew.clock.now()
+    body = {"retried": again, "stores": [each.json() for each in balances], "overdue": [one.json() for one in overdue]}
+    said = [f"tried again from now on: {again:,}"] if retry else []
+    desk.screen.show(body, [*said, *debts.lines(balances, overdue, now, desk.screen)])
 
 
 @command("nightcrew runs cleanup-pkce --failed")

@@ -14,6 +14,7 @@ from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours
 from nightcrew.job import Job, Origin, catching_up, overlapping, primary
+from nightcrew.owing import owings
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import Cron, cron, every, zone
@@ -97,6 +98,7 @@ _POLICY = {
     "max_fraction": _Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
     "action": _Key('"clear"', action),
     "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
+    "blobs": _Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
     "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
     "per": _Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
 }

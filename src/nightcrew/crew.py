@@ -26,10 +26,12 @@ from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
 from nightcrew.report import Report
 from nightcrew.rivalry import in_force
-from nightcrew.roll import JobStatus, Roll
+from nightcrew.roll import JobStatus
 from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
+from nightcrew.stock import Stock
+from nightcrew.store import Store
 from nightcrew.taken import Taken
 from nightcrew.trigger import Errand, Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
@@ -41,16 +43,17 @@ _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 _R = TypeVar("_R")
 
 
-class Nightcrew(Roll):
+class Nightcrew(Stock):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
     hear every entry; the log listener is always among them.
+    `blobs` are the stores by name.
     `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whatever a crew is made of is said once
         self,
         database: str | Callable[[], str] | None = None,
         *,
@@ -59,13 +62,14 @@ class Nightcrew(Roll):
         settings: Settings | None = None,
         listeners: Iterable[Listener] = (),
         gauges: Iterable[object] = (),
+        blobs: Mapping[str, Store] | None = None,
         clock: Clock | None = None,
         lease: float = LEASE,
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((log, *listeners), self.settings.censor)
-        super().__init__(timezone)
+        super().__init__(timezone, blobs)
         url = database or self.settings.database
         self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
         self.spread: Spread | None = None
@@ -309,22 +313,6 @@ class Nightcrew(Roll):
                 self._station.claims.end_stop(job, standings[name], now)
         self._station.consents.release()
         self.tell("released")
-
-    def check_url(self) -> None:
-        """Raise ConfigurationError where the database's URL is not set, or is none; the database is not asked."""
-        _ = self._station.link
-
-    def require_database(self) -> None:
-        """Raise DatabaseError for a database in a file that is not there, which the first verb would make."""
-        self._station.link.require()
-
-    def migrate(self) -> list[str]:
-        """Bring nightcrew's own tables to this version; return a line for each step applied."""
-        return self._station.migrations.apply()
-
-    def migration(self) -> str:
-        """Return the statements of `migrate` as SQL, for those who review before they run."""
-        return self._station.migrations.sql()
 
     # ── who starts a run ─────────────────────────────────────────────────────────────────────────────────────────
 

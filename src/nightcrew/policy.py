@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 from nightcrew.errors import PolicyError, did_you_mean, misfit
+from nightcrew.owing import Owing, owings
 
 Constant: TypeAlias = str | int | float | bool | None
 
@@ -97,7 +98,9 @@ class Policy:
     `allow_unindexed` lets a large table be read whole for every row that leaves, for want of an index. A run that
     would take more than `max_rows` rows of all tables, or more than `max_fraction` of one table, is refused. The
     actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
-    `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values.
+    `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values. `blobs` are columns
+    of keys, of this table and of those that hang on it, and the stores to which these are owed once the rows have gone,
+    or the columns have been set to something else.
 
     Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
     """
@@ -117,6 +120,7 @@ class Policy:
     allow_unindexed: bool = False
     max_rows: int | None = None
     max_fraction: float = 0.2
+    blobs: tuple[Owing, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -146,6 +150,9 @@ class Policy:
                     _is_one_expression(predicate),
                     f"{key} {predicate!r} is not one SQL expression: check its quotes and brackets",
                 )
+        for owing in self.blobs:
+            named = _TABLE.match(owing.table) and _COLUMN.match(owing.column)
+            _demand(named, f"blobs {str(owing)!r} is no column of a table: write both names without quotes", "blobs")
         self._check_limits()
         self._check_action()
         self._check_kept()
@@ -153,6 +160,7 @@ class Policy:
     def _check_kinds(self) -> None:
         """Refuse values of another kind than a field's; several names may come in any order that can be walked."""
         object.__setattr__(self, "action", action(self.action))
+        object.__setattr__(self, "blobs", owings(self.blobs))
         for key in ("unless_exists", "per", "links"):
             if isinstance(given := getattr(self, key), Iterable) and not isinstance(given, str):
                 object.__setattr__(self, key, tuple(given))
@@ -233,6 +241,7 @@ class Policy:
             "links": list(self.links),
             "action": str(self.action),
             "set": given,
+            **({"blobs": [asdict(owing) for owing in self.blobs]} if self.blobs else {}),
         }
 
     @classmethod

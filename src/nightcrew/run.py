@@ -128,7 +128,8 @@ def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick
     except (ClaimLost, JobPaused, RunCancelled) as why:
         return _lost(claim) if isinstance(why, ClaimLost) else _halted(claim, broom, why)
     except JobFailed as error:
-        return _failed(claim, broom, error, "".join(traceback.format_exception(error.__cause__)))
+        trace = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else None
+        return _failed(claim, broom, error, trace)
     except SafetyStop as error:
         return _refused(claim, broom, error)
     except NightcrewError as error:
@@ -231,9 +232,11 @@ def _called(claim: Claim, account: Call, budget: Budget) -> Done:
     if budget.left is not None and budget.left < 0:
         late = f"{-budget.left:.1f} s after it was to stop ({budget.ending})"
         note = f"The function went on for {late}: let it ask run.should_stop."
+    said = None if account.said is None else one_line(account.said)
     if counted == 0:
-        return Done(State.DONE, Outcome.NOTHING_TO_DO, f"Job {name} ran and counted nothing.", note=note)
-    return Done(State.DONE, Outcome.SUCCEEDED, f"Job {name} ran and counted {counted:,}.", counted, note=note)
+        message = said or f"Job {name} ran and counted nothing."
+        return Done(State.DONE, Outcome.NOTHING_TO_DO, message, note=note)
+    return Done(State.DONE, Outcome.SUCCEEDED, said or f"Job {name} ran and counted {counted:,}.", counted, note=note)
 
 
 def _so_far(claim: Claim, broom: Broom) -> Gone:

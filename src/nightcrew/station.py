@@ -12,6 +12,7 @@ from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
 from nightcrew.databases.divisions import Divisions
+from nightcrew.databases.dues import Dues
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
 from nightcrew.errors import NoDatabase
@@ -24,6 +25,8 @@ from nightcrew.rivalry import registration
 from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
+
+_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "migrations", "claims", "settler", "broom")
 
 
 class Station:
@@ -77,6 +80,11 @@ class Station:
     def consents(self) -> Records:
         """What was agreed to, in tables of nightcrew's own."""
         return Records(self.link)
+
+    @cached_property
+    def debts(self) -> Dues:
+        """What is owed to the stores."""
+        return Dues(self.link)
 
     @cached_property
     def migrations(self) -> Migrations:
@@ -168,8 +176,30 @@ class Station:
         self._lock = Lock()
         if "link" in self.__dict__:
             self.link.forget()
-        for room in ("link", "database", "books", "ranges", "consents", "migrations", "claims", "settler", "broom"):
+        for room in _ROOMS:
             self.__dict__.pop(room, None)
+
+
+class Stationed:
+    """The verbs of a crew that are about its database alone."""
+
+    _station: Station
+
+    def check_url(self) -> None:
+        """Raise ConfigurationError where the database's URL is not set, or is none; the database is not asked."""
+        _ = self._station.link
+
+    def require_database(self) -> None:
+        """Raise DatabaseError for a database in a file that is not there, which the first verb would make."""
+        self._station.link.require()
+
+    def migrate(self) -> list[str]:
+        """Bring nightcrew's own tables to this version; return a line for each step applied."""
+        return self._station.migrations.apply()
+
+    def migration(self) -> str:
+        """Return the statements of `migrate` as SQL, for those who review before they run."""
+        return self._station.migrations.sql()
 
 
 def _start_anew_in_children(station: Station) -> None:

@@ -30,6 +30,7 @@ from nightcrew.databases import checkpoints, endings, history, registrations, st
 from nightcrew.databases.bids import begin, note, win
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.divisions import retire
+from nightcrew.databases.guests import lent
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RunCancelled
@@ -353,7 +354,7 @@ class Ledgers:
 
         Of a job that is paused it is kept, too, and JobPaused raised then.
         """
-        with self._link.transaction() if connection is None else checkpoints.lent(self._link, connection) as going:
+        with self._link.transaction() if connection is None else lent(self._link, connection, "checkpoint") as going:
             held = sa.update(jobs).where(*self._held(won.job, won.fence))
             if going.execute(held.values(lease_until=self._later(lease))).rowcount == 0:
                 raise _lost(won.job, won.fence)

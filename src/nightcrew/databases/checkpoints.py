@@ -1,35 +1,13 @@
 """Where a function stands in its work, kept in the row of its run."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from nightcrew.books import Checkpoint, Distance
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import runs
-from nightcrew.errors import UsageError, misfit
-
-
-@contextmanager
-def lent(link: Link, connection: object) -> Iterator[sa.Connection]:
-    """Use a connection of the application's own, whose transaction stays the application's to end.
-
-    Raises UsageError for what is none, or leads to another kind of database.
-    """
-    if not isinstance(connection, sa.Connection):
-        wrong = misfit(connection, sa.Connection, "give one of SQLAlchemy's, such as session.connection()")
-        raise UsageError(f"connection of a checkpoint {wrong}")
-    kind, ours = connection.dialect.name.replace("mariadb", "mysql"), link.engine.dialect.name
-    if kind != ours:
-        raise UsageError(
-            f"connection of a checkpoint leads to a database of {kind}, and nightcrew's tables are in {link.name}:"
-            " give one to the same database"
-        )
-    with link.renamed():
-        link.dialect.teach(connection)
-        yield connection
 
 
 def write(connection: sa.Connection, run: str, point: Checkpoint) -> None:

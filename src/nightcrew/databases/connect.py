@@ -137,6 +137,10 @@ class Link:
         except sa.exc.TimeoutError as error:
             raise DatabaseError(f"database {self.name} has no free connection in the pool", transient=True) from error
 
+    def refused(self, error: BaseException) -> str:
+        """Say what the driver says of a statement that was not ours to send."""
+        return f"database {self.name} refused a statement: {self._censored(_without_values(error))}"
+
     def _connected(self, dialect: sa.Dialect, _record: object, arguments: Any, options: Any) -> Any:
         """Open a connection; what a driver trips over before it has reached any server is an option of the URL."""
         try:

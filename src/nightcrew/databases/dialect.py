@@ -173,8 +173,11 @@ class Dialect(Protocol):
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Hook into new connections; one to a server that batches are unsafe on raises SafetyStop."""
 
-    def teach(self, connection: sa.Connection) -> None:
-        """Let a connection that is not one of ours understand `now` and `later`."""
+    def teach(self, driver: Any) -> None:
+        """Let a connection of the driver's that is not one of ours understand `now` and `later`."""
+
+    def begun(self, driver: Any) -> bool:
+        """Tell whether what a connection of the driver's writes is part of a transaction that somebody will end."""
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set up a fresh transaction: UTC, and a bound on waiting for locks."""

@@ -32,6 +32,7 @@ _OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 129
 _OF_STATEMENT = {1054, 1052, 1064, 1111, 1146, 1305, 1128, 1582, 1583, 1630, 1241}
 
 _LOCK_WAIT = 1  # second
+_IN_TRANSACTION = 1  # the flag of the protocol's status
 _BY_KEY = "FORCE INDEX (PRIMARY)"
 
 # With ANSI_QUOTES a double-quoted name in a predicate is a name, as it is elsewhere, and a misspelt one an error.
@@ -125,8 +126,12 @@ class MySQL:
         """Refuse a server that logs statements."""
         sa.event.listen(engine, "connect", _refuse_log_of_statements)
 
-    def teach(self, connection: sa.Connection) -> None:
+    def teach(self, driver: Any) -> None:
         """Teach nothing: the server knows its time."""
+
+    def begun(self, driver: Any) -> bool:
+        """Ask the driver, which begins one by itself unless it was told not to."""
+        return not driver.get_autocommit() or bool(driver.server_status & _IN_TRANSACTION)
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Bound a batch's statements where the server can; all else was set up when the session was opened."""

@@ -138,8 +138,12 @@ class PostgreSQL:
     def prepare(self, engine: sa.Engine, clock: Clock) -> None:
         """Need nothing: the server has a clock of its own."""
 
-    def teach(self, connection: sa.Connection) -> None:
+    def teach(self, driver: Any) -> None:
         """Teach nothing: the server knows its time."""
+
+    def begun(self, driver: Any) -> bool:
+        """Ask the driver, which begins one by itself unless it was told not to."""
+        return not driver.autocommit or driver.info.transaction_status.name != "IDLE"
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Set the time zone and bound every wait, for this transaction only."""

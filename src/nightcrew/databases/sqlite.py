@@ -39,6 +39,7 @@ RETURNING name AS job, run, fence, nightcrew_now(0) AS moment
 
 # Pages of the log that are left to whoever commits next: SQLite's own number, and what a fast sweep gains by.
 _AT_ONCE, _PUT_OFF = 1_000, 8_000
+_AS_EVER = -1  # what Python calls the way its driver began transactions before 3.12
 
 
 def _written(moment: datetime) -> str:
@@ -101,10 +102,14 @@ class SQLite:
 
         sa.event.listen(engine, "connect", connected)
 
-    def teach(self, connection: sa.Connection) -> None:
+    def teach(self, driver: Any) -> None:
         """Teach it the clock."""
-        driver: Any = connection.connection.dbapi_connection
         driver.create_function("nightcrew_now", 1, self._now)
+
+    def begun(self, driver: Any) -> bool:
+        """Ask the driver, which begins one by itself before an INSERT unless it was told not to."""
+        by_itself = getattr(driver, "autocommit", _AS_EVER) == _AS_EVER and driver.isolation_level is not None
+        return bool(driver.in_transaction) or by_itself
 
     def begin(self, connection: sa.Connection, *, writes: bool, repeatable: bool, fast: bool = False) -> None:
         """Take the write lock at once: a reader that turns writer cannot wait, it fails."""

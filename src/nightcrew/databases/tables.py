@@ -168,6 +168,22 @@ ranges = sa.Table(
     **_OPTIONS,
 )
 
+# A debt is due from `due_at` on: put ahead when it is claimed, or an attempt has failed, and gone when it is given up.
+owed = sa.Table(
+    "nightcrew_owed",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("store", sa.String(64), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("run", sa.String(150)),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("due_at", Instant),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String(500)),
+    sa.Index("nightcrew_owed_store_due_at", "store", "due_at"),
+    **_OPTIONS,
+)
+
 
 def _made(*tables: sa.Table) -> list[Statement]:
     """Return what makes tables, without the columns that a later step brings."""
@@ -198,6 +214,10 @@ def _of_ranges() -> list[Statement]:
     return _made(ranges)
 
 
+def _of_debts() -> list[Statement]:
+    return _made(owed)
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
@@ -207,6 +227,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (6, "which run was cancelled, by whom and why", partial(_columns_since, 6)),
     (7, "the first of the slots that a row stands for", partial(_columns_since, 7)),
     (8, "which schedule would take the place of another", partial(_columns_since, 8)),
+    (9, "what is owed to stores outside the database", _of_debts),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

@@ -1,0 +1,150 @@
+"""The table of things owed to stores: written in somebody's transaction, and claimed by whoever settles them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.databases.catalog import describe, source
+from nightcrew.databases.connect import Link, storable
+from nightcrew.databases.guests import Guest
+from nightcrew.databases.names import quoted
+from nightcrew.databases.tables import owed
+from nightcrew.debt import Balance, Debt, Overdue
+from nightcrew.errors import PolicyError, UsageError, misfit, nearest
+from nightcrew.owing import Owing
+
+_LONGEST_LOOK = 30.0  # seconds in which rows that still have a key are to be found, for a batch of keys
+_LONGEST_REASON = 500
+# What is compared with a text as it is, so that an index serves; whatever else a column holds is written as one first.
+_TEXTS = {"char", "character", "character varying", "citext", "longtext", "mediumtext", "nvarchar", "text", "tinytext",
+          "varchar"}  # fmt: skip
+
+
+class Dues:
+    """The `Debts` of one database."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def owe(self, connection: object, store: str, keys: Iterable[str], not_before: datetime | None) -> int:
+        """Owe keys in a transaction of the application's own, by one statement in the driver's words."""
+        due = {key: None for key in _checked(keys) if key}
+        guest = Guest.of(self._link, connection, "debt")
+        named, now = quoted("key", self._link.dialect.quote), self._link.dialect.now
+        later = None if not_before is None else self._link.dialect.bid_instant(not_before)
+        due_at = now if later is None else guest.mark
+        statement = (
+            f"INSERT INTO {owed.name} (store, {named}, since, due_at, attempts)"
+            f" VALUES ({guest.mark}, {guest.mark}, {now}, {due_at}, 0)"
+        )
+        if due:
+            guest.write(statement, [(store, key, *([] if later is None else [later])) for key in due])
+        return len(due)
+
+    def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
+        """Let a claim be the time that a debt is next due at: who dies with it need not give it back."""
+        due = sa.select(owed.c.id, owed.c.key, owed.c.attempts)
+        due = due.where(owed.c.store == store, owed.c.due_at <= self._link.moment)
+        due = due.order_by(owed.c.due_at, owed.c.id).limit(most).with_for_update(skip_locked=True)
+        with self._link.transaction() as connection:
+            debts = [Debt(row.id, row.key, row.attempts) for row in connection.execute(due)]
+            if debts:
+                connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
+        return debts
+
+    def referred(self, columns: Iterable[Owing], keys: Sequence[str]) -> set[str]:
+        """Compare once more to the letter: a collation may take different texts for the same."""
+        by_table: dict[str, list[str]] = defaultdict(list)
+        for owing in columns:
+            by_table[owing.table].append(owing.column)
+        found: set[str] = set()
+        with self._link.glimpse(_LONGEST_LOOK) as connection:
+            for name, named in by_table.items():
+                for column in dict.fromkeys(named):
+                    found.update(connection.execute(self._holding(connection, name, column, keys)).scalars())
+        return found.intersection(keys)
+
+    def _holding(self, connection: sa.Connection, name: str, column: str, keys: Sequence[str]) -> sa.Select[Any]:
+        table = describe(connection, self._link.dialect, name)
+        if column not in table.columns:
+            raise PolicyError(f"table {table.name!r} has no column {column!r}{nearest(column, table.columns)}")
+        rows = source(table.name, (column,))
+        held, kind = rows.c[column], table.columns[column].kind.partition("(")[0].strip().lower()
+        written = sa.cast(held, sa.Text)
+        return sa.select(written).select_from(rows).where((held if kind in _TEXTS else written).in_(keys)).distinct()
+
+    def settle(self, debts: Iterable[Debt]) -> None:
+        """Delete their rows."""
+        if gone := list(debts):
+            with self._link.transaction() as connection:
+                connection.execute(_these(sa.delete(owed), gone))
+
+    def leave(self, debts: Iterable[Debt]) -> None:
+        """Let them be due at once."""
+        if left := list(debts):
+            with self._link.transaction() as connection:
+                connection.execute(_these(sa.update(owed), left).values(due_at=self._link.moment))
+
+    def put_off(self, failed: Mapping[Debt, tuple[str, timedelta | None]]) -> None:
+        """Count an attempt unless somebody else did, who came upon them when the claim was over."""
+        with self._link.transaction() as connection:
+            for debt in sorted(failed, key=lambda debt: debt.id):
+                reason, wait = failed[debt]
+                due_at = sa.null() if wait is None else self._link.later(wait.total_seconds())
+                one = sa.update(owed).where(owed.c.id == debt.id, owed.c.attempts == debt.attempts)
+                told = {"attempts": debt.attempts + 1, "reason": storable(reason, _LONGEST_REASON)}
+                connection.execute(one.values(due_at=due_at, **told))
+
+    def balances(self) -> list[Balance]:
+        """Count by store."""
+        now = self._link.moment
+        ways = (owed.c.due_at <= now, owed.c.due_at > now, owed.c.due_at.is_(None))
+        counts = [sa.func.sum(sa.case((way, 1), else_=0)) for way in ways]
+        each = sa.select(owed.c.store, *counts, sa.func.min(owed.c.since)).group_by(owed.c.store)
+        with self._link.transaction(writes=False) as connection:
+            rows = connection.execute(each.order_by(owed.c.store)).all()
+        return [Balance(row[0], int(row[1]), int(row[2]), int(row[3]), row[4]) for row in rows]
+
+    def overdue(self, store: str | None, most: int) -> list[Overdue]:
+        """Look through what was tried."""
+        tried = sa.select(owed).where(owed.c.attempts > 0)
+        tried = tried if store is None else tried.where(owed.c.store == store)
+        first = sa.case((owed.c.due_at.is_(None), 0), else_=1)
+        with self._link.transaction(writes=False) as connection:
+            rows = connection.execute(tried.order_by(first, owed.c.since, owed.c.id).limit(most)).all()
+        return [
+            Overdue(row.store, row.key, row.attempts, row.reason or "", row.since, row.due_at is None) for row in rows
+        ]
+
+    def failed(self) -> dict[str, int]:
+        """Return how many debts of each store were given up, of those that have any."""
+        each = sa.select(owed.c.store, sa.func.count()).where(owed.c.due_at.is_(None)).group_by(owed.c.store)
+        with self._link.transaction(writes=False) as connection:
+            return {row[0]: row[1] for row in connection.execute(each.order_by(owed.c.store))}
+
+    def retry(self, store: str | None = None) -> int:
+        """Begin with their attempts anew."""
+        again = sa.update(owed).where(owed.c.due_at.is_(None))
+        again = again if store is None else again.where(owed.c.store == store)
+        with self._link.transaction() as connection:
+            return connection.execute(again.values(due_at=self._link.moment, attempts=0)).rowcount
+
+
+def _these(statement: Any, debts: Iterable[Debt]) -> Any:
+    return statement.where(owed.c.id.in_(sorted(debt.id for debt in debts)))
+
+
+def _checked(keys: Iterable[Any]) -> Iterable[str]:
+    if isinstance(keys, str):
+        raise UsageError(f"keys {misfit(keys, (), 'give a list, such as [key]')}")
+    for key in keys:
+        if key is None:  # what a row without a blob has
+            continue
+        if wrong := misfit(key, str, "give texts"):
+            raise UsageError(f"a key that is owed {wrong}")
+        if "\0" in key:
+            raise UsageError(f"a key that is owed has a NUL in it ({key[:60]!r}): no store has one like that")
+        yield key

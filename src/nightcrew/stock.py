@@ -1,0 +1,96 @@
+"""Stock: the stores of a crew by name, and what is owed to them."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from nightcrew import outbox
+from nightcrew.call import Call
+from nightcrew.debt import Balance, Overdue
+from nightcrew.errors import ConfigurationError, UsageError, did_you_mean, misfit
+from nightcrew.job import Job
+from nightcrew.owing import Owing
+from nightcrew.roll import Roll
+from nightcrew.station import Stationed
+from nightcrew.store import Store
+
+_LONGEST_NAME = 64
+
+
+class Stock(Roll, Stationed):
+    """The jobs of a crew and its stores; once there is one, a job of its own settles every minute what is owed."""
+
+    def __init__(self, timezone: str = "UTC", stores: Mapping[str, Store] | None = None) -> None:
+        super().__init__(timezone)
+        self._stores = dict(stores or {})
+        for name in self._stores:
+            wrong = misfit(name, str, "write a text such as 'uploads'")
+            if wrong or not 0 < len(name) <= _LONGEST_NAME:
+                raise ConfigurationError(f"the name of a store {wrong or f'has 1 to {_LONGEST_NAME} letters'}")
+        if self._stores:
+            self.add(outbox.job(self._drain))
+
+    @property
+    def stores(self) -> Mapping[str, Store]:
+        """Every store by name."""
+        return MappingProxyType(self._stores)
+
+    def add(self, job: Job) -> Job:
+        """Register a job; raises ConfigurationError when its name or path is taken, or it owes to no store."""
+        for owing in job.policy.blobs if isinstance(job, Job) and job.policy else ():
+            if owing.store not in self._stores:
+                near = did_you_mean(owing.store, self._stores) or "; declare it, as in [blobs.uploads]"
+                raise ConfigurationError(f"blobs of job {job.name!r} names store {owing.store!r}, which is none{near}")
+        return super().add(job)
+
+    def columns_of(self, store: str) -> tuple[Owing, ...]:
+        """Return the columns that hold keys of a store, as the jobs say."""
+        rules = (job.policy for job in self._jobs.values() if job.policy is not None)
+        return tuple(dict.fromkeys(owing for rule in rules for owing in rule.blobs if owing.store == store))
+
+    def owe(self, connection: object, store: str, keys: Iterable[str], *, not_before: datetime | None = None) -> int:
+        """Owe the removal of keys to a store, from `not_before` on (aware; default: at once), and return how many.
+
+        It is written in the transaction of `connection`: a SQLAlchemy Session or Connection to the crew's database, or
+        a connection of its driver's own. Committed, it is certain; rolled back, it is nothing.
+        None and empty keys are nothing owed.
+
+        Raises UsageError for a store that nobody declared, and for a connection that is in no transaction.
+        """
+        if store not in self._stores:
+            near = did_you_mean(str(store), self._stores) or "; declare it with Nightcrew(blobs=…), or as [blobs.NAME]"
+            raise UsageError(f"there is no store {str(store)[:80]!r}{near}")
+        wrong = misfit(not_before, (datetime, type(None)), "give an aware datetime")
+        if wrong or (not_before is not None and not_before.tzinfo is None):
+            raise UsageError(f"not_before {wrong or f'{not_before} has no time zone: give an aware datetime'}")
+        return self._station.debts.owe(connection, store, keys, not_before)
+
+    def owed(self, store: str | None = None) -> list[Balance]:
+        """Return what is owed to every store, those that are declared and those that once were, or to one of them.
+
+        Raises UsageError for one that is neither.
+        """
+        self._station.ready(self._jobs, looking=True)
+        found = {name: Balance(name) for name in self._stores}
+        found |= {balance.store: balance for balance in self._station.debts.balances()}
+        if store is not None and store not in found:
+            raise UsageError(f"there is no store {store[:80]!r}{did_you_mean(store, found)}")
+        return [found[name] for name in sorted(found) if store in (None, name)]
+
+    def overdue(self, store: str | None = None, *, limit: int = 20) -> list[Overdue]:
+        """Return debts at which an attempt has failed, with the last reason; those that were given up come first."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.debts.overdue(store, limit)
+
+    def retry(self, store: str | None = None) -> int:
+        """Let the debts that were given up, of one store or all, be tried again; return how many they are."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.debts.retry(store)
+
+    def given_up(self) -> Mapping[str, int]:
+        """Return how many debts of each store were given up, of those that have any."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.debts.failed()
+
+    def _drain(self, run: Call) -> None:
+        outbox.drain(run, self._stores, self.columns_of, self._station.debts)
