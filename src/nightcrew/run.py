@@ -249,7 +249,7 @@ def _so_far(claim: Claim, broom: Broom) -> Gone:
 def _partial(claim: Claim, gone: Gone, reason: str, ahead: Expected | None = None) -> Done:
     left, remaining, note = "", None, None
     if ahead is not None:
-        left, remaining = f", {'' if ahead.exact else 'about '}{ahead.rows} left", ahead.rows
+        left, remaining = f", {'' if ahead.exact else 'about '}{ahead.rows:,} left", ahead.rows
         note = None if ahead.exact else "What is left takes long to count: the database's estimate is told."
     call = "call of any trigger within its window" if claim.job.window else "call of any trigger"
     message = f"Job {claim.job.name} stopped early: {gone} so far{left} ({reason}); the next {call} goes on."

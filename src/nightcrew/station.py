@@ -164,6 +164,7 @@ class Station:
             self.claims.close()
         if "link" in self.__dict__:
             self.link.close()
+        self._vacate()
 
     def _reschedule(self, jobs: Mapping[str, Job]) -> None:
         """Give each job's row the schedule it has now, or begin to; old ones' slots that nobody ran end as missed."""
@@ -176,6 +177,10 @@ class Station:
         self._lock = Lock()
         if "link" in self.__dict__:
             self.link.forget()
+        self._vacate()
+
+    def _vacate(self) -> None:
+        """Let whoever comes next find everything new."""
         for room in _ROOMS:
             self.__dict__.pop(room, None)
 

@@ -535,15 +535,18 @@ def test_a_claim_whose_heartbeat_cannot_start_is_given_back(crew, monkeypatch):
 
 
 def test_a_closed_crew_renews_nothing_and_keeps_no_connection(crew):
-    """Not even one that was in use as it closed, or what a heartbeat opens afterwards."""
-    link, opened = crew._station.link, set()
+    """Not even one that was in use as it closed, or what a thread opens that has not heard of it."""
     crew.close()
+    link, opened = crew._station.link, set()
     sa.event.listen(link.engine, "connect", lambda connection, record: opened.add(id(connection)))
     sa.event.listen(link.engine, "close", lambda connection, record: opened.discard(id(connection)))
     claim = crew._station.claims.of_slot(crew.jobs["daily"], "http", None) if crew.status() else None
     heartbeat = crew._station.claims.heartbeat._beating
     with link.transaction():
         crew.close()
+        assert len(opened) == 1
+    assert opened == set()
+    with link.transaction():
         assert len(opened) == 1
     assert opened == set()
     assert not heartbeat.is_alive()

@@ -146,7 +146,7 @@ def test_ctrl_c_hands_over_and_leaves_a_clean_screen(shop, yard, database_url):
     said = [line.removeprefix("^C") for line in terminal.screen if line]
     assert said[0] == "stopping after this batch; once more stops at once"
     assert said[1].startswith("▸ Job sweep")
-    assert f"0 rows so far, {ROWS} left (asked to stop)" in said[1]
+    assert f"0 rows so far, {ROWS:,} left (asked to stop)" in said[1]
     assert len(said) == 2
     assert "\x1b" not in terminal.written
 

@@ -70,7 +70,7 @@ def test_what_a_run_leaves_is_told_by_the_database_where_counting_it_would_take_
     assert time.monotonic() - begun < 1.5  # to count it all takes two seconds
     assert (report.outcome, report.deleted + len(server_yard.ids("notes"))) == ("partial", ROWS)
     assert report.remaining > 0
-    assert f"{report.deleted} rows so far, about {report.remaining} left (deadline reached)" in report.message
+    assert f"{report.deleted:,} rows so far, about {report.remaining:,} left (deadline reached)" in report.message
     assert report.note == "What is left takes long to count: the database's estimate is told."
     assert (report.json()["remaining"], crew.runs()[0].reason) == (report.remaining, report.message)
     crew.close()
@@ -195,7 +195,7 @@ def held(crew):
 def test_a_job_that_is_called_like_a_secret_says_all_the_same_how_far_it_is(crew):
     crew.expire("expire-reset-token", "notes", column="created_at", every="1 hour", max_fraction=1)
     report = crew.run("expire-reset-token", trigger="cli", now=True, deadline=timedelta(milliseconds=1))
-    told = f"Job expire-reset-token stopped early: {report.deleted} rows so far, {ROWS - report.deleted} left"
+    told = f"Job expire-reset-token stopped early: {report.deleted:,} rows so far, {ROWS - report.deleted:,} left"
     assert report.message.startswith(told)
 
 

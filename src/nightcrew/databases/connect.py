@@ -171,10 +171,14 @@ class Link:
         return sa.type_coerce(sa.literal_column(later), Instant())
 
     def close(self) -> None:
-        """Close every pooled connection; one that is in use is closed as soon as it is not."""
+        """Close every pooled connection; one that is in use is closed as soon as it is not.
+
+        So is one that a thread which has not heard of it yet opens now.
+        """
         pool = self.engine.pool
         self.engine.dispose()
-        sa.event.listen(pool, "checkin", lambda _connection, record: record.invalidate())
+        for each in (pool, self.engine.pool):
+            sa.event.listen(each, "checkin", lambda _connection, record: record.invalidate())
         pool.dispose()  # what came back between the two
 
     def forget(self) -> None:
