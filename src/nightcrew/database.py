@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
+from nightcrew.owing import Owing
 from nightcrew.policy import Action, Value
 from nightcrew.throttle import Pace
 
@@ -85,8 +86,8 @@ class Catalog:
     `refusals` say why a name that was asked for is no table whose rows could leave. `create_index` writes the statement
     that makes an index over columns of a table, for a person to paste. Tables that are `large` are too large to be read
     whole for every row that leaves; it is asked only of those that were named, and of those that a foreign key without
-    an index would read so. With `one_writer`, nobody else writes while a batch does. Of large tables that are
-    `unanalysed` the planner has no figures, until somebody runs the statement that they are told with.
+    an index would read so. With `one_writer`, nobody else writes while a batch does; if `answering`, a statement tells
+    what it took. The planner has no figures of large tables that are `unanalysed`, until their statement is run.
     """
 
     tables: Mapping[str, Table]
@@ -95,6 +96,7 @@ class Catalog:
     create_index: Callable[[str, Sequence[str]], str]
     large: Container[str] = ()
     one_writer: bool = False
+    answering: bool = True
     unanalysed: Mapping[str, str] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
@@ -162,16 +164,15 @@ class Shielded:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rows of one table that may leave at one moment, and how they are to be taken.
+    """The rows of one table that may leave at one moment, and how they are to be taken; `cut` is exclusive, in UTC.
 
-    `cut` is exclusive, in UTC. A row that stays gets the values in `set`, and has been through it once it has those of
-    the columns `marks`. `drains` are deleted by our own statements before their parents, deepest first;
-    `cascades` leave by the database's own rule and are only counted, as are the rows at the ends of `loosened` paths,
-    which stay and lose what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are
-    the tables in the order in which they are emptied, those together that lead to each other: their rows are followed
-    one by one. For the `shields` a row stays with all that hangs on it. `spared` rows were found to be undeletable and
-    are passed by; `only` narrows the selection to one row. Where nothing but the time decides and nothing refers to the
-    table, the selection is `alone`.
+    A row that stays gets the values in `set`, and has been through it once it has those of the columns `marks`.
+    `drains` are deleted by our own statements before their parents, deepest first; `cascades` leave by the database's
+    own rule and are only counted, as are the rows at the ends of `loosened` paths, which stay and lose what they refer
+    to. `keys` are all by which rows go along. Where they lead round, `knots` are the tables in the order in which they
+    are emptied, those together that lead to each other: their rows are followed one by one. For the `shields` a row
+    stays with all that hangs on it. `spared` rows cannot be deleted and are passed by; `only` narrows it to one row. It
+    is `alone` where only the time decides and nothing refers to the table. Keys in `blobs` are owed by the `run`.
     """
 
     table: Table
@@ -194,6 +195,8 @@ class Selection:
     only: Key | None = None
     alone: bool = False
     shields: tuple[Shield, ...] = ()
+    blobs: tuple[Owing, ...] = ()
+    run: str | None = None
 
     @property
     def emptied(self) -> bool:

@@ -61,14 +61,15 @@ def admit(claim: Claim, broom: Broom) -> Admission:
     written = broom.books.noted(claim.run, _ADMITTED)
     if written is not None and written["fingerprint"] == policy.fingerprint:
         permit = Permit.of(written)
-        return Admission(permit, plans.compile(policy, permit.moment, broom.database, broom.holds()))
+        selection = plans.compile(policy, permit.moment, broom.database, broom.holds())
+        return Admission(permit, replace(selection, run=claim.run))
     shown = _shown(claim, broom)
     # Whichever of the two clocks is behind: what one of them still takes for alive is not dead.
     moment = shown.moment if shown else min(claim.moment, broom.clock.now())
     selection = plans.compile(policy, moment, broom.database, broom.holds())
     permit = _permit(claim, policy, selection, (moment, shown), broom)
     broom.ledger.write(Entry(_ADMITTED, claim.job.name, claim.run, permit.json()))
-    return Admission(permit, selection)
+    return Admission(permit, replace(selection, run=claim.run))
 
 
 def changed(claim: Claim, broom: Broom) -> bool:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from nightcrew import backoff
 from nightcrew.call import Call
 from nightcrew.debt import Debt, Debts
-from nightcrew.errors import JobFailed, StoreError
+from nightcrew.errors import DatabaseError, JobFailed, NightcrewError, PolicyError, StoreError
 from nightcrew.job import Job
 from nightcrew.owing import Owing
 from nightcrew.report import one_line
@@ -56,10 +56,10 @@ def job(function: Callable[[Call], None]) -> Job:
 def drain(run: Call, stores: Mapping[str, Store], columns: Callable[[str], Iterable[Owing]], debts: Debts) -> None:
     """Settle what is due, batch after batch, each store in its turn; `columns` are those whose keys it keeps.
 
-    Raises JobFailed once all else is done where a store was away, or debts were given up.
+    Raises JobFailed once all else is done where a store was away or nobody knows what it keeps, or debts were given up.
     """
     accounts = {name: _Account() for name in stores}
-    away: dict[str, StoreError] = {}
+    stopped: dict[str, NightcrewError] = {}
     ahead = list(stores)
     while ahead:
         for name in list(ahead):
@@ -68,8 +68,10 @@ def drain(run: Call, stores: Mapping[str, Store], columns: Callable[[str], Itera
                 break
             try:
                 going_on = _batch(run, (name, stores[name]), list(columns(name)), debts, accounts[name])
-            except StoreError as error:
-                away[name], going_on = error, False
+            except (StoreError, PolicyError, DatabaseError) as error:
+                if isinstance(error, DatabaseError) and error.away:
+                    raise
+                stopped[name], going_on = error, False
             if not going_on:
                 ahead.remove(name)
     said = [
@@ -77,11 +79,19 @@ def drain(run: Call, stores: Mapping[str, Store], columns: Callable[[str], Itera
         for name, account in accounts.items()
         if account != _Account()
     ]
-    said += [f"store {name} ({stores[name].place}) is away: {one_line(str(error))}" for name, error in away.items()]
+    said += [_stopped(name, stores[name], error) for name, error in stopped.items()]
     sentence = "; ".join(said) or "nothing that is owed is due"
-    if away or any(account.failed for account in accounts.values()):
-        raise JobFailed(sentence) from next(iter(away.values()), None)
+    if stopped or any(account.failed for account in accounts.values()):
+        raise JobFailed(sentence) from next(iter(stopped.values()), None)
     run.say(f"{sentence[:1].upper()}{sentence[1:]}.")
+
+
+def _stopped(name: str, store: Store, error: NightcrewError) -> str:
+    why = one_line(str(error))
+    away = (
+        f"store {name} ({store.place}) is away" if isinstance(error, StoreError) else f"nothing of {name} was settled"
+    )
+    return f"{away}: {why}"
 
 
 def _batch(run: Call, named: tuple[str, Store], columns: Sequence[Owing], debts: Debts, account: _Account) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from nightcrew import change
+from nightcrew import bill, change
 from nightcrew.censor import shown
 from nightcrew.clock import instant
 from nightcrew.closure import Closure
@@ -157,9 +157,15 @@ def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold
     loosened = [_loosened(key, rows, catalog) for key, rows in survey.loosened.items()]
     forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
-    steps = (*whole, *drained, first, *cascaded, *loosened)
+    owed = bill.notes(selection.blobs)
+    steps = tuple(_owing(step, owed) for step in (*whole, *drained, first, *cascaded, *loosened))
     held = staying(selection, database)
     return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact, held=held)
+
+
+def _owing(step: Step, owed: Mapping[str, str]) -> Step:
+    said = filter(None, (step.note, owed.get(step.table)))
+    return replace(step, note="; ".join(said) or None) if step.table in owed else step
 
 
 def _sample(selection: Selection, database: Database) -> tuple[Mapping[str, Any], ...]:
@@ -194,6 +200,7 @@ def _chart(
 ) -> tuple[Selection, tuple[str, ...], Catalog]:
     named = (*policy.unless_exists, *(column for link in policy.linked for column in link if column))
     held = [hold.table for hold in holds]
+    held += [owing.table for owing in policy.blobs]
     catalog = database.catalog(dict.fromkeys((policy.table, *(name.rpartition(".")[0] for name in named), *held)))
     with about("table"):
         table = catalog.table(policy.table)
@@ -204,6 +211,8 @@ def _chart(
         absences = tuple(dict.fromkeys(found))
     closure = Closure(policy, absences, catalog)
     _check_holds(holds, {table.name, *(path[-1].table for path in closure.drains + closure.cascades)}, catalog)
+    with about("blobs"):
+        blobs = bill.drawn(policy, table, closure, catalog)
     form = _form(policy, table, catalog)
     if form is not Form.RANGE and not table.primary_key:
         raise PolicyError(
@@ -229,9 +238,10 @@ def _chart(
         knots=closure.knots,
         alone=_alone(policy, table, catalog),
         shields=shields(holds, closure.drains + closure.cascades, closure.knots, catalog),
+        blobs=blobs,
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
-    return selection, (*unwise, *closure.warnings), catalog
+    return selection, (*unwise, *closure.warnings, *bill.doubts(blobs, catalog)), catalog
 
 
 def _check_columns(policy: Policy, table: Table) -> None:
@@ -284,13 +294,13 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
         return Form.LOCKED
     if policy.action is not Action.DELETE:
         return Form.CONTENDED
-    contended = predicates or table.columns[policy.column].nullable
+    contended = predicates or table.columns[policy.column].nullable or (policy.blobs and not catalog.answering)
     return Form.CONTENDED if contended and not catalog.one_writer else Form.RANGE
 
 
 def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:
     """Tell whether no row of one time could fare otherwise than the others of it, so that they may go unseen."""
-    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists, *policy.links)
+    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists, *policy.links, *policy.blobs)
     return policy.action is Action.DELETE and not any(judged) and not catalog.children(table.name)
 
 

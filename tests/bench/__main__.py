@@ -2,7 +2,7 @@
 
 import sys
 
-from tests.bench import claims, endurance, foreground, forms, http_401, plan, scheduler, sweep
+from tests.bench import claims, endurance, foreground, forms, http_401, outbox, plan, scheduler, sweep
 
 MEASURES = {
     "claims": claims.measure,
@@ -10,6 +10,7 @@ MEASURES = {
     "foreground": foreground.measure,
     "forms": forms.measure,
     "http": http_401.measure,
+    "outbox": outbox.measure,
     "plan": plan.measure,
     "scheduler": scheduler.measure,
     "sweep": sweep.measure,

@@ -100,7 +100,7 @@ def _clause(schema: Schema, key: Reference) -> str:
 
 def _values(schema: Schema, scene: Scene, table: int, number: int) -> dict[str, object]:
     row, own = scene.rows[table][number], schema.keys[table]
-    values: dict[str, object] = {"id": number, "kind": row.kind, "note": "as it was"}
+    values: dict[str, object] = {"id": number, "kind": row.kind, "note": f"t{table}/{number}"}
     values |= zip(own.columns, own.values(number), strict=True)
     if table == schema.root:
         values["due"] = schema.writing.written(row.time, scene.cut)

@@ -8,6 +8,7 @@ from tests.model.building import MOST_TABLES
 from tests.model.world import CODE, HALF, LINK, NONE, NUMBER, PAIR, Reference, Row, Said, Scene, Schema
 from tests.model.writing import DAY, SECOND, WRITINGS, Writing
 
+from nightcrew.owing import Owing
 from nightcrew.policy import Action, Policy
 
 RULES = {
@@ -79,6 +80,9 @@ def scenes(draw, schema: Schema):
         hold, needed = None, []  # or most are refused
     action = draw(st.sampled_from([Action.DELETE] * (4 if schema.nullable else 20) + [Action.CLEAR]))
     deletes = action is Action.DELETE
+    changes = {} if deletes or draw(st.booleans()) else {"note": "cleared", "kind": None}
+    going = {schema.root, *(key.child for key in schema.felt(schema.root, {key.name for key in needed}))}
+    owing = draw(st.frozensets(st.sampled_from(sorted(going)))) if deletes else {schema.root} if changes else ()
     policy = Policy(
         table=f"t{schema.root}",
         column="due",
@@ -89,7 +93,8 @@ def scenes(draw, schema: Schema):
         erase=deletes and draw(st.sampled_from([True, True, True, True, False])),
         links=schema.links({key.name for key in needed}) if deletes else (),
         action=action,
-        set={} if deletes or draw(st.booleans()) else {"note": "cleared", "kind": None},
+        set=changes,
+        blobs=[Owing("uploads", f"t{table}", "note") for table in sorted(owing)],
     )
     return Scene(
         rows=rows,

@@ -1,17 +1,21 @@
-"""Whatever the schema, its rows and the policy: what survives is what a page of Python says survives."""
+"""Whatever the schema, its rows and the policy: what survives, and what is owed, is what a page of Python says."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, event, given, note, settings
 from tests.model.building import Picture, build, fill, photograph
 from tests.model.drawing import worlds
 from tests.model.promise import Promise
 
 from nightcrew import plan
+from nightcrew.clock import SystemClock
 from nightcrew.database import Selection
+from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
+from nightcrew.databases.tables import owed as debts
 from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.policy import Action
 
@@ -38,6 +42,7 @@ class Tally:
 
 def test_what_survives_is_what_the_policy_promises(yard, campaign, figure):
     tally = Tally()
+    Migrations(yard.link, SystemClock()).apply()
 
     @settings(
         max_examples=(CAMPAIGN if campaign else EXAMPLES)[yard.kind],
@@ -59,6 +64,14 @@ def test_what_survives_is_what_the_policy_promises(yard, campaign, figure):
     assert tally.rows > least * tally.played, "hardly a row left: the suite proves little"
 
 
+def owed(yard) -> set[str]:
+    """Return what is owed, and forget it."""
+    with yard.link.transaction() as connection:
+        keys = set(connection.execute(sa.select(debts.c.key)).scalars())
+        connection.execute(sa.delete(debts))
+    return keys
+
+
 def play(yard, promise: Promise, tally: Tally) -> None:
     """Sweep until nothing is left, and compare what each sweep took, said and left standing."""
     tally.played += 1
@@ -69,6 +82,7 @@ def play(yard, promise: Promise, tally: Tally) -> None:
         return
     assert not list(promise.must_refuse())
     gone = sweep_to_the_end(yard, promise, selection, before)
+    assert owed(yard) == {f"t{table}/{n}" for table, n in gone if f"t{table}" in {one.table for one in selection.blobs}}
     event("swept" if gone else "nothing to do")
     tally.rows += len(gone)
 

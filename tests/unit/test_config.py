@@ -564,3 +564,29 @@ def test_a_file_that_never_ends_is_refused(tmp_path):
     huge.write_bytes(b"#" * 300_000)
     with pytest.raises(ConfigurationError, match="larger than 256 KiB"):
         read(huge, {})
+
+
+def test_what_a_job_owes_is_a_list_of_tables(here: Path) -> None:
+    text = JOB + 'blobs = [{ store = "uploads", table = "users", column = "avatar" }]\n'
+    (job,) = read_text(here, text).jobs
+    assert job.policy is not None
+    assert [str(owing) for owing in job.policy.blobs] == ["users.avatar"]
+
+
+@pytest.mark.parametrize(
+    ("blobs", "said"),
+    [
+        ('"uploads"', "blobs is a text; write blobs = [{ store ="),
+        ('["uploads"]', "an entry of blobs is 'uploads' (str); write {"),
+        ('[{ store = "uploads", tabel = "users", column = "avatar" }]', "blobs has no 'tabel'; did you mean 'table'?"),
+        ('[{ store = "uploads", table = "users" }]', "column of an entry of blobs is None"),
+        (
+            '[{ store = "uploads", table = "us;ers", column = "a" }]',
+            "is no column of a table: write both names without",
+        ),
+    ],
+)
+def test_what_says_no_column_to_owe_is_refused(here: Path, blobs: str, said: str) -> None:
+    refused = refusal(here, f"{JOB}blobs = {blobs}\n")
+    assert said in refused
+    assert refused.startswith("nightcrew.toml:5: job 'cleanup': ")

@@ -39,6 +39,7 @@ def read(connection: sa.Connection, dialect: Dialect, names: Iterable[str]) -> C
         lambda table, columns: create_index(dialect, *split(table), columns),
         frozenset(_large(connection, slow)),
         dialect.one_writer,
+        dialect.returning,
         {table: analyze(dialect, *split(table)) for table in unanalysed},
     )
 

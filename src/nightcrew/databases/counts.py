@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from nightcrew.database import ForeignKey, Path
 from nightcrew.databases.bunch import Bunch
 from nightcrew.databases.catalog import source
-from nightcrew.databases.drains import below
+from nightcrew.databases.paths import below
 from nightcrew.databases.target import Clause, Target
 
 Thing = TypeVar("Thing", bound=Hashable)

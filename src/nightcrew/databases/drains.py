@@ -5,21 +5,16 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from nightcrew.database import Path
-from nightcrew.databases.bunch import Bunch
+from nightcrew.database import MOST, Path
+from nightcrew.databases.bills import linked, note, note_below
+from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.catalog import source
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.paths import below, lock
 from nightcrew.databases.target import Keys, Target
 
 _CHUNK = 1_000  # values that one statement is told
-
-
-def below(paths: Iterable[Path], table: str, root: str) -> tuple[Path, ...]:
-    """Return the ways on from a table that some ways down from the root come through, each once."""
-    if table == root:
-        return tuple(paths)
-    rest = (path[place + 1 :] for path in paths for place, key in enumerate(path) if key.table == table)
-    return tuple(dict.fromkeys(path for path in rest if path))
+_ALL = 2 * MOST  # rows of a level: a batch has fewer, and what comes in below while it is under way stays behind
 
 
 def drain(connection: sa.Connection, target: Target, bunch: Bunch) -> Counter[str]:
@@ -42,15 +37,9 @@ def _hold_between(connection: sa.Connection, target: Target, paths: Iterable[Pat
         lock(connection, target, path, bunch)
 
 
-def lock(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> None:
-    """Lock the rows that hang on a bunch by a path."""
-    end = source(path[-1].table, path[-1].columns)
-    hanging = target.hanging(path, end, bunch.held, among=bunch.source)
-    rows: sa.Select[tuple[int]] = sa.select(sa.literal_column("1")).select_from(end).where(hanging)
-    connection.execute(rows.with_for_update()).all()
-
-
 def _drain(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> int:
+    if target.selection.blobs and linked(path):
+        return _drain_found(connection, target, path, bunch)
     end = source(path[-1].table, path[-1].columns)
     if not target.dialect.deletes_by_value:
         hanging = target.hanging(path, end, bunch.held, among=bunch.source)
@@ -60,6 +49,15 @@ def _drain(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) 
     parents = [tuple(row) for row in connection.execute(_parents(target, path, bunch))]
     chunks: Iterable[Keys] = (parents[start : start + _CHUNK] for start in range(0, len(parents), _CHUNK))
     return sum(connection.execute(sa.delete(end).where(known.among(chunk))).rowcount for chunk in chunks)
+
+
+def _drain_found(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> int:
+    """Delete the very rows that were locked, and whose debts are written, and none that came in by a link since."""
+    for key in path:
+        bunch = beneath(connection, target, bunch, key, _ALL)
+    note_below(connection, target, bunch)
+    note(connection, target, bunch)
+    return bunch.removed(connection)
 
 
 def _parents(target: Target, path: Path, bunch: Bunch) -> sa.Select[tuple[object, ...]]:

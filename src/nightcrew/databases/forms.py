@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.database import Form
+from nightcrew.databases import bills
 from nightcrew.databases.bunch import ours
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
@@ -22,6 +23,7 @@ from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import KeyRange, Pages, Stretch, Window
 from nightcrew.errors import DatabaseError, PolicyError
+from nightcrew.policy import Action
 
 _FAR = 8  # times as many rows as a batch may take are far more: pages are not equally full
 _LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
@@ -110,7 +112,7 @@ def empty(
         return haul or _locked(connection, target, window, limit, most)
     if window.measured and (haul := _at_once(connection, target, window, limit, even=even)):
         return haul
-    if target.address is None and isinstance(window, Stretch):
+    if target.address is None and isinstance(window, Stretch) and not target.selection.blobs:
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
@@ -125,6 +127,8 @@ def _at_once(connection: sa.Connection, target: Target, window: Window, limit: i
     by_range, by_key = target.selection.form is Form.RANGE, isinstance(window, KeyRange)
     if not by_range and not (even and target.unsettled is None):
         return None
+    if target.noted_first:
+        return None
     patience = nullcontext() if by_range and not by_key else target.dialect.impatient(connection)
     if patience is None:
         return None
@@ -135,7 +139,8 @@ def _at_once(connection: sa.Connection, target: Target, window: Window, limit: i
 def _whole(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     """Remove whatever has expired in a window of at most so many rows."""
     statement, by_key = target.removal(*window.bounds(target)), isinstance(window, KeyRange)
-    removed = _run(connection, target.found.steer(statement) if by_key and target.found.steer else statement)
+    steered = target.found.steer(statement) if by_key and target.found.steer else statement
+    removed = bills.remove(connection, target, steered, *window.bounds(target), *target.expired)
     # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
     return Haul(removed, through=True, clean=by_key or (window.full and removed >= limit))
 
@@ -161,12 +166,14 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
     """Lock and remove rows at once: they are counted as they were found, for fewer may be removed."""
     address = target.found
     assert address.inside is not None and address.place is not None  # noqa: PT018, S101 - asked by the caller
-    rows = _lock(target, window, limit, address.place.label("place"), target.reading.column.label("time"))
+    changes, keys = target.selection.action is not Action.DELETE, bills.labelled(target, target.table)
+    place = address.place.label("place")
+    rows = _lock(target, window, limit, place, target.reading.column.label("time"), *(keys if changes else ()))
     held = rows.cte("held")
     removal = target.removal(address.inside(sa.select(held.c.place)))
     unsettled = sa.false() if target.unsettled is None else target.unsettled
-    gone = removal.returning(unsettled.label("unsettled")).cte("gone")
-    answer = sa.select(
+    gone = removal.returning(unsettled.label("unsettled"), *(() if changes else keys)).cte("gone")
+    answer: sa.Select[Any] = sa.select(
         sa.select(sa.func.count()).select_from(held).scalar_subquery(),
         sa.select(sa.func.count()).select_from(gone).scalar_subquery(),
         sa.select(target.reading.mark(sa.func.max(held.c.time))).scalar_subquery(),
@@ -174,6 +181,7 @@ def _in_one_statement(connection: sa.Connection, target: Target, window: Window,
         sa.select(sa.func.count()).select_from(gone).where(gone.c.unsettled).scalar_subquery(),
         _page(target, window, sa.select(sa.func.max(held.c.place)).scalar_subquery()),
     )
+    answer = bills.with_debts(answer, target, held if changes else gone)  # a changed row answers with what it has now
     seen, removed, last, alike, still, page = connection.execute(answer).one()
     _demand_settled(target, still)
     alike = _alike(target, window, same=alike)
@@ -199,7 +207,7 @@ def _locked(connection: sa.Connection, target: Target, window: Window, limit: in
             return _begun(connection, target, held.since(keys[0]), most)
         keys = portion.bunch.keys
         hanging = portion.clear(connection, target)
-    removed = _remove(connection, target, keys, confirmed=True)
+    removed = _remove(connection, target, keys, confirmed=True, noted=portion.web is not None)
     if portion.web is not None:  # some may have gone by the database's own rule before
         removed = len(keys) - portion.bunch.counted(connection)
         hanging -= Counter({target.selection.table.name: len(keys)})
@@ -222,7 +230,7 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
     the delete comes upon a row that somebody holds, it gives up after a moment, and judges it anew if it need not.
     """
     tables = target.tallied
-    if not tables or not target.removes_by_look:
+    if not tables or not target.removes_by_look or target.noted_below:
         return None
     before = target.dialect.tally(connection, tables, _LONGEST)
     if before is None:
@@ -252,6 +260,7 @@ def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held
         portion = fitting(connection, target, ours(target, held.places), most)
         if portion is None:
             return _begun(connection, target, held, most)
+        bills.note_below(connection, target, portion.bunch)
     keys = portion.bunch.keys
     removed = _remove(connection, target, keys, confirmed=False)
     hanging, kept = portion.counts, 0
@@ -286,8 +295,12 @@ def _confirmed(connection: sa.Connection, target: Target, places: Keys) -> Keys:
     return [place for place in places if place in found]
 
 
-def _remove(connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False) -> int:
+def _remove(
+    connection: sa.Connection, target: Target, keys: Keys, *, confirmed: bool = False, noted: bool = False
+) -> int:
     """Remove locked rows, or change them, and see to it that they will not be taken again."""
+    if not noted:
+        bills.note(connection, target, ours(target, keys))
     statement = target.removal_of(keys, confirmed=confirmed)
     if target.unsettled is None:
         return _run(connection, statement)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from nightcrew.database import ForeignKey, Key
+from nightcrew.databases.bills import note, note_below, note_loosened
 from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.drains import drain
@@ -33,6 +34,7 @@ class Portion:
     def clear(self, connection: sa.Connection, target: Target) -> Counter[str]:
         """Delete what hangs on the rows, as far as the database will not with them; return all that goes, by table."""
         if self.web is None:
+            note_below(connection, target, self.bunch)
             return self.counts + drain(connection, target, self.bunch)
         return empty(connection, target, self.web, tops=False)
 
@@ -102,6 +104,7 @@ def _of_table(connection: sa.Connection, target: Target, top: Bunch, most: int) 
     """Go down to the first rows that fit with what hangs on them."""
     for key in _loosened(target, top.table.name):
         children = beneath(connection, target, top, key, most)
+        note_loosened(connection, target, children, key)
         if children.keys and (rows := children.loosened(connection, key)):
             return Slice(Counter(), rows)
     for key in target.selection.keys:
@@ -114,6 +117,7 @@ def _of_table(connection: sa.Connection, target: Target, top: Bunch, most: int) 
         if portion is None:
             return _of_table(connection, target, children.first(1), most)
         counts = portion.clear(connection, target)
+        note(connection, target, portion.bunch)
         rows = portion.bunch.removed(connection)
         return Slice(counts + Counter({key.table: rows}), rows and portion.load)
     return None
@@ -170,6 +174,8 @@ def _of_answers(connection: sa.Connection, target: Target, top: Bunch, key: Fore
         web = explore(connection, target, bunch, most - len(spared), above, spared)
         whole = web.whole and not web.round
         if whole or len(bunch.keys) == 1:
+            for tie, others in answers.items():
+                note_loosened(connection, target, others, tie)
             loosened = sum(others.loosened(connection, tie) for tie, others in answers.items())
             counts = empty(connection, target, web, tops=True) if whole else Counter[str]()
             return Slice(counts, loosened + web.rows * whole) if whole or loosened else None

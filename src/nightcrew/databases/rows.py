@@ -29,6 +29,7 @@ from nightcrew.database import (
     Survey,
     Taken,
 )
+from nightcrew.databases.bills import check
 from nightcrew.databases.catalog import read, source, split
 from nightcrew.databases.connect import Link
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
@@ -332,6 +333,7 @@ class Rows:
         key = (selection.table.name, selection.column, selection.cut, selection.form, selection.spared, selection.only)
         target = self._targets.get(key)
         if target is None or target.selection != selection:
+            check(connection, self._link.dialect, selection)
             target = aim(connection, self._link.dialect, selection)
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from nightcrew.databases.bunch import Bunch
 from nightcrew.databases.catalog import source
-from nightcrew.databases.drains import below, lock
+from nightcrew.databases.paths import below, lock
 from nightcrew.databases.target import Clause, Target, spelled
 from nightcrew.errors import DatabaseError
 

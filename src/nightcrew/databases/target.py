@@ -91,6 +91,17 @@ class Target:
             else ()
         )
 
+    @property
+    def noted_first(self) -> bool:
+        """Whether what our own rows owe has to be read before they go, for no statement answers with what they had."""
+        owes = any(owing.table == self.selection.table.name for owing in self.selection.blobs)
+        return owes and not (self.dialect.returning and self.selection.action is Action.DELETE)
+
+    @property
+    def noted_below(self) -> bool:
+        """Whether rows of other tables that go along owe something."""
+        return any(owing.table != self.selection.table.name for owing in self.selection.blobs)
+
     def looking_up(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Find what hangs on rows by an index in the block, where there is one all the way down."""
         selection = self.selection
@@ -101,6 +112,8 @@ class Target:
     def goes_at_once(self, *, even: bool) -> bool:
         """Whether one statement can take a window of the table, in which there are no more rows than that may take."""
         form = self.selection.form
+        if self.noted_first or self.noted_below:
+            return False
         if form is not Form.LOCKED:
             return form is Form.RANGE or even
         return even and self.decides_alone and self.removes_by_look and bool(self.tallied) and self.dialect.tallies

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from nightcrew.database import ForeignKey, Key
+from nightcrew.databases.bills import note, note_below
 from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.target import Target
 from nightcrew.errors import DatabaseError
@@ -98,6 +99,9 @@ def _follow(
 
 def empty(connection: sa.Connection, target: Target, web: Web, *, tops: bool) -> Counter[str]:
     """Delete the rows of a whole web, the lowest first, its tops only where that is said; return the rows by table."""
+    for bunch in (bunch for generation in web.generations for bunch in generation.values()):
+        note_below(connection, target, bunch)
+        note(connection, target, bunch)  # the tops, too, for they may go with what hangs on them
     for knot in target.selection.knots:
         for key in _loosening(target, web, knot):
             for generation in web.generations:
