@@ -34,7 +34,7 @@ class Agenda:
         now, standings = self._books.standings(jobs) if asked is None else self._books.stirring(asked)
         with self._lock:
             self._seen = now, self._clock.monotonic()
-            if asked is None:
+            if asked is None and self._at.keys() <= jobs.keys():
                 self._whole_at = self._seen[1] + _WHOLE
         return now, {name: standing for name, standing in standings.items() if name in jobs}
 

@@ -52,7 +52,7 @@ def look_again(job: Job, standing: Standing, now: datetime) -> datetime:
     slot = job.schedule.latest(now)
     if slot is None or slot <= _since(standing):
         return job.schedule.after(now)
-    missed = job.catch_up is CatchUp.NONE and job.failsafe_after is None and now - slot > _grace(job, slot)
+    missed = job.catch_up is CatchUp.NONE and job.failsafe_after is None and now - job.opens(slot) > _grace(job, slot)
     return job.schedule.after(now) if missed else now
 
 

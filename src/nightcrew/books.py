@@ -295,8 +295,8 @@ class Books(Protocol):
         The batches of one that may be `cut` keep count in its row, and none of them commits later.
         """
 
-    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[str]:
-        """Close runs that are done under these fences, all at once; return those whose fence was the newest."""
+    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
+        """Close runs that are done under these fences, all at once; return those (job, fence) that were the newest."""
 
     def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
         """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""

@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from operator import index
 from threading import Event
 from typing import Any
 
@@ -66,8 +67,11 @@ class Call:
         self._look_at = self._tell_at = 0.0
 
     def count(self, number: int = 1) -> None:
-        """Add to what the run reports as removed."""
-        self.counted += number
+        """Add to what the run reports as removed; raises UsageError for what is no whole number."""
+        try:
+            self.counted += index(number)
+        except TypeError:
+            raise UsageError(f"count of job {self.job!r} is {number!r}; give a whole number: int(…)") from None
 
     def say(self, sentence: str) -> None:
         """Say what came of the run, in place of what it counted; the last sentence is the report's message."""

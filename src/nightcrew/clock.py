@@ -70,7 +70,7 @@ class Lease:
     def __init__(self, clock: Clock, seconds: float, asked_at: float) -> None:
         self._clock = clock
         self._trusted = (1 - _MARGIN) * seconds
-        self._asked_at = asked_at
+        self._won_at = self._asked_at = asked_at
 
     def renewed(self, asked_at: float) -> None:
         """Hear that the database renewed it, as it was asked to at a monotonic instant."""
@@ -78,8 +78,8 @@ class Lease:
 
     @property
     def age(self) -> float:
-        """Return how many seconds ago it was renewed."""
-        return self._clock.monotonic() - self._asked_at
+        """Return how many seconds ago it began, however often it has been renewed since."""
+        return self._clock.monotonic() - self._won_at
 
     @property
     def over(self) -> bool:

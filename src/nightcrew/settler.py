@@ -1,13 +1,13 @@
 """Settler: runs that are done are settled a moment later, together with others."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from typing import TypeAlias
 
 from nightcrew.books import Books, RunRow, Settled
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
-from nightcrew.errors import DatabaseError
 
 Settle: TypeAlias = Callable[[], Settled | None]
 """Settles a run, or says how it was; None when a newer fence exists."""
@@ -34,19 +34,25 @@ class Settler:
         new = claim.lease is not None and claim.lease.age < _NEW and not claim.resumed
         return new and claim.job.policy is None and self._clock.monotonic() < self._known_until
 
-    def settle(self, fence: int, row: RunRow, then: Callable[[Settle], object], alone: Settle, *, looked: bool) -> None:
+    def settle(
+        self, fence: int, row: RunRow, then: Callable[[Settle], object], alone: Settle, looked_at: float | None
+    ) -> None:
         """Settle a run that is done, with others or, where that fails, `alone`; and go on with `then`.
 
-        That it `looked` at the place tells us that it is the one it was.
+        If it looked at the place, at a monotonic instant, that was the one it had been.
         """
         with self._lock:
-            if looked:
-                self._known_until = self._clock.monotonic() + _KNOWN
+            if looked_at is not None:
+                self._known_until = max(self._known_until, looked_at + _KNOWN)
             self._ended.append((fence, row, then, alone))
-            if self._thread is None:
-                thread = Thread(target=self._work, name="nightcrew-settler", daemon=True)
+            if self._thread is not None:
+                return
+            thread = Thread(target=self._work, name="nightcrew-settler", daemon=True)
+            with suppress(RuntimeError, MemoryError):  # the process has as many threads as it may
                 thread.start()
                 self._thread = thread
+                return
+        self._settle()
 
     def close(self) -> None:
         """Return once everything is settled."""
@@ -59,21 +65,26 @@ class Settler:
         while True:
             self._clock.wait(Event(), _MOMENT)
             with self._lock:
-                ended, self._ended = self._ended, []
-                if not ended:
+                if not self._ended:
                     self._thread = None
                     return
-            done = self._done([(fence, row) for fence, row, _, _ in ended])
-            for _, row, then, alone in ended:
-                try:
-                    then(alone if done is None else Settled if row.id in done else _superseded)
-                except BaseException as error:  # noqa: BLE001 - whatever one runs into, the next is not to blame
-                    self._lost(error)
+            self._settle()
 
-    def _done(self, ended: list[tuple[int, RunRow]]) -> set[str] | None:
+    def _settle(self) -> None:
+        """Settle what has ended by now."""
+        with self._lock:
+            ended, self._ended = self._ended, []
+        done = self._done([(fence, row) for fence, row, _, _ in ended])
+        for fence, row, then, alone in ended:
+            try:
+                then(alone if done is None else Settled if (row.job, fence) in done else _superseded)
+            except BaseException as error:  # noqa: BLE001 - whatever one runs into, the next is not to blame
+                self._lost(error)
+
+    def _done(self, ended: list[tuple[int, RunRow]]) -> set[tuple[str, int]] | None:
         try:
             return self._books.settle_done(ended)
-        except DatabaseError:
+        except Exception:  # noqa: BLE001 - one that no database takes must not keep the others from being settled
             return None
 
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
@@ -286,6 +287,8 @@ WRONG = {
     ),
     "backwards": (lambda run: run.progress(-1), "done of a progress of job 'walk' is -1; give a number from 0 on"),
     "of words": (lambda run: run.progress(1, "ten"), "total of a progress of job 'walk' is 'ten'; give a number"),
+    "half a thing": (lambda run: run.count(0.5), "count of job 'walk' is 0.5; give a whole number: int(…)"),
+    "a sum of SQL's": (lambda run: run.count(Decimal(3)), "count of job 'walk' is Decimal('3'); give a whole number"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +10,9 @@ import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.agenda import _FEW
-from nightcrew.books import Bidder
+from nightcrew.books import Bidder, Sequel
 from nightcrew.databases.tables import jobs as job_table
+from nightcrew.outcome import State
 
 MANY = _FEW + 20
 NEVER = cron("0 0 29 2 1")  # a 29th of February that is a Monday
@@ -135,16 +137,81 @@ def test_who_was_superseded_settles_nothing_with_the_others(crew):
     assert books.run(stolen.run).state == "running"
 
 
-def test_where_runs_cannot_be_settled_together_each_is_settled_alone(crew, monkeypatch):
+def refused(connection):
+    connection.execute(sa.text("SELECT no_such_column FROM nightcrew_jobs"))
+
+
+def tripped_over(_connection):
+    raise TypeError("no driver takes this")
+
+
+@pytest.mark.parametrize("mishap", [refused, tripped_over])
+def test_where_runs_cannot_be_settled_together_each_is_settled_alone(crew, monkeypatch, mishap):
     with crew._station.link.transaction() as connection:
         connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
     works = hand_out(crew, start=True)[:3]
 
     def together(connection, link, ended):
-        connection.execute(sa.text("SELECT no_such_column FROM nightcrew_jobs"))
+        mishap(connection)
 
     monkeypatch.setattr("nightcrew.databases.endings.settle_done", together)
     for work in works:
         work()
     crew._station.settler.close()
     assert {crew._station.books.run(work.args[0].run).state for work in works} == {"done"}
+
+
+def test_where_no_thread_can_be_started_to_settle_runs_whoever_ran_them_does(crew, monkeypatch):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    (first, *_) = hand_out(crew, start=True)
+    start = threading.Thread.start
+
+    def starts(thread):
+        if thread.name == "nightcrew-settler":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    first()
+    claim = first.args[0]
+    assert crew._station.books.run(claim.run).state == "done"
+    assert claim.job.name not in crew.at_work
+
+
+def test_a_claim_that_was_renewed_while_it_waited_is_asked_about_before_its_function_is_called(database_url):
+    crew, ran = Nightcrew(database_url, settings=Settings(), lease=1.5), []
+    for name in ("first", "second"):
+        crew.add(Job(name, every("1 day"), function=lambda run: ran.append(run.job), on_start=True))
+    crew.migrate()
+    works = hand_out(crew, start=True)
+    works[0]()
+    crew.stop_all(by="alice", reason="a fire")
+    time.sleep(1.3)  # the lease was renewed twice meanwhile
+    works[1]()
+    assert ran == ["first"]
+    crew.close()
+
+
+def test_runs_of_one_job_that_are_settled_together_are_told_apart_by_their_fences(crew):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    books = crew._station.books
+    old = next(work.args[0] for work in hand_out(crew, start=True) if work.args[0].job.name == "job-5")
+    crew._station.claims.release(old)
+    rewrite(crew, "job-5", lease_until=ago(seconds=1))
+    _, standings = books.standings(["job-5"])
+    other = books.take_over(standings["job-5"], Bidder("somebody else", "ticker", None, 60))
+    failed = replace(books.run(old.run), state=State.FAILED, reason="it failed", error="it failed")
+    assert books.settle("job-5", other.fence, failed, Sequel()) is not None
+    new = crew._station.claims.by_hand(old.job, "cli", None)
+    rows = [replace(books.run(claim.run), state=State.DONE, reason="it went well") for claim in (old, new)]
+    assert books.settle_done([(old.fence, rows[0]), (new.fence, rows[1])]) == {("job-5", new.fence)}
+    assert [books.run(claim.run).state for claim in (old, new)] == ["failed", "done"]
+    crew._station.claims.release(new)
+
+
+def test_a_look_at_one_job_is_none_at_all_of_them(crew):
+    crew._station.claims.agenda._whole_at = 0.0
+    assert crew.due(trigger="celery", only="job-4") == []
+    assert any("job-4" in statement for statement in count(crew, lambda: hand_out(crew)))

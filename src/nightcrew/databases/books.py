@@ -289,8 +289,8 @@ class Ledgers:
         with self._link.transaction() as connection:
             return endings.settle(connection, self._link, fence, row, sequel, cut=cut)
 
-    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[str]:
-        """Close runs that are done under these fences, all at once; return those whose fence was the newest."""
+    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
+        """Close runs that are done under these fences, all at once; return those (job, fence) that were the newest."""
         with self._link.transaction() as connection:
             return endings.settle_done(connection, self._link, ended)
 

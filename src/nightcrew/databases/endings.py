@@ -38,21 +38,22 @@ def settle(
     return _settled(connection, link, row, sequel, cut=cut)
 
 
-def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int, RunRow]]) -> set[str]:
+def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
     """Close runs that are done under these fences, in as few statements as there can be; return those that were."""
     claims = sa.tuple_(jobs.c.name, jobs.c.fence).in_([(row.job, fence) for fence, row in ended])
-    mine = sa.select(jobs.c.name).where(claims, jobs.c.owner.is_not(None)).order_by(jobs.c.name).with_for_update()
-    held = set(connection.execute(mine).scalars())
-    done = [row for _, row in ended if row.job in held]
+    mine = sa.select(jobs.c.name, jobs.c.fence).where(claims, jobs.c.owner.is_not(None)).order_by(jobs.c.name)
+    held = {(row.name, row.fence) for row in connection.execute(mine.with_for_update())}
+    done = [row for fence, row in ended if (row.job, fence) in held]
     if done:
         failed = sa.case((jobs.c.failed_run == jobs.c.run, None), else_=jobs.c.failed_run)
         over = {"failed_run": failed, "fail_streak": 0, "last_ok_at": link.moment, **OVER, **_UNCANCELLED}
-        connection.execute(sa.update(jobs).where(jobs.c.name.in_(held)).ordered_values(*over.items()))
+        names = [job for job, _ in held]
+        connection.execute(sa.update(jobs).where(jobs.c.name.in_(names)).ordered_values(*over.items()))
         words: dict[str, Any] = {name: sa.bindparam(f"its_{name}") for name in ("reason", "deleted", "counts")}
         one = sa.update(runs).where(runs.c.id == sa.bindparam("its_id"))
         closed = one.values(state=State.DONE, error=None, finished_at=link.moment, **words)
         connection.execute(closed, [_words(row) for row in done])
-    return {row.id for row in done}
+    return held
 
 
 def _words(row: RunRow) -> dict[str, Any]:
