@@ -20,7 +20,7 @@ from nightcrew.bid import (
     slot_asked_for,
     slot_due,
 )
-from nightcrew.books import Bid, Bidder, Books, Remark, Sequel, Stage, Standing, Won, altogether
+from nightcrew.books import Bid, Bidder, Books, Remark, RunRow, Sequel, Stage, Standing, Won, altogether
 from nightcrew.caller import DRIFT, Caller, drift
 from nightcrew.clock import Clock, Lease
 from nightcrew.ending import bury, end_cancelled
@@ -119,11 +119,22 @@ class _Wish:
 
 
 class Claims:
-    """The claims of one process: how it wins them, and one heartbeat that renews all it holds."""
+    """The claims of one process: how it wins them, and one heartbeat that renews all it holds.
 
-    def __init__(self, books: Books, ranges: Ranges, clock: Clock, lease: float = LEASE) -> None:
+    Whoever buries a run lets `buried` hear of it: nobody else can.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        ranges: Ranges,
+        clock: Clock,
+        lease: float = LEASE,
+        buried: Callable[[Job, RunRow], object] = lambda job, row: None,
+    ) -> None:
         self._books = books
         self._clock = clock
+        self._buried = buried
         self._owner = clock.token()
         self.heartbeat = Heartbeat(books, ranges, clock, lease)
         self.lease = lease
@@ -343,6 +354,7 @@ class Claims:
         if standing.owner is not None and standing.attempt >= LOSSES:
             if (buried := bury(self._books, job, standing)) is None:
                 return None
+            self._buried(job, buried)
             return Taken(Outcome.FAILED, f"Run {buried.id} failed: {buried.reason}.", buried.id, details=buried.reason)
         return self._taken_over(job, standing, bidder)
 

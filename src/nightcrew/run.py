@@ -25,6 +25,7 @@ from nightcrew.report import Report, one_line
 from nightcrew.respite import ITSELF
 from nightcrew.settler import Settle, Settler
 from nightcrew.sweep import Swept, sweep
+from nightcrew.taken import over
 from nightcrew.walk import Broom
 
 _GLANCE = 0.1  # seconds that a run which is handed over may count what it leaves: others feel that, too
@@ -83,7 +84,7 @@ def _ended(claim: Claim, claims: Claims, broom: Broom, done: Done, started: floa
     finally:
         claims.release(claim)
     if settled is None:
-        done = _lost(claim)
+        done = _lost(claim, broom)
     elif settled.pause is not None:
         done = _given_up(claim, done, settled.pause, broom)
     if done.traceback:
@@ -126,7 +127,7 @@ def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick
     try:
         return _do(claim, broom, budget, company, quick=quick)
     except (ClaimLost, JobPaused, RunCancelled) as why:
-        return _lost(claim) if isinstance(why, ClaimLost) else _halted(claim, broom, why)
+        return _lost(claim, broom) if isinstance(why, ClaimLost) else _halted(claim, broom, why)
     except JobFailed as error:
         trace = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else None
         return _failed(claim, broom, error, trace)
@@ -305,7 +306,14 @@ def _elsewhere(claim: Claim, counts: Mapping[str, int], stopped: str | None) -> 
     return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, rows, counts, None, kind="worked_along")
 
 
-def _lost(claim: Claim) -> Done:
+def _lost(claim: Claim, broom: Broom) -> Done:
+    """Say what became of a run that somebody else has: one that several share may be over by now."""
+    row = broom.books.run(claim.run)
+    if row is not None and not row.state.open:
+        ended = over(broom.books, claim.job, claim.run, claim.slot)
+        outcome = Outcome.CANCELLED if row.state is State.CANCELLED else ended.outcome
+        kind, counts = "ended_elsewhere", row.counts
+        return Done(State.RUNNING, outcome, ended.message, row.deleted, counts, None, details=ended.details, kind=kind)
     message = f"Job {claim.job.name} was taken over by another crew, which goes on with it."
     return Done(State.RUNNING, Outcome.IN_PROGRESS_ELSEWHERE, message, remaining=None)
 

@@ -12,7 +12,8 @@ from nightcrew.clock import Clock
 Settle: TypeAlias = Callable[[], Settled | None]
 """Settles a run, or says how it was; None when a newer fence exists."""
 
-_MOMENT = 0.02  # seconds in which runs gather; a lease is renewed until its run is settled
+_MOMENT = 0.02  # seconds: once none has ended for as long, those that have are settled; their leases are renewed
+_MOMENTS = 10  # of them at most, for whoever is still at work comes first: it takes the processor's time from others
 _NEW = 1.0  # seconds in which a claim need not be asked about again: somebody may have paused its job meanwhile
 _KNOWN = 10.0  # seconds in which the database is taken for the one that it was
 
@@ -63,12 +64,21 @@ class Settler:
 
     def _work(self) -> None:
         while True:
-            self._clock.wait(Event(), _MOMENT)
+            self._gather()
             with self._lock:
                 if not self._ended:
                     self._thread = None
                     return
             self._settle()
+
+    def _gather(self) -> None:
+        seen = 0
+        for _ in range(_MOMENTS):
+            self._clock.wait(Event(), _MOMENT)
+            with self._lock:
+                before, seen = seen, len(self._ended)
+            if seen == before:
+                return
 
     def _settle(self) -> None:
         """Settle what has ended by now."""

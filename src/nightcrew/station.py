@@ -6,6 +6,7 @@ from functools import cached_property
 from threading import Lock
 from weakref import ref
 
+from nightcrew.books import RunRow
 from nightcrew.claim import Claims
 from nightcrew.clock import Clock
 from nightcrew.databases.books import Ledgers
@@ -94,7 +95,11 @@ class Station:
     @cached_property
     def claims(self) -> Claims:
         """What this process holds."""
-        return Claims(self.books, self.ranges, self._clock, self._lease)
+
+        def buried(job: Job, row: RunRow) -> None:
+            self._audience.tell(Entry("buried", job.name, row.id, {"reason": row.reason, "label": job.label}))
+
+        return Claims(self.books, self.ranges, self._clock, self._lease, buried)
 
     @cached_property
     def settler(self) -> Settler:

@@ -1,5 +1,6 @@
 """`make bench`: ratios, measured side by side in one run; name the ones you want: `make bench ARGS="sweep"`."""
 
+import multiprocessing
 import sys
 
 from tests.bench import claims, endurance, foreground, forms, http_401, outbox, plan, scheduler, sweep
@@ -22,8 +23,12 @@ def main() -> None:
     unknown = set(chosen) - set(MEASURES)
     if unknown:
         sys.exit(f"there is no measure {min(unknown)!r}: choose from {', '.join(MEASURES)}")
-    for name in chosen:
-        MEASURES[name]()
+    for name in chosen:  # each in a process of its own, for what one took of memory is seen in the next
+        process = multiprocessing.get_context("spawn").Process(target=MEASURES[name])
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(f"measure {name!r} ended with {process.exitcode}")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def measure() -> dict[str, Any]:
 
 def _claim(crew: Nightcrew, way: str) -> None:
     if way == "at once":
-        claims = crew._station.claims.due(crew.jobs.values(), "ticker")
+        claims = crew._station.claims.due(crew.jobs.values(), "cli")
     else:
-        claims = [claim for job in crew.jobs.values() for claim in crew._station.claims.due([job], "ticker")]
+        claims = [claim for job in crew.jobs.values() for claim in crew._station.claims.due([job], "cli")]
     assert len(claims) == JOBS
     for claim in claims:
         crew._station.claims.release(claim)

@@ -125,7 +125,7 @@ def test_a_run_that_nobody_holds_ends_at_once_and_is_not_taken_over(crew, left):
     row = cancelled(crew, run)
     assert (row.state, crew.runs()[0].state, row.reason) == ("cancelled", "cancelled", "cancelled by ops: load")
     assert crew.tick(trigger="ticker") == []
-    assert work().outcome == "in_progress_elsewhere" if left != "handed over" else True
+    assert work().outcome == "cancelled" if left != "handed over" else True
     assert crew.status()[0].standing.run is None
 
 

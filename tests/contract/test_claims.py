@@ -128,7 +128,7 @@ def test_who_was_superseded_can_neither_renew_nor_settle(crew):
     rewrite(crew, lease_until=ago(seconds=1))
     crew.run("daily", trigger="http")
     report = crew._carry_out(claim, budget(crew))
-    assert report.outcome == "in_progress_elsewhere"
+    assert (report.outcome, "ended as done" in report.message) == ("already_done", True)
     assert [run.state for run in crew.runs()] == ["done"]
 
 
@@ -161,13 +161,15 @@ def budget(crew):
     return Budget.of(crew.clock)
 
 
-def test_a_run_that_kills_every_holder_is_buried_as_failed(crew):
+def test_a_run_that_kills_every_holder_is_buried_as_failed(crew, caplog):
     rewrite(crew, epoch_at=today() - timedelta(minutes=1))
     (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
     crew._station.claims.release(claim)
     rewrite(crew, lease_until=ago(seconds=1), attempt=LOSSES)  # as after so many processes that died at work
-    assert crew.tick(trigger="ticker") == []
+    with caplog.at_level("ERROR", "nightcrew"):
+        assert crew.tick(trigger="ticker") == []
     (run,) = crew.runs()
+    assert f"[Daily] run {run.id} failed: attempts used up: 5 processes were lost" in caplog.text
     assert (run.state, run.id) == ("failed", claim.run)
     assert "attempts used up" in run.reason
     assert crew.tick(trigger="ticker") == [], "a buried slot is not run again by itself"

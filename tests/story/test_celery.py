@@ -49,6 +49,27 @@ def test_two_beats_ring_once_for_each_slot_and_a_sweep_survives_a_worker_that_is
         assert {row.trigger for row in crew.runs(limit=100) if row.id in rung} == {"celery"}
 
 
+def test_a_worker_that_is_asked_to_end_hands_its_ranges_over_and_the_other_finishes(lend):
+    url = broker("rabbitmq")
+    with ExitStack() as stack:
+        database, name = stack.enter_context(lend("postgresql")), stack.enter_context(queue(url))
+        yard, crew = stack.enter_context(opened(database)), stack.enter_context(closing(hire(database)))
+        crew.migrate()
+        fill(yard, ROWS)
+        app = application(url, name)
+        attach(crew, app)
+        app.send_task("nightcrew.sweep-tokens")
+        workers = stack.enter_context(working(database, url, name, 2))
+        until(lambda: len(at_work(yard)) > 2)
+        workers[0].terminate()
+        assert workers[0].wait(10) == 0
+        assert left(yard) > FRESH, "it ended before the sweep did"
+        until(lambda: rows(yard, "SELECT state FROM nightcrew_runs WHERE job = 'sweep-tokens'") == ["done"])
+        (run,) = crew.runs("sweep-tokens")
+        batches = [entry["facts"]["rows"] for entry in crew.entries(run.id) if entry["kind"] == "batch"]
+        assert (run.deleted, sum(batches), left(yard)) == (ROWS, ROWS, FRESH)
+
+
 def rows(yard, query):
     with yard.link.transaction(writes=False) as connection:
         return list(connection.execute(sa.text(query)).scalars())

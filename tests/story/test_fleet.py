@@ -1,7 +1,7 @@
 """A long run is cut into ranges that several crews share, and is one run all the same."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +9,10 @@ import sqlalchemy as sa
 from tests.story.test_ranges import FRESH, fill, left
 
 from nightcrew import Nightcrew, Settings
+from nightcrew.claim import LOSSES
+from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import ranges as range_table
+from nightcrew.errors import UsageError
 
 ROWS = 10_000
 
@@ -132,7 +135,8 @@ def test_whoever_lost_a_range_to_another_takes_nothing_more_in_it(yard):
 
     with hired(yard, [freeze], pace="steady") as crew, hired(yard) as other:
         report = crew.run("sweep")
-        assert (report.outcome, joined[0].outcome) == ("in_progress_elsewhere", "succeeded")
+        assert (report.outcome, joined[0].outcome) == ("already_done", "succeeded")
+        assert joined[0].message in report.message, "who comes back says what became of the run meanwhile"
         whole(crew, yard, report.run)
 
 
@@ -180,3 +184,53 @@ def test_where_nobody_can_be_called_the_run_ends_all_the_same_and_says_so(yard):
         crew.spread = broken
         whole(crew, yard, crew.run("sweep").run)
         assert [entry.facts["error"] for entry in heard if entry.kind == "not_called"] == ["ConnectionError: no broker"]
+
+
+def test_a_shared_run_that_is_cancelled_ends_for_everybody_with_what_all_had_taken_by_then(yard):
+    reports, threads = [], []
+
+    def cancel(entry) -> None:
+        if entry.kind == "batch" and entry.run in crew.called:
+            with suppress(UsageError):  # it is over by now
+                crew.cancel(entry.run, by="anna", reason="wrong table")
+
+    with hired(yard, [cancel], pace="steady") as crew, hired(yard, pace="steady") as other:
+
+        def spread(job, run, numbers) -> None:
+            crew.called.append(run)
+            join = lambda: reports.append(other.join(job, run, trigger="celery", called=numbers[0]))  # noqa: E731
+            threads.append(threading.Thread(target=join))
+            threads[-1].start()
+
+        crew.spread = spread
+        reports.append(crew.run("sweep"))
+        for thread in threads:
+            thread.join()
+        (row,) = crew.runs()
+        assert {report.outcome for report in reports if report} <= {"cancelled", "in_progress_elsewhere"}
+        assert reports[-1].outcome == "cancelled" or reports[0].outcome == "cancelled"
+        assert "taken over" not in "".join(report.message for report in reports if report)
+        assert (row.state, row.counts["tokens"]) == ("cancelled", ROWS + FRESH - left(yard))
+        assert accounted(crew, row.id)[1] == row.deleted == row.counts["tokens"] < ROWS
+        assert "cancelled by anna: wrong table" in row.reason
+        assert other.join("sweep", row.id, trigger="celery", called=3) is None, "who comes late finds it over"
+        crew.spread = None
+        again = crew.run("sweep", now=True)
+        assert (again.outcome, again.deleted, left(yard)) == ("succeeded", ROWS - row.deleted, FRESH)
+
+
+def test_a_shared_run_whose_holders_die_is_buried_with_what_they_had_taken_and_no_range_goes_on(yard):
+    with hired(yard, pace="steady") as crew:
+        first = crew.run("sweep", deadline=timedelta(milliseconds=1))
+        with crew._station.link.transaction() as connection:
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            held = {"owner": "dead", "lease_until": past, "attempt": LOSSES}
+            connection.execute(sa.update(job_table).values(**held))
+            connection.execute(sa.update(range_table).where(range_table.c.number > 0).values(lease_until=past))
+        buried = crew.run("sweep")
+        assert (buried.outcome, buried.run) == ("failed", first.run)
+        assert f"{first.deleted:,} rows were removed before" in buried.details
+        (row,) = crew.runs()
+        assert (row.state, row.deleted, ROWS + FRESH - left(yard)) == ("failed", first.deleted, first.deleted)
+        assert crew.adrift() == []
+        assert crew.join("sweep", first.run, trigger="celery", called=2) is None

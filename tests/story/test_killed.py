@@ -53,7 +53,7 @@ def test_a_sweep_that_was_frozen_is_taken_over_within_a_lease_and_does_nothing_m
         frozen.kill()
     assert [(report.outcome, report.deleted) for report in reports] == [("succeeded", ROWS)]
     assert waited < LEASE + 1
-    assert said == "in_progress_elsewhere\n"
+    assert said == "already_done\n"
     (run,) = crew.runs()
     fences = [entry["facts"]["fence"] for entry in crew.entries(run.id) if entry["kind"] == "batch"]
     assert fences == sorted(fences)

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from tests.story.mortal import LEASE, crew_with, kill_in
 from nightcrew import Nightcrew, Settings
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.errors import DatabaseError
+from nightcrew.walk import SIZES
 
 ROWS, FRESH = 60_000, 1_000
 NUMBERS = {
@@ -77,8 +79,9 @@ def accounted(crew, run):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_both_ranges_together_take_what_has_expired_and_nothing_else(server_yard, form, monkeypatch):
-    monkeypatch.setattr("nightcrew.walk._WORTH", 1)  # a batch of a range is large, for so few rows
-    rows = 4 * ROWS
+    for each, size in SIZES.items():  # one batch might be all there is, of so few rows
+        monkeypatch.setitem(SIZES, each, replace(size, first=500, most=2_000))
+    rows = ROWS
     fill(server_yard, rows)
     with hired(server_yard, form) as crew:
         report = crew.run("sweep", trigger="http")
