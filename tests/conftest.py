@@ -51,6 +51,10 @@ EMPTY = {
     ),
     "mysql": (UNBOUND, "DROP DATABASE `{0}`", CREATE["mysql"].format("{0}")),
 }
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "a-test", "AWS_SECRET_ACCESS_KEY": "of-nightcrew", "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true",
+}  # fmt: skip
 _made: dict[str, list[str]] = {kind: [] for kind in ADDRESSES}
 _emptied: dict[str, list[str]] = {kind: [] for kind in ADDRESSES}
 SLOT, LONGEST_TEST = 600, 20  # seconds
@@ -125,6 +129,27 @@ def mysql_yard(tmp_path):
     """An empty yard in MySQL or MariaDB, for what only they have."""
     with fresh("mysql", tmp_path) as url, opened(url) as yard:
         yield yard
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+    """An S3 server for all tests of a process."""
+    from tests.bucket import running  # not every test run has need of it, and it takes a second to load
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with running() as bucket:
+            yield bucket
+
+
+@pytest.fixture
+def bucket(bucket_server, monkeypatch):
+    """An empty bucket, and the credentials for it in the environment."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    yield bucket_server
+    bucket_server.empty()
 
 
 @contextmanager

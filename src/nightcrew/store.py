@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 MOST = 1_000
-"""Keys that whoever has many asks a store about at once."""
+"""Keys that a store can be asked about at once, unless it says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,10 @@ class Store(Protocol):
     @property
     def place(self) -> str:
         """What a message calls it, without anything secret: “s3://acme-uploads”."""
+
+    @property
+    def most(self) -> int:
+        """How many keys it is to be asked to remove at once, so that this ends within a minute or two at worst."""
 
     def remove(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Remove all of them, and return why by the key of each that would not go; what is not there is removed.

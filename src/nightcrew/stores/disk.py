@@ -24,6 +24,8 @@ class Disk:
     Folders that removing leaves empty are removed. Links are not listed, read or removed.
     """
 
+    most = MOST
+
     def __init__(self, path: str, clock: Clock | None = None) -> None:
         self.place = f"file://{path}"
         self._path = path

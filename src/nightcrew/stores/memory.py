@@ -12,6 +12,7 @@ class Memory:
     """A store that is empty at first, and gone with the process."""
 
     place = "memory://"
+    most = MOST
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
