@@ -4,6 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http import HTTPStatus
 
 import boto3
@@ -14,21 +16,29 @@ Fault = Callable[[dict], tuple[str, bytes] | None]
 """What looks at a request (as WSGI has it), and answers in the server's place, or leaves it to the server."""
 
 
-class _Quiet(WSGIRequestHandler):
-    def log(self, *_):
-        pass
-
-
 class Bucket:
-    """A server with an empty bucket; `faults` come before it, and `requests` are those it had."""
+    """A server with an empty bucket; `faults` come before it, and `requests` are those it had.
+
+    Its clock is `ahead` of the machine's, when it says what time it is; what is written is dated as ever.
+    """
 
     name = "uploads"
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.ahead = timedelta(0)
+        bucket = self
+
+        class Requests(WSGIRequestHandler):
+            def log(self, *_):
+                pass
+
+            def date_time_string(self, timestamp=None):
+                return format_datetime(datetime.now(UTC) + bucket.ahead, usegmt=True)
+
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Requests)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -56,6 +66,7 @@ class Bucket:
         """Forget everything."""
         self.faults.clear()
         self.requests.clear()
+        self.ahead = timedelta(0)
         _post(self.endpoint, "/moto-api/reset")
         self.client.create_bucket(Bucket=self.name)
 

@@ -26,14 +26,14 @@ class Censor:
     def __init__(self, *secrets: str | None, url: str | None = None) -> None:
         self._known: set[str] = set()
         for secret in secrets:
-            self._learn(secret)
+            self.learn(secret)
         self.learn_url(url)
 
     def learn_url(self, url: str | None) -> None:
         """Know the password of a database's URL, as it is written there and as it is sent."""
         if found := _PASSWORD.search(url or ""):
-            self._learn(found[1])
-            self._learn(unquote(found[1]))
+            self.learn(found[1])
+            self.learn(unquote(found[1]))
 
     def __call__(self, text: str) -> str:
         """Return the text without them."""
@@ -49,7 +49,8 @@ class Censor:
             return self(repr(value))
         return self(value) if type(value) is str else value
 
-    def _learn(self, secret: str | None) -> None:
+    def learn(self, secret: str | None) -> None:
+        """Know one more secret, unless it is so short that hiding it would tell it."""
         if secret and len(secret.strip()) >= _SHORTEST:
             self._known.add(secret.strip())
 

@@ -202,6 +202,20 @@ def owed(desk: Desk, store: str | None, number: int, *, retry: bool) -> None:
     desk.screen.show(body, [*said, *debts.lines(balances, overdue, now, desk.screen)])
 
 
+@command("nightcrew orphans uploads")
+@click.argument("store", metavar="STORE")
+def orphans(desk: Desk, store: str) -> None:
+    """Look for blobs that no row knows; removes nothing."""
+    from nightcrew.console import debts
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress:
+        survey, refusal = crew.orphans(store, debts.following(progress, store))
+        age = crew.stores.shelves[store].older_than
+    body = survey.json() | {"refusal": refusal}
+    desk.screen.show(body, debts.findings(survey, refusal, age, desk.screen))
+
+
 @command("nightcrew runs cleanup-pkce --failed")
 @click.argument("name", metavar="[JOB]", required=False)
 @click.option("--failed", is_flag=True, help="Only runs that failed or were missed.")

@@ -1,15 +1,15 @@
 """nightcrew.toml → Jobs, with errors that name file, line and the fix."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from nightcrew import document, duration, settings
 from nightcrew.crew import Nightcrew
-from nightcrew.document import Document, Lookup
+from nightcrew.depot import REDIS
+from nightcrew.document import Document, Key, Lookup, discreet, odd_kind, read_key
 from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours
@@ -18,6 +18,9 @@ from nightcrew.owing import owings
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import Cron, cron, every, zone
+from nightcrew.shelf import Shelf, check_name, orphans
+from nightcrew.stores.address import place
+from nightcrew.stores.calls import template, verb
 from nightcrew.throttle import pace
 
 
@@ -33,6 +36,9 @@ class Configuration:
     timezone: str = "UTC"
     database: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     throttle: tuple[Hook, ...] = ()
+    blobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    redis: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -51,16 +57,15 @@ def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
 def load(path: Path) -> Nightcrew:
     """Build the crew of a file; where it names no database, DATABASE_URL does."""
     found = read(path)
-    return Nightcrew(found.database, jobs=found.jobs, timezone=found.timezone, gauges=found.throttle)
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """A key of a table: how it is written, and how its value is read, which may raise ConfigurationError."""
-
-    example: str
-    read: Callable[[Any], Any] = lambda value: value
-    kind: type | tuple[type, ...] = str
+    return Nightcrew(
+        found.database,
+        jobs=found.jobs,
+        timezone=found.timezone,
+        gauges=found.throttle,
+        blobs=found.blobs,
+        calls=found.calls,
+        redis=found.redis,
+    )
 
 
 def _values(given: Mapping[str, Any]) -> dict[str, Value]:
@@ -73,53 +78,71 @@ def _recipe(value: str) -> Callable[..., Job]:
     raise ConfigurationError(f"there is no recipe {value!r}{did_you_mean(value, RECIPES) or '; see docs/recipes.md'}")
 
 
-_PARTS = {"nightcrew": _Key("", kind=Mapping), "jobs": _Key("", kind=Mapping)}
-_TIMEZONE = _Key('"Europe/Istanbul"', zone)
-_THROTTLE = _Key('["file:/run/nightcrew.stop"]', hooks, list)
-_HEAD = {"database": _Key('"${DATABASE_URL}"'), "timezone": _TIMEZONE, "throttle": _THROTTLE}
+_PARTS = {name: Key("", kind=Mapping) for name in ("nightcrew", "blobs", "calls", "jobs")}
+_TIMEZONE = Key('"Europe/Istanbul"', zone)
+_THROTTLE = Key('["file:/run/nightcrew.stop"]', hooks, list)
+_HEAD = {
+    "database": Key('"${DATABASE_URL}"'),
+    "redis": Key('"${REDIS_URL}"'),
+    "timezone": _TIMEZONE,
+    "throttle": _THROTTLE,
+}
 _WHEN = {
-    "schedule": _Key('"0 3 * * *"', lambda value: cron(value).expression),
-    "every": _Key('"10 minutes"', every),
+    "schedule": Key('"0 3 * * *"', lambda value: cron(value).expression),
+    "every": Key('"10 minutes"', every),
     "timezone": _TIMEZONE,
 }
 _POLICY = {
-    "table": _Key('"users"', lambda value: Policy(value, "column").table),
-    "column": _Key('"deactivated_at"', lambda value: Policy("table", value).column),
-    "older_than": _Key('"30 days"', duration.parse),
-    "where": _Key("\"status = 'draft'\"", lambda value: Policy("table", "column", where=value).where),
-    "hold": _Key('"legal_hold"', lambda value: Policy("table", "column", hold=value).hold),
-    "unless_exists": _Key(
+    "table": Key('"users"', lambda value: Policy(value, "column").table),
+    "column": Key('"deactivated_at"', lambda value: Policy("table", value).column),
+    "older_than": Key('"30 days"', duration.parse),
+    "where": Key("\"status = 'draft'\"", lambda value: Policy("table", "column", where=value).where),
+    "hold": Key('"legal_hold"', lambda value: Policy("table", "column", hold=value).hold),
+    "unless_exists": Key(
         '["messages.chat_id"]', lambda value: Policy("table", "column", unless_exists=tuple(value)).unless_exists, list
     ),
-    "erase": _Key("true", kind=bool),
-    "links": _Key('["files.user_id"]', lambda value: Policy("table", "column", links=tuple(value)).links, list),
-    "allow_unindexed": _Key("true", kind=bool),
-    "max_rows": _Key("10_000", lambda value: Policy("table", "column", max_rows=value).max_rows, int),
-    "max_fraction": _Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
-    "action": _Key('"clear"', action),
-    "set": _Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
-    "blobs": _Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
-    "keep_latest": _Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
-    "per": _Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
+    "erase": Key("true", kind=bool),
+    "links": Key('["files.user_id"]', lambda value: Policy("table", "column", links=tuple(value)).links, list),
+    "allow_unindexed": Key("true", kind=bool),
+    "max_rows": Key("10_000", lambda value: Policy("table", "column", max_rows=value).max_rows, int),
+    "max_fraction": Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
+    "action": Key('"clear"', action),
+    "set": Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
+    "blobs": Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
+    "keep_latest": Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
+    "per": Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
 }
 _JOB = {
-    "path": _Key('"/api/oauth/cleanup-pkce"'),
-    "label": _Key('"OAuth Cleanup"'),
-    "owner": _Key('"team-accounts"'),
-    "runbook": _Key('"https://example.com/runbook"'),
-    "on_start": _Key("true", kind=bool),
-    "catch_up": _Key('"all"', catching_up),
-    "overlap": _Key('"skip"', overlapping),
-    "pause_after": _Key("5", kind=int),
-    "primary": _Key('"external"', primary),
-    "failsafe_after": _Key('"2 minutes"', duration.parse),
-    "enabled": _Key("false", kind=bool),
-    "pace": _Key('"gentle"', pace),
+    "path": Key('"/api/oauth/cleanup-pkce"'),
+    "label": Key('"OAuth Cleanup"'),
+    "owner": Key('"team-accounts"'),
+    "runbook": Key('"https://example.com/runbook"'),
+    "on_start": Key("true", kind=bool),
+    "catch_up": Key('"all"', catching_up),
+    "overlap": Key('"skip"', overlapping),
+    "pause_after": Key("5", kind=int),
+    "primary": Key('"external"', primary),
+    "failsafe_after": Key('"2 minutes"', duration.parse),
+    "enabled": Key("false", kind=bool),
+    "pace": Key('"gentle"', pace),
     "throttle": _THROTTLE,
-    "window": _Key('"22:00-06:00"', lambda value: Hours(value).text),
-    "fan_out": _Key("500_000", kind=int),
+    "window": Key('"22:00-06:00"', lambda value: Hours(value).text),
+    "fan_out": Key("500_000", kind=int),
 }
-_KEYS = {"recipe": _Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
+_BLOBS = {
+    "url": Key('"s3://acme-uploads"', place),
+    "columns": Key('["message_source.blob_key"]', lambda value: Shelf("", tuple(value)).columns, list),
+    "orphans": Key('"report"', orphans),
+    "older_than": Key('"24 hours"', lambda value: Shelf("", older_than=duration.parse(value)).older_than),
+    "max_fraction": Key("0.2", lambda value: Shelf("", max_fraction=value).max_fraction, (int, float)),
+}
+_CALLS = {
+    "url": Key('"https://api.example.com/things/{key}"', template),
+    "method": Key('"DELETE"', verb),
+    "secret": Key('"${BILLING_TOKEN}"'),
+}
+_LATER = {"database": _HEAD["database"], "redis": _HEAD["redis"], "url": Key(""), "secret": _CALLS["secret"]}
+_KEYS = {"recipe": Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
 
 
 class _Reader:
@@ -134,7 +157,7 @@ class _Reader:
         """Read the whole document."""
         parts = self._table((), self._document.values, _PARTS, "")
         values = dict(parts.get("nightcrew", {}))
-        database = self._database(values.pop("database", None))
+        database, redis = (self._later(("nightcrew", key), values.pop(key, None)) for key in ("database", "redis"))
         head = self._table(("nightcrew",), values, _HEAD, "")
         zone = head.get("timezone", "UTC")
         jobs = {name: self._job(name, values, zone) for name, values in parts.get("jobs", {}).items()}
@@ -145,33 +168,75 @@ class _Reader:
             )
         made = tuple(job for job in jobs.values() if job)
         self._check_paths(made)
-        return Configuration(self._document.path, made, zone, database, head.get("throttle", ()))
+        blobs = {name: self._blobs(name, values, zone) for name, values in parts.get("blobs", {}).items()}
+        calls = {name: self._store("calls", name, values, _CALLS) for name, values in parts.get("calls", {}).items()}
+        self._check_stores(made, [*blobs, *calls, *([REDIS] if redis else [])])
+        throttle = head.get("throttle", ())
+        return Configuration(self._document.path, made, zone, database, throttle, blobs, calls, redis)
 
-    def _database(self, raw: object) -> Callable[[], str] | None:
-        """Return what gives the database's URL; the text is looked at now, its variables later."""
+    def _later(self, keys: tuple[str, ...], raw: object) -> Callable[[], str] | None:
+        """Return what gives a text; it is looked at now, its variables when it is needed."""
         if raw is None:
             return None
-        keys, key = ("nightcrew", "database"), _HEAD["database"]
         try:
-            _read("database", raw, key, lambda name: name)
+            read_key(keys[-1], raw, _LATER[keys[-1]], lambda name: name)
         except ConfigurationError as problem:
             self._note(keys, str(problem))
             return None
 
-        def url() -> str:
+        def text() -> str:
             try:
                 return document.fill(str(raw), self._lookup)
             except ConfigurationError as problem:
-                raise NoDatabase(f"{self._document.path}:{self._document.line(*keys)}: {problem}") from None
+                kind = NoDatabase if keys[-1] == "database" else ConfigurationError
+                raise kind(f"{self._document.path}:{self._document.line(*keys)}: {problem}") from None
 
-        return url
+        return text
+
+    def _store(self, part: str, name: str, values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
+        """Return what is said of a store; a text that has variables is given by a function."""
+        keys, whose = (part, name), f"store {name!r}: "
+        if not isinstance(values, dict):
+            self._note(keys, f"store {name!r} is {odd_kind(values, dict)}; write a table [{part}.NAME]")
+            return {}
+        try:
+            check_name(name)
+        except ConfigurationError as problem:
+            self._note(keys, str(problem))
+        if "url" not in values:
+            self._note(keys, f"{whose}url is missing; write url = {allowed['url'].example}")
+        varied = {key for key in _LATER if isinstance(values.get(key), str) and document.variables(values[key])}
+        given = self._table(keys, {key: raw for key, raw in values.items() if key not in varied}, allowed, whose)
+        return given | {key: self._later((*keys, key), values[key]) for key in varied if key in allowed}
+
+    def _blobs(self, name: str, values: object, zone: str) -> dict[str, Any]:
+        given = self._store("blobs", name, values, _BLOBS | _WHEN)
+        timezone, period = given.pop("timezone", zone), given.pop("every", None)
+        if period is not None:
+            if "schedule" in given:
+                self._note(
+                    ("blobs", name, "every"), f"store {name!r}: schedule and every exclude each other; remove one"
+                )
+            given["schedule"] = period
+        elif "schedule" in given:
+            given["schedule"] = cron(given["schedule"], timezone)
+        return given
+
+    def _check_stores(self, jobs: tuple[Job, ...], stores: Collection[str]) -> None:
+        for job in jobs:
+            for owing in job.policy.blobs if job.policy else ():
+                if owing.store not in stores:
+                    near = did_you_mean(owing.store, stores) or "; declare it, as in [blobs.uploads]"
+                    self._note(
+                        ("jobs", job.name, "blobs"), f"job {job.name!r}: there is no store {owing.store!r}{near}"
+                    )
 
     def _note(self, keys: tuple[str, ...], sentence: str) -> None:
         line = self._document.line(*keys)
         self.problems.append((line, f"{self._document.path}:{line}: {sentence.rstrip('.')}"))
 
     def _table(
-        self, keys: tuple[str, ...], values: Mapping[str, Any], allowed: Mapping[str, _Key], whose: str
+        self, keys: tuple[str, ...], values: Mapping[str, Any], allowed: Mapping[str, Key], whose: str
     ) -> dict[str, Any]:
         """Return what can be read of a table's keys, and note the others."""
         given = {}
@@ -181,7 +246,7 @@ class _Reader:
                 self._note((*keys, name), f"{whose}unknown key {name!r}{near}")
                 continue
             try:
-                given[name] = _read(name, raw, allowed[name], self._lookup)
+                given[name] = read_key(name, raw, allowed[name], self._lookup)
             except ConfigurationError as problem:
                 self._note((*keys, name), f"{whose}{problem}")
         return given
@@ -189,7 +254,7 @@ class _Reader:
     def _job(self, name: str, values: object, zone: str) -> Job | None:
         keys, whose, before = ("jobs", name), f"job {name!r}: ", len(self.problems)
         if not isinstance(values, dict):
-            self._note(keys, f"job {name!r} is {_odd(values, dict)}; write a table [jobs.NAME]")
+            self._note(keys, f"job {name!r} is {odd_kind(values, dict)}; write a table [jobs.NAME]")
             return None
         given = self._table(keys, values, _KEYS, whose)
         for lack in _lacks(values, given.get("recipe")):
@@ -205,7 +270,7 @@ class _Reader:
         except ConfigurationError as problem:
             said = str(problem).removeprefix(whose)
             key = said.split()[0]
-            sentence = _discreet(said, key, values.get(key))
+            sentence = discreet(said, key, values.get(key), _KEYS[key]) if key in _KEYS else said
             self._note((*keys, key), sentence if sentence.startswith("job ") else whose + sentence)
             return None
 
@@ -225,60 +290,6 @@ class _Reader:
                     f"job {job.name!r}: job {other!r} answers on this path already; give one of them another",
                 )
             taken.setdefault(job.path, job.name)
-
-
-def _read(name: str, raw: object, key: _Key, lookup: Lookup) -> Any:
-    """Return the value of a key, its variables filled in."""
-    if odd := _odd(raw, key.kind):
-        remedy = f"write {name} = {key.example}" if key.example else f"write a table [{name}]"
-        raise ConfigurationError(f"{name} is {odd}; {remedy}")
-    if key.kind is Mapping:
-        return raw
-    value = _filled(raw, lookup)
-    try:
-        return key.read(value)
-    except ConfigurationError as problem:
-        raise ConfigurationError(_discreet(str(problem), name, raw)) from None
-
-
-def _filled(raw: object, lookup: Lookup) -> object:
-    if isinstance(raw, str):
-        return document.fill(raw, lookup)
-    if isinstance(raw, list):
-        return [_filled(item, lookup) for item in raw]
-    if isinstance(raw, dict):
-        return {key: _filled(item, lookup) for key, item in raw.items()}
-    return raw
-
-
-def _discreet(sentence: str, name: str, raw: object) -> str:
-    """Return a problem's sentence, or one that does not quote the value when that came from the environment."""
-    if not (names := document.variables(raw)):
-        return sentence
-    return (
-        f"{name} comes from {' and '.join(names)}, whose value cannot be used (it is not shown);"
-        f" set it as in {name} = {_KEYS[name].example}"
-    )
-
-
-_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", datetime: "a date", date: "a date",
-          time: "a time", list: "an array", dict: "a table"}  # fmt: skip
-
-
-def _odd(value: object, kind: type | tuple[type, ...]) -> str:
-    """Return what a value is if it is not of the kind it should be, else nothing."""
-    word = _KINDS.get(type(value), "something else")
-    if isinstance(value, list) and kind is list:
-        return next((f"an array with {odd} in it" for item in value if (odd := _odd(item, str))), "")
-    if isinstance(value, dict) and kind is dict:
-        return next((f"a table with {_KINDS[type(item)]} in it" for item in value.values() if not _constant(item)), "")
-    return "" if isinstance(value, kind) else word
-
-
-def _constant(value: object) -> bool:
-    """Tell whether a value can be written into a column: a constant, or { sql = "…" }."""
-    expression = value.get("sql") if isinstance(value, dict) and len(value) == 1 else value
-    return isinstance(expression, str) or (expression is value and isinstance(value, bool | int | float))
 
 
 def _lacks(values: Mapping[str, Any], recipe: Callable[..., Job] | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from nightcrew.books import RunRow
 from nightcrew.caller import Caller
 from nightcrew.claim import INSIDE, LEASE, Claim
 from nightcrew.clock import Budget, Clock, SystemClock, instant
+from nightcrew.depot import Depot
 from nightcrew.done import turned_away
 from nightcrew.errors import RowLost, UsageError
 from nightcrew.fleet import Spread
@@ -31,7 +32,6 @@ from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
 from nightcrew.stock import Stock
-from nightcrew.store import Store
 from nightcrew.taken import Taken
 from nightcrew.trigger import Errand, Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
@@ -49,7 +49,8 @@ class Nightcrew(Stock):
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
     hear every entry; the log listener is always among them.
-    `blobs` are the stores by name.
+    `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
+    be owed something, as docs/outbox.md says.
     `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
@@ -62,14 +63,16 @@ class Nightcrew(Stock):
         settings: Settings | None = None,
         listeners: Iterable[Listener] = (),
         gauges: Iterable[object] = (),
-        blobs: Mapping[str, Store] | None = None,
+        blobs: Mapping[str, Any] | None = None,
+        calls: Mapping[str, Any] | None = None,
+        redis: str | Callable[[], str] | None = None,
         clock: Clock | None = None,
         lease: float = LEASE,
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((log, *listeners), self.settings.censor)
-        super().__init__(timezone, blobs)
+        super().__init__(timezone, Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis))
         url = database or self.settings.database
         self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
         self.spread: Spread | None = None

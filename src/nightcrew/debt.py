@@ -80,6 +80,18 @@ class Debts(Protocol):
         Raises PolicyError for a column that is not there: then nobody knows.
         """
 
+    def named(self, column: Owing, after: str | None, most: int) -> tuple[Sequence[str], str | None]:
+        """Return some keys that rows have in a column, in the database's order, and after which one to go on, if any.
+
+        Raises PolicyError for a column that is not there.
+        """
+
+    def owed(self, store: str, keys: Sequence[str]) -> set[str]:
+        """Return those of the keys that are owed to a store, due or not, given up or not."""
+
+    def incur(self, store: str, keys: Sequence[str]) -> None:
+        """Owe keys to a store in a transaction of its own."""
+
     def settle(self, debts: Iterable[Debt]) -> None:
         """Forget debts: they are settled, or were none."""
 

@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -158,3 +159,69 @@ def _paths(values: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield path
         if isinstance(value, Mapping):
             waiting += [((*path, key), inner) for key, inner in value.items()]
+
+
+# ── what stands under a key ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a table: how it is written, and how its value is read, which may raise ConfigurationError."""
+
+    example: str
+    read: Callable[[Any], Any] = lambda value: value
+    kind: type | tuple[type, ...] = str
+
+
+def read_key(name: str, raw: object, key: Key, lookup: Lookup) -> Any:
+    """Return the value of a key, its variables filled in."""
+    if odd := odd_kind(raw, key.kind):
+        remedy = f"write {name} = {key.example}" if key.example else f"write a table [{name}]"
+        raise ConfigurationError(f"{name} is {odd}; {remedy}")
+    if key.kind is Mapping:
+        return raw
+    value = _filled(raw, lookup)
+    try:
+        return key.read(value)
+    except ConfigurationError as problem:
+        raise ConfigurationError(discreet(str(problem), name, raw, key)) from None
+
+
+def _filled(raw: object, lookup: Lookup) -> object:
+    if isinstance(raw, str):
+        return fill(raw, lookup)
+    if isinstance(raw, list):
+        return [_filled(item, lookup) for item in raw]
+    if isinstance(raw, dict):
+        return {key: _filled(item, lookup) for key, item in raw.items()}
+    return raw
+
+
+def discreet(sentence: str, name: str, raw: object, key: Key) -> str:
+    """Return a problem's sentence, or one that does not quote the value when that came from the environment."""
+    if not (names := variables(raw)):
+        return sentence
+    return (
+        f"{name} comes from {' and '.join(names)}, whose value cannot be used (it is not shown);"
+        f" set it as in {name} = {key.example}"
+    )
+
+
+_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", datetime: "a date", date: "a date",
+          time: "a time", list: "an array", dict: "a table"}  # fmt: skip
+
+
+def odd_kind(value: object, kind: type | tuple[type, ...]) -> str:
+    """Return what a value is if it is not of the kind it should be, else nothing."""
+    word = _KINDS.get(type(value), "something else")
+    if isinstance(value, list) and kind is list:
+        return next((f"an array with {odd} in it" for item in value if (odd := odd_kind(item, str))), "")
+    if isinstance(value, dict) and kind is dict:
+        return next((f"a table with {_KINDS[type(item)]} in it" for item in value.values() if not _constant(item)), "")
+    return "" if isinstance(value, kind) else word
+
+
+def _constant(value: object) -> bool:
+    """Tell whether a value can be written into a column: a constant, or { sql = "…" }."""
+    expression = value.get("sql") if isinstance(value, dict) and len(value) == 1 else value
+    return isinstance(expression, str) or (expression is value and isinstance(value, bool | int | float))

@@ -11,12 +11,12 @@ from datetime import timedelta
 from nightcrew import backoff
 from nightcrew.call import Call
 from nightcrew.debt import Debt, Debts
-from nightcrew.errors import DatabaseError, JobFailed, NightcrewError, PolicyError, StoreError
+from nightcrew.errors import ConfigurationError, DatabaseError, JobFailed, NightcrewError, StoreError
 from nightcrew.job import Job
 from nightcrew.owing import Owing
 from nightcrew.report import one_line
 from nightcrew.schedule import every
-from nightcrew.store import MOST, Store
+from nightcrew.store import Store
 
 NAME = "drain-outbox"
 ATTEMPTS = 10  # with the waits between them, about four hours
@@ -68,7 +68,7 @@ def drain(run: Call, stores: Mapping[str, Store], columns: Callable[[str], Itera
                 break
             try:
                 going_on = _batch(run, (name, stores[name]), list(columns(name)), debts, accounts[name])
-            except (StoreError, PolicyError, DatabaseError) as error:
+            except (StoreError, ConfigurationError, DatabaseError) as error:
                 if isinstance(error, DatabaseError) and error.away:
                     raise
                 stopped[name], going_on = error, False
@@ -79,25 +79,24 @@ def drain(run: Call, stores: Mapping[str, Store], columns: Callable[[str], Itera
         for name, account in accounts.items()
         if account != _Account()
     ]
-    said += [_stopped(name, stores[name], error) for name, error in stopped.items()]
+    said += [_stopped(name, stores, error) for name, error in stopped.items()]
     sentence = "; ".join(said) or "nothing that is owed is due"
     if stopped or any(account.failed for account in accounts.values()):
         raise JobFailed(sentence) from next(iter(stopped.values()), None)
     run.say(f"{sentence[:1].upper()}{sentence[1:]}.")
 
 
-def _stopped(name: str, store: Store, error: NightcrewError) -> str:
+def _stopped(name: str, stores: Mapping[str, Store], error: NightcrewError) -> str:
     why = one_line(str(error))
-    away = (
-        f"store {name} ({store.place}) is away" if isinstance(error, StoreError) else f"nothing of {name} was settled"
-    )
-    return f"{away}: {why}"
+    if isinstance(error, StoreError):
+        return f"store {name} ({stores[name].place}) is away: {why}"
+    return f"nothing of {name} was settled: {why}"
 
 
 def _batch(run: Call, named: tuple[str, Store], columns: Sequence[Owing], debts: Debts, account: _Account) -> bool:
     """Settle some debts of a store; return whether there may be more."""
     name, store = named
-    claimed = debts.claim(name, MOST, _HELD)
+    claimed = debts.claim(name, store.most, _HELD)
     if not claimed:
         return False
     keys = list(dict.fromkeys(debt.key for debt in claimed))
@@ -123,7 +122,7 @@ def _batch(run: Call, named: tuple[str, Store], columns: Sequence[Owing], debts:
     run.enter("settled", store=name, settled=gone, kept=len(kept), put_off=len(again), failed=len(failed))
     run.count(gone)
     run.checkpoint(None)
-    return len(claimed) == MOST
+    return len(claimed) == store.most
 
 
 def _wait(debt: Debt) -> timedelta | None:

@@ -1,39 +1,37 @@
 """Stock: the stores of a crew by name, and what is owed to them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from types import MappingProxyType
+from functools import partial
 
-from nightcrew import outbox
+from nightcrew import orphans, outbox
 from nightcrew.call import Call
+from nightcrew.comparison import Comparison, Survey
 from nightcrew.debt import Balance, Overdue
+from nightcrew.depot import Depot
 from nightcrew.errors import ConfigurationError, UsageError, did_you_mean, misfit
 from nightcrew.job import Job
 from nightcrew.owing import Owing
 from nightcrew.roll import Roll
 from nightcrew.station import Stationed
-from nightcrew.store import Store
-
-_LONGEST_NAME = 64
 
 
 class Stock(Roll, Stationed):
     """The jobs of a crew and its stores; once there is one, a job of its own settles every minute what is owed."""
 
-    def __init__(self, timezone: str = "UTC", stores: Mapping[str, Store] | None = None) -> None:
+    def __init__(self, timezone: str, stores: Depot) -> None:
         super().__init__(timezone)
-        self._stores = dict(stores or {})
-        for name in self._stores:
-            wrong = misfit(name, str, "write a text such as 'uploads'")
-            if wrong or not 0 < len(name) <= _LONGEST_NAME:
-                raise ConfigurationError(f"the name of a store {wrong or f'has 1 to {_LONGEST_NAME} letters'}")
-        if self._stores:
+        self._stores = stores
+        if stores:
             self.add(outbox.job(self._drain))
+        for name, shelf in stores.shelves.items():
+            if shelf.orphans is not None:
+                self.add(orphans.job(name, shelf, partial(self._sweep_orphans, name)))
 
     @property
-    def stores(self) -> Mapping[str, Store]:
-        """Every store by name."""
-        return MappingProxyType(self._stores)
+    def stores(self) -> Depot:
+        """Every store by name, opened when it is asked for."""
+        return self._stores
 
     def add(self, job: Job) -> Job:
         """Register a job; raises ConfigurationError when its name or path is taken, or it owes to no store."""
@@ -44,9 +42,32 @@ class Stock(Roll, Stationed):
         return super().add(job)
 
     def columns_of(self, store: str) -> tuple[Owing, ...]:
-        """Return the columns that hold keys of a store, as the jobs say."""
+        """Return the columns that hold keys of a store, as it says itself and as the jobs say."""
         rules = (job.policy for job in self._jobs.values() if job.policy is not None)
-        return tuple(dict.fromkeys(owing for rule in rules for owing in rule.blobs if owing.store == store))
+        owings = (owing for rule in rules for owing in rule.blobs if owing.store == store)
+        own = self._stores.shelves[store].owings(store) if store in self._stores.shelves else ()
+        return tuple(dict.fromkeys((*own, *owings)))
+
+    def orphans(self, store: str, heard: Callable[[Survey], None] = lambda _so_far: None) -> tuple[Survey, str | None]:
+        """Compare a store of blobs with the columns that name its blobs; return that, and why none would be removed.
+
+        Nothing is removed. `heard` is told what is found so far, page by page. Raises UsageError for a store that is
+        none of blobs, SafetyStop for one that no column is declared for, StoreError, DatabaseError and PolicyError
+        where one of the two cannot be read.
+        """
+        if store not in self._stores.shelves:
+            near = did_you_mean(str(store), self._stores.shelves) or "; declare it, as in [blobs.uploads]"
+            raise UsageError(f"there is no store of blobs {str(store)[:80]!r}{near}")
+        self._station.ready(self._jobs, looking=True)
+        survey = self._comparison(store).all(heard)
+        return survey, orphans.too_many(survey, self._stores.shelves[store])
+
+    def _comparison(self, store: str) -> Comparison:
+        found, shelf = self._stores[store], self._stores.shelves[store]
+        return Comparison(store, found, shelf, self.columns_of(store), self._station.debts)  # type: ignore[arg-type]
+
+    def _sweep_orphans(self, store: str, run: Call) -> None:
+        orphans.sweep(run, self._comparison(store))
 
     def owe(self, connection: object, store: str, keys: Iterable[str], *, not_before: datetime | None = None) -> int:
         """Owe the removal of keys to a store, from `not_before` on (aware; default: at once), and return how many.

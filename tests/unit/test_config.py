@@ -311,7 +311,7 @@ MISTAKES = {
     "unknown key": (JOB + 'colum = "x"', 5, "job 'cleanup': unknown key 'colum'", "did you mean 'column'?"),
     "unknown key like none": (JOB + "zzz = 1", 5, "unknown key 'zzz'", "remove it"),
     "key of a later version": (JOB + "archive = 1", 5, "unknown key 'archive'", "remove it"),
-    "unknown table": (JOB + "[mail.sequences]", 5, "unknown key 'mail'", "there is 'jobs', 'nightcrew'"),
+    "unknown table": (JOB + "[mail.sequences]", 5, "unknown key 'mail'", "there is 'blobs', 'calls', 'jobs'"),
     "misspelt table": (JOB + "[nightcrow]", 5, "unknown key 'nightcrow'", "did you mean 'nightcrew'?"),
     "unknown setting": ('[nightcrew]\ntimezon = "UTC"\n' + JOB, 2, "unknown key 'timezon'", "did you mean 'timezone'?"),
     "quoted table": (JOB + JOB.replace("cleanup", '"a.b"') + '"t x" = 1', 9, "unknown key 't x'", "remove it"),
@@ -567,7 +567,9 @@ def test_a_file_that_never_ends_is_refused(tmp_path):
 
 
 def test_what_a_job_owes_is_a_list_of_tables(here: Path) -> None:
-    text = JOB + 'blobs = [{ store = "uploads", table = "users", column = "avatar" }]\n'
+    text = (
+        JOB + 'blobs = [{ store = "uploads", table = "users", column = "avatar" }]\n[blobs.uploads]\nurl = "memory://"'
+    )
     (job,) = read_text(here, text).jobs
     assert job.policy is not None
     assert [str(owing) for owing in job.policy.blobs] == ["users.avatar"]

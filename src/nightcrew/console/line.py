@@ -16,6 +16,7 @@ from nightcrew.errors import (
     NightcrewError,
     SafetyStop,
     SchemaError,
+    StoreError,
     UsageError,
     did_you_mean,
 )
@@ -23,7 +24,7 @@ from nightcrew.errors import (
 INTERRUPTED = 130
 JOB = click.argument("name", metavar="JOB")
 _F = TypeVar("_F", bound=Callable[..., Any])
-_CODES = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3, DatabaseError: 4}  # every other error: 1
+_CODES = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3, DatabaseError: 4, StoreError: 4}  # every other error: 1
 
 
 class Commands(click.Group):
@@ -146,6 +147,10 @@ def exit_code(problem: NightcrewError) -> int:
 
     A database that is there, ready and says no is no dependency that is down.
     """
-    if isinstance(problem, DatabaseError) and not isinstance(problem, SchemaError) and not problem.transient:
+    if (
+        isinstance(problem, DatabaseError | StoreError)
+        and not isinstance(problem, SchemaError)
+        and not problem.transient
+    ):
         return 1
     return next((code for kind, code in _CODES.items() if isinstance(problem, kind)), 1)

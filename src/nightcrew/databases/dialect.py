@@ -266,6 +266,9 @@ class Dialect(Protocol):
     def stamps_updates(self) -> bool:
         """Whether a column may take the time of an UPDATE that does not name it."""
 
+    def letters(self, held: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Compose a column's value as a text that is compared letter by letter, whatever its collation."""
+
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool]:

@@ -18,6 +18,8 @@ from nightcrew.owing import Owing
 
 _LONGEST_LOOK = 30.0  # seconds in which rows that still have a key are to be found, for a batch of keys
 _LONGEST_REASON = 500
+_END = "|"  # without one, some databases take blanks at the end of a text for nothing
+_ALIKE = 10_000  # keys that a collation takes for the same
 # What is compared with a text as it is, so that an index serves; whatever else a column holds is written as one first.
 _TEXTS = {"char", "character", "character varying", "citext", "longtext", "mediumtext", "nvarchar", "text", "tinytext",
           "varchar"}  # fmt: skip
@@ -64,17 +66,48 @@ class Dues:
         with self._link.glimpse(_LONGEST_LOOK) as connection:
             for name, named in by_table.items():
                 for column in dict.fromkeys(named):
-                    found.update(connection.execute(self._holding(connection, name, column, keys)).scalars())
+                    found.update(_texts(connection.execute(self._holding(connection, name, column, keys))))
         return found.intersection(keys)
 
     def _holding(self, connection: sa.Connection, name: str, column: str, keys: Sequence[str]) -> sa.Select[Any]:
+        rows, written, compared = self._column(connection, name, column)
+        return sa.select(written).select_from(rows).where(compared.in_(keys)).distinct()
+
+    def _column(self, connection: sa.Connection, name: str, column: str) -> tuple[sa.FromClause, Any, Any]:
+        """Return a table, a column of it as a text with an end, and what it is compared by; PolicyError for none."""
         table = describe(connection, self._link.dialect, name)
         if column not in table.columns:
             raise PolicyError(f"table {table.name!r} has no column {column!r}{nearest(column, table.columns)}")
         rows = source(table.name, (column,))
         held, kind = rows.c[column], table.columns[column].kind.partition("(")[0].strip().lower()
-        written = sa.cast(held, sa.Text)
-        return sa.select(written).select_from(rows).where((held if kind in _TEXTS else written).in_(keys)).distinct()
+        written = self._link.dialect.letters(held)
+        return rows, written.concat(_END), held if kind in _TEXTS else written
+
+    def named(self, column: Owing, after: str | None, most: int) -> tuple[Sequence[str], str | None]:
+        """Take along the keys that the database takes for the same as the last: none is passed by."""
+        with self._link.glimpse(_LONGEST_LOOK) as connection:
+            rows, written, compared = self._column(connection, column.table, column.column)
+            some = sa.select(written).select_from(rows).where(written != _END)
+            further = some if after is None else some.where(compared > after)
+            found = _texts(connection.execute(further.order_by(compared).limit(most)))
+            if len(found) < most:
+                return list(dict.fromkeys(found)), None
+            alike = _texts(connection.execute(some.where(compared == found[-1]).distinct().limit(_ALIKE)))
+            return list(dict.fromkeys((*found, *alike))), found[-1]
+
+    def owed(self, store: str, keys: Sequence[str]) -> set[str]:
+        """Compare to the letter."""
+        these = sa.select(owed.c.key).where(owed.c.store == store, owed.c.key.in_(keys))
+        with self._link.transaction(writes=False) as connection:
+            return {*connection.execute(these).scalars()}.intersection(keys)
+
+    def incur(self, store: str, keys: Sequence[str]) -> None:
+        """Owe each once."""
+        if keys:
+            since = self._link.now()
+            with self._link.transaction() as connection:
+                rows = [{"store": store, "key": key, "since": since, "due_at": since, "attempts": 0} for key in keys]
+                connection.execute(sa.insert(owed), rows)
 
     def settle(self, debts: Iterable[Debt]) -> None:
         """Delete their rows."""
@@ -131,6 +164,10 @@ class Dues:
         again = again if store is None else again.where(owed.c.store == store)
         with self._link.transaction() as connection:
             return connection.execute(again.values(due_at=self._link.moment, attempts=0)).rowcount
+
+
+def _texts(found: sa.Result[Any]) -> list[str]:
+    return [text.removesuffix(_END) for text in found.scalars()]
 
 
 def _these(statement: Any, debts: Iterable[Debt]) -> Any:

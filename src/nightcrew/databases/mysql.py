@@ -266,12 +266,16 @@ class MySQL:
 
         return replace(found, steer=steer, in_order=lambda rows: rows.with_hint(source, _BY_KEY))
 
+    def letters(self, held: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Write it in letters that have every sign, and compare these."""
+        return sa.collate(sa.cast(held, _LETTERS), "utf8mb4_bin")
+
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool]:
         """Compare texts letter by letter: a collation may take different ones for the same, and a number for any."""
         if column.kind.partition("(")[0] in _WORDS:
-            written, value = (sa.collate(sa.cast(part, _LETTERS), "utf8mb4_bin") for part in (written, value))
+            written, value = (self.letters(part) for part in (written, value))
         return written.is_distinct_from(value)
 
     def heap(self, connection: sa.Connection, source: Named, table: Table) -> None:

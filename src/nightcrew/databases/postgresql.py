@@ -306,6 +306,10 @@ class PostgreSQL:
         """Drop it in the caller's transaction."""
         return postgresql_partitions.drop(connection, divided, _Kind(divided.kind), partition, allow)
 
+    def letters(self, held: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Name the one order that every server has."""
+        return sa.collate(sa.cast(held, sa.Text), "C")
+
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool]:

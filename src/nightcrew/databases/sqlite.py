@@ -239,6 +239,10 @@ class SQLite:
         found = by_key(columns)
         return replace(found, among=_listed(columns[0])) if found and len(columns) == 1 else found
 
+    def letters(self, held: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """Name SQLite's own order."""
+        return sa.collate(sa.cast(held, sa.Text), "BINARY")
+
     def differs(
         self, written: sa.ColumnElement[Any], column: Column, value: sa.ColumnElement[Any]
     ) -> sa.ColumnElement[bool]:

@@ -31,8 +31,7 @@ def address(url: str) -> Address:
     """Read a store's URL; raises ConfigurationError for one that cannot be one."""
     scheme, parted, rest = url.strip().partition("://")
     if not parted or scheme.lower() not in KINDS:
-        near = did_you_mean(scheme.lower()[:30], KINDS) if parted else ""
-        raise ConfigurationError(f"url {_shown(url)} is no place of blobs{near}; write {_EXAMPLES}")
+        raise ConfigurationError(f"url {_shown(url)} is no place of blobs; write {_EXAMPLES}")
     kind = scheme.lower()
     if kind == "s3":
         return _bucket(url, rest)
@@ -41,6 +40,12 @@ def address(url: str) -> Address:
     if rest.strip("/"):
         raise ConfigurationError(f"url {_shown(url)} names a place in memory, which has none; write 'memory://'")
     return Address(kind)
+
+
+def place(url: str) -> str:
+    """Return a store's URL if it can be one; raises ConfigurationError."""
+    address(url)
+    return url
 
 
 def _bucket(url: str, rest: str) -> Address:

@@ -1,0 +1,98 @@
+"""Keys of a Redis, or of what speaks like one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from nightcrew.clock import Clock
+from nightcrew.errors import ConfigurationError, MissingExtra, StoreError
+from nightcrew.store import MOST
+from nightcrew.stores.patience import Refusal, patiently
+
+try:
+    import redis
+    from redis.exceptions import (
+        AuthenticationError,
+        BusyLoadingError,
+        NoPermissionError,
+        ReadOnlyError,
+        RedisError,
+        TryAgainError,
+    )
+    from redis.exceptions import ConnectionError as Unconnected
+    from redis.exceptions import TimeoutError as Unanswered
+except ImportError:
+    raise MissingExtra("a Redis needs redis-py, which is not installed: pip install 'nightcrew[redis]'") from None
+
+_TIMEOUT = 5.0  # seconds a connection, and an answer, may take
+_PASSING = (BusyLoadingError, ReadOnlyError, TryAgainError)
+
+
+class Redis:
+    """The keys of one database of a server at redis://, rediss:// or unix://, each removed with all that it holds."""
+
+    most = MOST
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.place = _place(url)
+        self._url = url
+        self._clock = clock
+
+    def remove(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """Unlink these keys, and return why by the key of each that would not go."""
+        return patiently(self._unlink, keys, self._clock)
+
+    @cached_property
+    def _client(self) -> Any:
+        try:
+            return redis.Redis.from_url(self._url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"redis {self.place} cannot be used: {_said(error, self._url)}") from None
+
+    def _unlink(self, keys: Sequence[str]) -> dict[str, Refusal]:
+        refused: dict[str, Refusal] = {}
+        sent: list[str] = []
+        with self._renamed(), self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                try:
+                    pipeline.unlink(key.encode())
+                    sent.append(key)
+                except UnicodeEncodeError:
+                    refused[key] = Refusal("it is no text that can be written", final=True)
+            for key, answer in zip(sent, pipeline.execute(raise_on_error=False), strict=True):
+                if isinstance(answer, Exception):
+                    refused[key] = Refusal(str(answer), final=not isinstance(answer, _PASSING))
+        return refused
+
+    @contextmanager
+    def _renamed(self) -> Iterator[None]:
+        try:
+            yield
+        except (AuthenticationError, NoPermissionError) as error:
+            raise StoreError(f"{self.place} refuses: {_said(error, self._url)}; see the password in its URL") from error
+        except (Unconnected, Unanswered) as error:
+            what = f"{self.place} cannot be reached: {_said(error, self._url)}"
+            raise StoreError(f"{what}; see that it runs, and what its URL says", transient=True) from error
+        except RedisError as error:
+            raise StoreError(f"{self.place} cannot be used: {_said(error, self._url)}") from error
+
+
+def _place(url: str) -> str:
+    """Write a URL without user, password and options; raises ConfigurationError for one that is none."""
+    try:
+        parts = urlsplit(url.strip())
+        where = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    except ValueError:
+        raise ConfigurationError("redis has a URL whose port is no number; write 'redis://localhost:6379/0'") from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not where:
+        raise ConfigurationError("redis has no URL of one; write 'redis://localhost:6379/0', or '${REDIS_URL}'")
+    return f"{parts.scheme}://{where}"
+
+
+def _said(error: Exception, url: str) -> str:
+    """Return what an error says, without the password."""
+    secret = urlsplit(url).password
+    text = str(error).strip().partition("\n")[0][:300]
+    return text.replace(secret, "***") if secret else text
