@@ -13,8 +13,11 @@ _ALSO_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def instant(moment: datetime) -> str:
-    """Write an instant (aware) as ISO-8601 in UTC with milliseconds and a Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Write an instant (aware) as ISO-8601 in UTC with milliseconds and a Z; one that no year in UTC has, as it is."""
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError:
+        return moment.isoformat()
 
 
 class Clock(Protocol):

@@ -55,7 +55,7 @@ def carry_out_together(
     if claim.job.policy is not None or done.state is not State.DONE or claim.job.overlap is Overlap.SKIP:
         end(alone)
         return
-    settler.settle(claim.fence, row_of(claim, done), end, alone, None if quick else started)
+    settler.settle(claim, row_of(claim, done), end, alone, None if quick else started)
 
 
 def _done(

@@ -2,20 +2,42 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import TypeAlias
 
 from nightcrew.books import Books, RunRow, Settled
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
+from nightcrew.errors import DatabaseError
 
 Settle: TypeAlias = Callable[[], Settled | None]
 """Settles a run, or says how it was; None when a newer fence exists."""
 
 _MOMENT = 0.02  # seconds: once none has ended for as long, those that have are settled; their leases are renewed
 _MOMENTS = 10  # of them at most, for whoever is still at work comes first: it takes the processor's time from others
+_AWAY = 0.5  # seconds between two tries while the database is away
 _NEW = 1.0  # seconds in which a claim need not be asked about again: somebody may have paused its job meanwhile
 _KNOWN = 10.0  # seconds in which the database is taken for the one that it was
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ended:
+    """A run that is done: the row that says so, how it is settled `alone`, and what comes `then`."""
+
+    claim: Claim
+    row: RunRow
+    then: Callable[[Settle], object]
+    alone: Settle
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.row.job, self.claim.fence
+
+    @property
+    def overdue(self) -> bool:
+        """Whether somebody else may go on with it by now."""
+        return self.claim.lease is None or self.claim.lease.over
 
 
 class Settler:
@@ -26,8 +48,9 @@ class Settler:
         self._clock = clock
         self._lost = lost
         self._lock = Lock()
-        self._ended: list[tuple[int, RunRow, Callable[[Settle], object], Settle]] = []
+        self._ended: list[_Ended] = []
         self._thread: Thread | None = None
+        self._closing = Event()
         self._known_until = float("-inf")
 
     def trusts(self, claim: Claim) -> bool:
@@ -36,16 +59,17 @@ class Settler:
         return new and claim.job.policy is None and self._clock.monotonic() < self._known_until
 
     def settle(
-        self, fence: int, row: RunRow, then: Callable[[Settle], object], alone: Settle, looked_at: float | None
+        self, claim: Claim, row: RunRow, then: Callable[[Settle], object], alone: Settle, looked_at: float | None
     ) -> None:
         """Settle a run that is done, with others or, where that fails, `alone`; and go on with `then`.
 
+        While the database is away, it is tried again for as long as the claim's lease holds: nobody need do it twice.
         If it looked at the place, at a monotonic instant, that was the one it had been.
         """
         with self._lock:
             if looked_at is not None:
                 self._known_until = max(self._known_until, looked_at + _KNOWN)
-            self._ended.append((fence, row, then, alone))
+            self._ended.append(_Ended(claim, row, then, alone))
             if self._thread is not None:
                 return
             thread = Thread(target=self._work, name="nightcrew-settler", daemon=True)
@@ -56,46 +80,57 @@ class Settler:
         self._settle()
 
     def close(self) -> None:
-        """Return once everything is settled."""
+        """Return once everything is settled; a database that is away is asked no more than once."""
         with self._lock:
             thread = self._thread
         if thread is not None:
+            self._closing.set()
             thread.join()
+            self._closing.clear()
 
     def _work(self) -> None:
+        away = False
         while True:
-            self._gather()
+            self._gather(away=away)
             with self._lock:
                 if not self._ended:
                     self._thread = None
                     return
-            self._settle()
+            away = self._settle(patient=not self._closing.is_set())
 
-    def _gather(self) -> None:
+    def _gather(self, *, away: bool) -> None:
+        """Wait for more to end; or for the database, if that was away, but not for either while we are closing."""
+        if away:
+            self._clock.wait(self._closing, _AWAY)
+            return
         seen = 0
         for _ in range(_MOMENTS):
-            self._clock.wait(Event(), _MOMENT)
+            self._clock.wait(self._closing, _MOMENT)
             with self._lock:
                 before, seen = seen, len(self._ended)
             if seen == before:
                 return
 
-    def _settle(self) -> None:
-        """Settle what has ended by now."""
+    def _settle(self, *, patient: bool = False) -> bool:
+        """Settle what has ended by now; return whether some of it waits for the database, for who is `patient`."""
         with self._lock:
             ended, self._ended = self._ended, []
-        done = self._done([(fence, row) for fence, row, _, _ in ended])
-        for fence, row, then, alone in ended:
+        done: set[tuple[str, int]] | None = None
+        waiting: list[_Ended] = []
+        try:
+            done = self._books.settle_done([(one.claim.fence, one.row) for one in ended])
+        except Exception as error:  # noqa: BLE001 - one that no database takes must not keep others from being settled
+            if patient and isinstance(error, DatabaseError) and error.away:
+                overdue = [one for one in ended if one.overdue]
+                waiting, ended = [one for one in ended if one not in overdue], overdue
+                with self._lock:
+                    self._ended[:0] = waiting
+        for one in ended:
             try:
-                then(alone if done is None else Settled if (row.job, fence) in done else _superseded)
+                one.then(one.alone if done is None else Settled if one.key in done else _superseded)
             except BaseException as error:  # noqa: BLE001 - whatever one runs into, the next is not to blame
                 self._lost(error)
-
-    def _done(self, ended: list[tuple[int, RunRow]]) -> set[tuple[str, int]] | None:
-        try:
-            return self._books.settle_done(ended)
-        except Exception:  # noqa: BLE001 - one that no database takes must not keep the others from being settled
-            return None
+        return bool(waiting)
 
 
 def _superseded() -> None:

@@ -1,7 +1,7 @@
 """The shape: what whoever starts a run may ask of the crew."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any, Protocol, TypeAlias
 
@@ -119,3 +119,7 @@ def check_until(job: str, until: datetime | None) -> None:
         raise UsageError(f"until of a pause of job {job!r} {wrong}")
     if until.tzinfo is None:
         raise UsageError(f"until {until.isoformat()} has no time zone: write it in UTC, as in 2026-01-31T12:00:00Z")
+    try:
+        until.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"until {until.isoformat()} is no instant of UTC's calendar: name a time before") from None

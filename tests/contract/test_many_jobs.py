@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from tests.conftest import administrator, fresh
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.agenda import _FEW
@@ -33,6 +34,13 @@ def crew(database_url):
 
 def hand_out(crew, *, start=False):
     return crew.hand_out(start=start, stop=threading.Event())
+
+
+def eventually(holds, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
 
 
 def rewrite(crew, job, **values):
@@ -215,3 +223,40 @@ def test_a_look_at_one_job_is_none_at_all_of_them(crew):
     crew._station.claims.agenda._whole_at = 0.0
     assert crew.due(trigger="celery", only="job-4") == []
     assert any("job-4" in statement for statement in count(crew, lambda: hand_out(crew)))
+
+
+def test_runs_whose_database_is_away_when_they_end_are_settled_when_it_is_back(tmp_path):
+    calls, heard = [], []
+    with fresh("postgresql", tmp_path) as url:
+        crew, made = Nightcrew(url, settings=Settings(), listeners=[heard.append]), sa.make_url(url)
+        with administrator(made.set(database="postgres"), "postgresql").connect() as server:
+
+            def gate(open_to_all):
+                server.execute(sa.text(f'ALTER DATABASE "{made.database}" ALLOW_CONNECTIONS {open_to_all}'))
+                of_crew = f"FROM pg_stat_activity WHERE datname = '{made.database}'"
+                server.execute(sa.text(f"SELECT pg_terminate_backend(pid) {of_crew}"))
+
+            @crew.job(every="1 day", on_start=True)
+            def send(run):
+                calls.append(run.id)
+                gate(open_to_all=False)
+                return 1
+
+            crew.migrate()
+            (work,) = hand_out(crew, start=True)
+            work()
+            time.sleep(0.7)
+            gate(open_to_all=True)
+            assert eventually(lambda: crew.at_work == [])
+        assert crew._station.books.run(calls[0]).state == "done"
+        assert [entry.kind for entry in heard if entry.run] == ["succeeded"]
+        crew.close()
+
+
+def test_a_run_that_was_settled_though_the_answer_was_lost_is_told_as_done(crew):
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    books, claim = crew._station.books, hand_out(crew, start=True)[0].args[0]
+    ended = [(claim.fence, replace(books.run(claim.run), state=State.DONE))]
+    assert books.settle_done(ended) == books.settle_done(ended) == {(claim.job.name, claim.fence)}
+    crew._station.claims.release(claim)

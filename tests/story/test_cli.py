@@ -459,6 +459,8 @@ LINES = {
     "slot as a length of time": ("run yearly --slot 2h", "'2h' is no time; write it in UTC"),
     "slot before time": ("run yearly --slot 0500-06-01T00:00Z", "lies before 1970"),
     "slot before the calendar": ("run yearly --slot 0001-01-01T00:00+14:00", "lies before 1970"),
+    "slot after the calendar": ("run yearly --slot 9999-12-31T23:59-12:00", "lies in the future"),
+    "until after the calendar": ("pause yearly --reason x --until 9999-12-31T23:59-12:00", "is no instant of UTC's"),
     "slot to come": ("run yearly --slot 2999-01-01T02:00+02:00", "slot 2999-01-01T00:00:00.000Z of job 'yearly' lies"),
     "slot before the job was there": ("run yearly --slot 2001-06-01T00:00Z", "slot 2001-01-01T00:00:00.000Z of job"),
     "job of odd letters": ("run a\x1b[2J\n;b", "no job is called 'a\\x1b[2J\\n;b'"),

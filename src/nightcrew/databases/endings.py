@@ -39,7 +39,10 @@ def settle(
 
 
 def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
-    """Close runs that are done under these fences, in as few statements as there can be; return those that were."""
+    """Close runs that are done under these fences, in as few statements as there can be; return those that are.
+
+    One that is closed already under its fence was by a commit whose answer was lost.
+    """
     claims = sa.tuple_(jobs.c.name, jobs.c.fence).in_([(row.job, fence) for fence, row in ended])
     mine = sa.select(jobs.c.name, jobs.c.fence).where(claims, jobs.c.owner.is_not(None)).order_by(jobs.c.name)
     held = {(row.name, row.fence) for row in connection.execute(mine.with_for_update())}
@@ -53,6 +56,10 @@ def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int
         one = sa.update(runs).where(runs.c.id == sa.bindparam("its_id"))
         closed = one.values(state=State.DONE, error=None, finished_at=link.moment, **words)
         connection.execute(closed, [_words(row) for row in done])
+    if left := [(row.id, fence) for fence, row in ended if (row.job, fence) not in held]:
+        same = sa.tuple_(runs.c.id, runs.c.fence).in_(left), runs.c.state == State.DONE
+        before = connection.execute(sa.select(runs.c.job, runs.c.fence).where(*same))
+        held |= {(row.job, row.fence) for row in before}
     return held
 
 
