@@ -22,8 +22,8 @@ from nightcrew.clock import SystemClock
 from nightcrew.outbox import NAME
 from nightcrew.stores import blob_store
 
-BLOBS = 20_000  # that each of the three removes
-ROUNDS = 5
+BLOBS = 20_000  # that each of the three removes in each round
+ROUNDS = 3
 _WAYS = ("raw", "store", "outbox")
 
 
@@ -49,7 +49,7 @@ def measure() -> dict[str, float]:
 
 
 def _rates(endpoint: str, folder: Path) -> dict[str, list[float]]:
-    url, each = f"s3://uploads?endpoint={endpoint}", BLOBS // ROUNDS
+    url, each = f"s3://uploads?endpoint={endpoint}", BLOBS
     client, store = boto3.client("s3", endpoint_url=endpoint), blob_store(url, SystemClock())
     crew = Nightcrew(f"sqlite:///{folder}/shop.db", settings=Settings(), blobs={"uploads": url})
     crew.migrate()
@@ -64,6 +64,12 @@ def _rates(endpoint: str, folder: Path) -> dict[str, list[float]]:
     def drain(keys: Sequence[str]) -> None:
         assert crew.run(NAME, now=True).deleted == len(keys)
 
+    for warm in (
+        client.delete_objects(Bucket="uploads", Delete={"Objects": [{"Key": "none"}]}),
+        store.remove(["none"]),
+    ):
+        _demand("Errors" not in warm)
+    drain([])
     removing = {"raw": raw, "store": lambda keys: _demand(not store.remove(keys)), "outbox": drain}
     for number in range(ROUNDS):
         for way in _WAYS[number % 3 :] + _WAYS[: number % 3]:
@@ -82,7 +88,7 @@ def _rates(endpoint: str, folder: Path) -> dict[str, list[float]]:
 
 def key(way: str, number: int) -> str:
     """Name a blob."""
-    return f"{way}/{number % 100}/{number:05}-upload.png"
+    return f"{way}/{number % 100}/{number:06}-upload.png"
 
 
 def _demand(holds: bool) -> None:
@@ -110,7 +116,7 @@ def _serve() -> None:
     with running() as bucket:
         backend: Any = s3_backends["123456789012"]["aws"]
         for way in _WAYS:
-            for number in range(BLOBS):
+            for number in range(ROUNDS * BLOBS):
                 backend.put_object(bucket.name, key(way, number), b"x")
         print(bucket.endpoint, flush=True)
         sys.stdin.read()

@@ -135,8 +135,8 @@ def test_a_fork_opens_its_own(here):
         ("[nightcrew]\nredis = 7", 'line 6: redis is a number; write redis = "${REDIS_URL}"'),
         ('[calls.x]\nurl = "https://x/{key}"\n[blobs.x]\nurl = "memory://"', "two stores are called 'x'"),
         (
-            '[blobs.x]\nurl = "memory://"\n[jobs.b]\nrecipe = "cleanup-pkce"\nblobs = [{ store = "y", table = "a", column = "c" }]',
-            "line 9: job 'b': there is no store 'y'",
+            '[jobs.b]\nrecipe = "cleanup-pkce"\nblobs = [{store="y", table="a", column="c"}]',
+            "line 7: job 'b': there is no s",
         ),
     ],
 )

@@ -33,6 +33,7 @@ try:
 except ImportError:
     raise MissingExtra("a store in S3 needs boto3, which is not installed: pip install 'nightcrew[s3]'") from None
 
+_REQUESTS = 4  # at once, of those that are about a thousand keys each
 _HANDS = 8  # requests at once, of those that are about one key each
 _TRIES = 5  # of each request, as botocore counts; between them it waits longer each time
 _CONNECT, _READ = 5, 30  # seconds
@@ -47,7 +48,7 @@ class S3:
     otherwise. In a bucket that keeps versions, all versions and delete markers of a key are removed.
     """
 
-    most = MOST
+    most = _REQUESTS * MOST
 
     def __init__(self, address: Address, clock: Clock) -> None:
         self.place = str(address)
@@ -58,7 +59,7 @@ class S3:
         self._in_bulk = True
 
     def remove(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """Remove these objects, a thousand a request, and return why by the key of each that would not go."""
+        """Remove these objects, a thousand a request and some requests at once, and return why each stayed that did."""
         refused = {key: why for key in keys if (why := answers.impossible(key, self._prefix))}
         possible = [key for key in dict.fromkeys(keys) if key not in refused]
         failures: list[StoreError] = []
@@ -123,7 +124,8 @@ class S3:
         config = Config(
             connect_timeout=_CONNECT,
             read_timeout=_READ,
-            max_pool_connections=_HANDS,
+            max_pool_connections=_REQUESTS * _HANDS,
+            parameter_validation=False,  # a walk through a thousand keys, of which each is looked at already
             retries={"mode": "standard", "total_max_attempts": _TRIES},
             request_checksum_calculation="when_required",  # others than AWS know no other checksum than the MD5 below
             response_checksum_validation="when_required",
@@ -148,17 +150,24 @@ class S3:
     def _remove(self, failures: list[StoreError], keys: Sequence[str]) -> dict[str, Refusal]:
         """Try once; what the bucket says of a whole request goes for each of its keys, and is one of the failures."""
         refused: dict[str, Refusal] = {}
-        for first in range(0, len(keys), MOST):
-            part = keys[first : first + MOST]
-            try:
-                with self._renamed():
-                    refused |= self._remove_versions(part) if self._versioned else self._remove_latest(part)
-            except StoreError as error:
-                if not error.transient or not isinstance(error.__cause__, ClientError):
-                    raise
-                failures.append(error)
-                refused |= dict.fromkeys(part, Refusal(str(error)))
+        parts = [keys[first : first + MOST] for first in range(0, len(keys), MOST)]
+        with self._renamed(), ThreadPoolExecutor(1 if self._versioned else _REQUESTS) as hands:
+            for part, found in zip(parts, hands.map(self._remove_part, parts), strict=True):
+                if isinstance(found, StoreError):
+                    failures.append(found)
+                    refused |= dict.fromkeys(part, Refusal(str(found)))
+                else:
+                    refused |= found
         return refused
+
+    def _remove_part(self, keys: Sequence[str]) -> dict[str, Refusal] | StoreError:
+        try:
+            with self._renamed():
+                return self._remove_versions(keys) if self._versioned else self._remove_latest(keys)
+        except StoreError as error:
+            if not error.transient or not isinstance(error.__cause__, ClientError):
+                raise
+            return error
 
     def _remove_latest(self, keys: Sequence[str]) -> dict[str, Refusal]:
         """Delete by key, and where that shows that the bucket keeps versions, all of those that it did so for."""
