@@ -11,6 +11,7 @@ from nightcrew.clock import Clock
 from nightcrew.job import Job
 
 _FEW = 100  # so many jobs are looked at with every look: whatever somebody does to their rows is noticed at once
+_PATIENCE = timedelta(minutes=1)  # between two looks at a job with a schedule of another version
 _WHOLE = 300.0  # seconds between two looks at all of more: for a schedule that another version has changed, say
 
 
@@ -25,6 +26,7 @@ class Agenda:
         self._meanings: dict[str, str] = {}
         self._queue: list[tuple[datetime, str]] = []
         self._waiting: set[str] = set()
+        self._others: set[str] = set()
         self._seen: tuple[datetime, float] | None = None
         self._whole_at = 0.0
 
@@ -38,8 +40,12 @@ class Agenda:
                 self._whole_at = self._seen[1] + _WHOLE
         return now, {name: standing for name, standing in standings.items() if name in jobs}
 
-    def heed(self, job: Job, standing: Standing, now: datetime, *, changed: bool) -> None:
-        """Look at a job again when it may have to do, or with the next look if its row was `changed` by us."""
+    def heed(self, job: Job, standing: Standing, now: datetime, *, ours: bool, changed: bool) -> None:
+        """Look at a job again when it may have to do, or with the next look if its row was `changed` by us.
+
+        Whose schedule in force is not `ours` is looked at from time to time, too: whether anybody has it still.
+        """
+        (self._others.discard if ours else self._others.add)(job.name)
         known = self._at.get(job.name)
         at_rest = standing.run is None and standing.paused_at is None and standing.stopped_at is None
         if changed or known is None or known <= now or not at_rest or job.schedule.meaning != self._meanings[job.name]:
@@ -74,6 +80,8 @@ class Agenda:
             return sorted(self._waiting.intersection(jobs))
 
     def _note(self, job: str, when: datetime, now: datetime) -> None:
+        if job in self._others:
+            when = min(when, now + _PATIENCE)
         with self._lock:
             if when <= now:
                 self._waiting.add(job)

@@ -180,8 +180,9 @@ class Claims:
         bids: list[Bid] = []
         for name, standing in standings.items():
             changed = self._rescheduled(enabled[name], standing, now)
+            ours = standing.meaning == enabled[name].schedule.meaning
             job = enabled[name] = in_force(enabled[name], standing)
-            self.agenda.heed(job, standing, now, changed=changed)
+            self.agenda.heed(job, standing, now, ours=ours, changed=changed)
             if changed or is_paused(standing, now):
                 continue
             ahead = timedelta(0) if inside else early(job, now)

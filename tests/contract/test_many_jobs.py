@@ -260,3 +260,15 @@ def test_a_run_that_was_settled_though_the_answer_was_lost_is_told_as_done(crew)
     ended = [(claim.fence, replace(books.run(claim.run), state=State.DONE))]
     assert books.settle_done(ended) == books.settle_done(ended) == {(claim.job.name, claim.fence)}
     crew._station.claims.release(claim)
+
+
+def test_a_job_with_the_schedule_of_another_version_is_looked_at_every_minute(crew):
+    crew.add(Job("shared", cron("0 0 29 2 1", "Europe/Paris"), function=lambda run: 1))
+    hand_out(crew)
+    assert crew.rest(600) == 600
+    rewrite(crew, "shared", schedule="0 0 29 2 1", timezone="UTC", meaning=NEVER.meaning)
+    crew._station.claims.agenda._whole_at = 0.0
+    hand_out(crew)
+    rewrite(crew, "shared", rival=None, rival_since=None)  # somebody has answered
+    hand_out(crew)
+    assert crew.rest(600) <= 60, "they may be gone by then"
