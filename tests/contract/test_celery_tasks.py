@@ -77,6 +77,15 @@ def test_a_message_that_comes_twice_does_not_try_again_what_has_failed_and_whoev
     assert task(slot=today())["outcome"] == "already_done"
 
 
+def test_a_message_for_a_run_of_no_slot_that_comes_twice_is_run_once_and_another_once_more(crew, app):
+    task = app.tasks["nightcrew.daily"]
+    twice, other = ([task.apply(kwargs={"now": True}, task_id=known_as).get() for _ in range(2)] for known_as in "ab")
+    assert [report["outcome"] for report in twice] == ["succeeded", "already_done"]
+    assert twice[0]["outcome"] == other[0]["outcome"]
+    assert len(crew.calls) == 2
+    assert task(now=True)["outcome"] == task(now=True)["outcome"] == "succeeded", "who calls it here means each call"
+
+
 def test_what_is_paused_or_switched_off_is_not_sent_and_says_so_when_it_is_asked_for(crew, app):
     crew.add(Job("off", cron("0 0 * * *"), function=lambda: 1, enabled=False))
     crew.pause("daily", by="anna", reason="audit")

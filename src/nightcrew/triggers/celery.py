@@ -1,7 +1,7 @@
 """Celery: a task for each job, and one that looks what is due; however often either comes, the claim decides."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import Event
@@ -15,7 +15,7 @@ from nightcrew.errors import BrokerError, ConfigurationError, MissingExtra, Usag
 from nightcrew.trigger import Roster
 
 try:
-    from celery import Celery, signals
+    from celery import Celery, current_task, signals
 except ImportError:
     raise MissingExtra("Celery is not installed: pip install 'nightcrew[celery]'") from None
 
@@ -137,6 +137,8 @@ class _Post:
         """Run what is `due` of a job, or as anybody asks for it, and return the report; None where nothing was due."""
         if not due:
             asked, who = _instant(slot, name), Caller(**caller or {})
+            if now and who.key is None:  # a message that comes twice means the same run
+                who = replace(who, key=current_task.request.id)
             return self._crew.run(
                 name, trigger=TRIGGER, slot=asked, now=now, caller=who, deadline=self._deadline
             ).json()
