@@ -30,6 +30,7 @@ _GLANCE = 0.25  # seconds between two entries that tell of progress, however oft
 _TRIES = 4  # times a checkpoint is written before its error is the function's
 _MOST = 2**63  # what a column of the ledger holds
 _LONGEST_KIND = 30  # letters, as a column of the ledger has it
+_VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 LONGEST_CURSOR = 64_000  # characters of JSON: a place in the work, not the work itself
 
 
@@ -202,7 +203,7 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     reached = broom.books.saved(claim.run) if claim.resumed else Checkpoint()
     account = Call(claim, broom, budget, note, reached)
     try:
-        result = function(account) if inspect.signature(function).parameters else function()
+        result = function(account) if _wants_account(function) else function()
         if inspect.isawaitable(result):
             result = asyncio.run(_finish(result))
     except (JobPaused, RunCancelled) as why:
@@ -220,6 +221,14 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     if not 0 <= account.counted < _MOST:
         raise JobFailed(f"job {claim.job.name!r} counted {account.counted:.3g}, which is no number of things removed")
     return account
+
+
+def _wants_account(function: Callable[..., Any]) -> bool:
+    """Tell whether a function takes anything; of a plain one its code says so, hundreds of times a second."""
+    if inspect.isfunction(function) and not vars(function):  # nor does it stand for another one
+        code = function.__code__
+        return code.co_argcount + code.co_kwonlyargcount > 0 or bool(code.co_flags & _VARIADIC)
+    return bool(inspect.signature(function).parameters)
 
 
 async def _finish(result: object) -> object:

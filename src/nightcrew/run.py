@@ -119,7 +119,9 @@ def _given_up(claim: Claim, done: Done, pause: Pause, broom: Broom) -> Done:
 
 def _censored(done: Done, censor: Censor) -> Done:
     """Take what an exception's text may have brought along out of all that is said of a run, here and in the ledger."""
-    return replace(done, **{name: censor.value(getattr(done, name)) for name in _TEXTS})
+    said = {name: text for name in _TEXTS if (text := getattr(done, name)) is not None}
+    fit = {name: censor.value(text) for name, text in said.items()}
+    return done if fit == said else replace(done, **fit)
 
 
 def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: bool) -> Done:
