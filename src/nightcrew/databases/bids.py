@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from nightcrew.books import Bid, Bidder, RunRow, Won
-from nightcrew.databases.connect import Instant, micros
+from nightcrew.databases.connect import Instant, Link, micros
 from nightcrew.databases.dialect import Dialect
+from nightcrew.databases.listed import listed
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
-# What every run begins with stands in the statement: of hundreds, it need not be sent for each.
-_OPENED: dict[str, Any] = {
+# What a run has of its own when it begins, and what is the same of all.
+_OWN = {"id": str, "job": str, "slot": datetime, "said": str, "fence": int, "moment": datetime}
+_BEGUN = {
     name: sa.literal_column(value)
     for name, value in (("state", f"'{State.RUNNING}'"), ("attempt", "1"), ("deleted", "0"), ("counts", "'{}'"))
 }
@@ -48,15 +51,16 @@ def _won_by(dialect: Dialect, bids: Sequence[Bid], owner: str) -> sa.Select[Any]
     return sa.select(jobs.c.name.label("job"), jobs.c.run, jobs.c.fence, moment).where(jobs.c.owner == owner, mine)
 
 
-def begin(
-    connection: sa.Connection, now: sa.ColumnElement[Any], claimed: Sequence[tuple[Won, Bid]], bidder: Bidder
-) -> None:
+def begin(connection: sa.Connection, link: Link, claimed: Sequence[tuple[Won, Bid]], bidder: Bidder) -> None:
     """Record the runs that begin with claims, and what is remarked on them."""
-    connection.execute(sa.insert(runs).values(_OPENED), [_opened(won, bid, bidder) for won, bid in claimed])
+    own = listed(link.dialect, _OWN, [_own(won, bid, bidder) for won, bid in claimed])
+    columns = {name: own.c[name] for name in _OWN if name != "said"} | {"trigger": own.c.said} | _BEGUN
+    columns |= {"caller": sa.literal(bidder.caller, sa.String), "owner": sa.literal(bidder.owner)}
+    connection.execute(sa.insert(runs).from_select(list(columns), sa.select(*columns.values())))
     for won, bid in claimed:
         for remark in bid.remarks:
             facts = {"sentence": remark.sentence, **remark.facts}
-            connection.execute(sa.insert(entries).values(run=won.run, at=now, kind=remark.kind, facts=facts))
+            connection.execute(sa.insert(entries).values(run=won.run, at=link.moment, kind=remark.kind, facts=facts))
 
 
 def note(connection: sa.Connection, now: sa.ColumnElement[Any], rows: Sequence[RunRow]) -> None:
@@ -76,14 +80,5 @@ def values(row: RunRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in RunRow.__slots__} | {"counts": dict(row.counts)}
 
 
-def _opened(won: Won, bid: Bid, bidder: Bidder) -> dict[str, Any]:
-    return {
-        "id": won.run,
-        "job": won.job,
-        "slot": bid.slot,
-        "trigger": (bid.trigger or bidder.trigger)[:20],
-        "caller": bidder.caller,
-        "fence": won.fence,
-        "owner": bidder.owner,
-        "moment": won.moment,
-    }
+def _own(won: Won, bid: Bid, bidder: Bidder) -> Sequence[Any]:
+    return won.run, won.job, bid.slot, (bid.trigger or bidder.trigger)[:20], won.fence, won.moment

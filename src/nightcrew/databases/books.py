@@ -120,7 +120,7 @@ class Ledgers:
                 won = win(connection, self._link.dialect, bids, bidder, early)
                 if won:
                     by_job = {bid.job: bid for bid in bids}
-                    begin(connection, self._now, [(one, by_job[one.job]) for one in won], bidder)
+                    begin(connection, self._link, [(one, by_job[one.job]) for one in won], bidder)
                     note(connection, self._now, [row for one in won for row in by_job[one.job].lapsed])
             return won
         except DatabaseError as error:
@@ -187,7 +187,7 @@ class Ledgers:
                     return self._reopen(connection, standing, bid.run, bidder)
                 now = connection.execute(sa.select(self._link.clock_reading())).scalar_one()
                 won = Won(bid.job, bid.run, bid.fence + 1, now)
-                begin(connection, self._now, [(won, bid)], bidder)
+                begin(connection, self._link, [(won, bid)], bidder)
                 return won
         except DatabaseError as error:
             if error.transient and not error.away:

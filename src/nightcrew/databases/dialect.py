@@ -183,7 +183,10 @@ class Dialect(Protocol):
         """Set up a fresh transaction: UTC, and a bound on waiting for locks."""
 
     def bid_instant(self, moment: datetime) -> str:
-        """Return an instant as :bids wants it."""
+        """Return an instant as :bids and :rows want it."""
+
+    def listed(self, columns: Mapping[str, type]) -> str:
+        """Return a SELECT of the columns (str, int, datetime) of what :rows lists, which is JSON."""
 
     def glimpse(self, connection: sa.Connection, seconds: float) -> AbstractContextManager[None]:
         """Let what is asked inside change nothing, and take no longer than so many seconds a statement."""

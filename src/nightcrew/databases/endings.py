@@ -10,10 +10,12 @@ from nightcrew.books import Pause, RunRow, Sequel, Settled, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.divisions import is_cut, retire
+from nightcrew.databases.listed import listed
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 from nightcrew.respite import ITSELF, respite
 
+_SAID = {"id": str, "reason": str, "counted": int}  # of a run that is done
 _UNCANCELLED: dict[str, Any] = {"cancelled_run": None, "cancelled_by": None, "cancelled_reason": None}
 # Who leaves a run open has come to an end with it, which is no crash.
 _LEFT: dict[str, Any] = {
@@ -39,7 +41,7 @@ def settle(
 
 
 def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
-    """Close runs that are done under these fences, in as few statements as there can be; return those that are.
+    """Close runs of functions that are done under these fences, in few statements; return those that are.
 
     One that is closed already under its fence was by a commit whose answer was lost.
     """
@@ -52,10 +54,9 @@ def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int
         over = {"failed_run": failed, "fail_streak": 0, "last_ok_at": link.moment, **OVER, **_UNCANCELLED}
         names = [job for job, _ in held]
         connection.execute(sa.update(jobs).where(jobs.c.name.in_(names)).ordered_values(*over.items()))
-        words: dict[str, Any] = {name: sa.bindparam(f"its_{name}") for name in ("reason", "deleted", "counts")}
-        one = sa.update(runs).where(runs.c.id == sa.bindparam("its_id"))
-        closed = one.values(state=State.DONE, error=None, finished_at=link.moment, **words)
-        connection.execute(closed, [_words(row) for row in done])
+        each = listed(link.dialect, _SAID, [_said(row) for row in done])
+        closed = sa.update(runs).where(runs.c.id == each.c.id).values(reason=each.c.reason, deleted=each.c.counted)
+        connection.execute(closed.values(state=State.DONE, error=None, finished_at=link.moment))
     if left := [(row.id, fence) for fence, row in ended if (row.job, fence) not in held]:
         same = sa.tuple_(runs.c.id, runs.c.fence).in_(left), runs.c.state == State.DONE
         before = connection.execute(sa.select(runs.c.job, runs.c.fence).where(*same))
@@ -63,9 +64,8 @@ def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int
     return held
 
 
-def _words(row: RunRow) -> dict[str, Any]:
-    reason = row.reason and storable(row.reason, 500)
-    return {"its_id": row.id, "its_reason": reason, "its_deleted": row.deleted, "its_counts": dict(row.counts)}
+def _said(row: RunRow) -> Sequence[Any]:
+    return row.id, row.reason and storable(row.reason, 500), row.deleted
 
 
 def close(connection: sa.Connection, link: Link, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:

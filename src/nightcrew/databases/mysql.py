@@ -63,6 +63,12 @@ UPDATE nightcrew_jobs AS j
         AND due.slot <= UTC_TIMESTAMP(6) + INTERVAL :early MICROSECOND))
 """
 
+_LISTED = {
+    str: "VARCHAR(500) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    int: "BIGINT",
+    datetime: "DATETIME(6)",
+}
+
 _LOGS_STATEMENTS = "SELECT @@log_bin = 1 AND @@sql_log_bin = 1 AND @@binlog_format = 'STATEMENT'"
 _LONGEST_OF_BATCH = 10  # seconds a statement may take; MySQL itself bounds none but a SELECT
 _SMALL = 8_000_000  # bytes of a table that is in memory, so that it is read in any order at the same cost
@@ -143,6 +149,11 @@ class MySQL:
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant as a DATETIME(6) in UTC."""
         return moment.astimezone(UTC).replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+    def listed(self, columns: Mapping[str, type]) -> str:
+        """Read a JSON table."""
+        named = ", ".join(f"{name} {_LISTED[kind]} PATH '$.{name}'" for name, kind in columns.items())
+        return f"SELECT * FROM JSON_TABLE(:rows, '$[*]' COLUMNS ({named})) AS one"
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Name the server, and those it is a replica of: one that takes over has another name, and a dump has none."""

@@ -74,6 +74,8 @@ UPDATE nightcrew_jobs AS j
 RETURNING j.name AS job, j.run, j.fence, clock_timestamp() AS moment
 """
 
+_LISTED = {str: "text", int: "bigint", datetime: "timestamptz"}
+
 _IDENTITY = """
 SELECT 'cluster ' || s.system_identifier || ', database ' || d.oid || ', table '
        || CAST(to_regclass('nightcrew_place') AS oid)
@@ -152,6 +154,11 @@ class PostgreSQL:
     def bid_instant(self, moment: datetime) -> str:
         """Write an instant with its offset."""
         return moment.isoformat()
+
+    def listed(self, columns: Mapping[str, type]) -> str:
+        """Read a record set."""
+        named = ", ".join(f"{name} {_LISTED[kind]}" for name, kind in columns.items())
+        return f"SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS one({named})"
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Name the cluster, the database and the very table: a replica has them all, a dump that was restored none."""

@@ -176,6 +176,11 @@ class SQLite:
         """Write an instant as the mark's column keeps it."""
         return _written(moment)
 
+    def listed(self, columns: Mapping[str, type]) -> str:
+        """Take each object apart."""
+        named = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in columns)
+        return f"SELECT {named} FROM json_each(:rows)"
+
     def transient(self, error: sa.exc.DBAPIError) -> bool:
         """Judge by the result code: busy or locked."""
         return getattr(error.orig, "sqlite_errorcode", None) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, 517, 261}
