@@ -16,7 +16,7 @@ from nightcrew.outcome import State
 
 # What a run has of its own when it begins, and what is the same of all.
 _OWN = {"id": str, "job": str, "slot": datetime, "said": str, "fence": int, "moment": datetime}
-_BEGUN = {
+_BEGUN: dict[str, Any] = {
     name: sa.literal_column(value)
     for name, value in (("state", f"'{State.RUNNING}'"), ("attempt", "1"), ("deleted", "0"), ("counts", "'{}'"))
 }
