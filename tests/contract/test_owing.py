@@ -11,6 +11,7 @@ from nightcrew.clock import SystemClock
 from nightcrew.database import Form
 from nightcrew.databases.dues import Dues
 from nightcrew.databases.migrations import Migrations
+from nightcrew.databases.parcels import SEPARATOR
 from nightcrew.databases.tables import owed as owed_table
 from nightcrew.errors import PolicyError
 from nightcrew.outcome import Outcome
@@ -87,7 +88,8 @@ def chats(yard, per=3):
 
 def debts(yard):
     with yard.link.transaction(writes=False) as connection:
-        return sorted(connection.execute(sa.select(owed_table.c.key)).scalars())
+        rows = connection.execute(sa.select(owed_table.c.key)).scalars()
+        return sorted(key for row in rows for key in row.split(SEPARATOR))
 
 
 def held(yard, *columns):
@@ -152,6 +154,23 @@ def test_rows_that_hang_on_those_that_go_however_they_leave(yard, rule, sizes):
     chats(yard)
     columns = ["users.avatar", "chats.picture", "files.blob_key"]
     owes_what_left(yard, policy(*columns, erase=True), columns, Form.LOCKED, **sizes)
+
+
+def test_rows_that_two_keys_lead_to(yard):
+    ready(
+        yard,
+        *USERS,
+        "CREATE TABLE shares (id {number} PRIMARY KEY, by_id {number}, to_id {number}, blob_key {text},"
+        " FOREIGN KEY (by_id) REFERENCES users (id) ON DELETE CASCADE,"
+        " FOREIGN KEY (to_id) REFERENCES users (id) ON DELETE CASCADE)",
+        "CREATE INDEX shares_by ON shares (by_id)",
+        "CREATE INDEX shares_to ON shares (to_id)",
+    )
+    users(yard)
+    pairs = [(1, 8), (8, 2), (3, 3), (7, 8), (None, 4), (5, None)]
+    yard.fill("shares", *({"id": n, "by_id": a, "to_id": b, "blob_key": f"s{n}"} for n, (a, b) in enumerate(pairs)))
+    owes_what_left(yard, policy("shares.blob_key"), ["shares.blob_key"], Form.LOCKED)
+    assert debts(yard) == ["s0", "s1", "s2", "s4", "s5"]
 
 
 def test_only_declared_columns_are_owed(yard):
@@ -317,3 +336,19 @@ def test_moments_are_the_databases(yard):
     yard.sweep(policy("users.avatar"))
     assert MOMENT.year == 2024
     assert [debt.key for debt in Dues(yard.link).claim("uploads", 10, 60)] == ["a2", "a5"]
+
+
+def test_a_batch_owes_in_one_row_and_what_no_row_can_hold_with_others_alone(postgresql_yard):
+    yard = postgresql_yard
+    ready(yard, *USERS)
+    keys = ["a", "with\x1fsign", "b c", "\x1f", "ü/€", ""]
+    yard.fill("users", *({"id": n, "left_at": OLD, "avatar": key} for n, key in enumerate(keys)))
+    yard.sweep(policy("users.avatar"), limit=100)
+    with yard.link.transaction(writes=False) as connection:
+        rows = connection.execute(sa.select(owed_table.c.size, owed_table.c.key)).all()
+    assert sorted(rows) == [(1, "\x1f"), (1, "with\x1fsign"), (3, SEPARATOR.join(["a", "b c", "ü/€"]))]
+    dues = Dues(yard.link)
+    assert [balance.due for balance in dues.balances()] == [5]
+    found = [debt.key for _ in range(2) for debt in dues.claim("uploads", 100, 60)]
+    assert sorted(found) == sorted(key for key in keys if key)
+    assert dues.claim("uploads", 100, 60) == []

@@ -13,6 +13,7 @@ from tests.conftest import TYPES
 from tests.model.reaper import crew_that_reaps
 
 from nightcrew import Nightcrew, Outcome
+from nightcrew.databases.parcels import SEPARATOR
 from nightcrew.databases.tables import owed
 from nightcrew.outbox import NAME
 
@@ -65,7 +66,8 @@ class House:
 
     def texts(self, statement: str) -> set[str]:
         with self.crew._station.link.transaction(writes=False) as connection:
-            return set(connection.exec_driver_sql(statement).scalars())
+            rows = connection.exec_driver_sql(statement).scalars()
+            return {key for row in rows for key in row.split(SEPARATOR)}
 
     def blobs(self) -> set[str]:
         return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}

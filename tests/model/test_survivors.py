@@ -14,6 +14,7 @@ from nightcrew import plan
 from nightcrew.clock import SystemClock
 from nightcrew.database import Selection
 from nightcrew.databases.migrations import Migrations
+from nightcrew.databases.parcels import SEPARATOR
 from nightcrew.databases.rows import Rows
 from nightcrew.databases.tables import owed as debts
 from nightcrew.errors import DatabaseError, PolicyError
@@ -67,7 +68,7 @@ def test_what_survives_is_what_the_policy_promises(yard, campaign, figure):
 def owed(yard) -> set[str]:
     """Return what is owed, and forget it."""
     with yard.link.transaction() as connection:
-        keys = set(connection.execute(sa.select(debts.c.key)).scalars())
+        keys = {key for row in connection.execute(sa.select(debts.c.key)).scalars() for key in row.split(SEPARATOR)}
         connection.execute(sa.delete(debts))
     return keys
 

@@ -14,13 +14,12 @@ from nightcrew.database import LINK, ForeignKey, Path, Selection
 from nightcrew.databases.bunch import Bunch
 from nightcrew.databases.catalog import describe, source
 from nightcrew.databases.dialect import Dialect, Named, Removal
+from nightcrew.databases.parcels import Parcel, found, packed
 from nightcrew.databases.paths import below, lock
 from nightcrew.databases.tables import owed
 from nightcrew.databases.target import Clause, Target
 from nightcrew.errors import PolicyError
 from nightcrew.owing import Owing
-
-_COLUMNS = ["store", "key", "run", "since", "due_at", "attempts"]
 
 
 def own(target: Target) -> Iterator[tuple[str, Owing]]:
@@ -38,20 +37,28 @@ def remove(connection: sa.Connection, target: Target, statement: Removal, *where
         _note(connection, target, target.table, keys.values(), *where)
         return connection.execute(statement).rowcount
     gone = statement.returning(*labelled(target, target.table)).cte("gone")
-    count = sa.select(sa.func.count()).select_from(gone)
-    return int(connection.execute(with_debts(count, target, gone)).scalar_one())
+    parcels = _parcels(target, gone)
+    count = sa.select(parcels[0].counted.c["rows"])
+    return int(connection.execute(_along(count, parcels)).scalar_one())
 
 
 def labelled(target: Target, rows: Named) -> list[Clause]:
     """Return the keys of the swept table's rows, for a statement to answer with."""
-    return [_written(rows.c[owing.column]).label(name) for name, owing in own(target)]
+    return [part for name, owing in own(target) for part in found(_written(rows.c[owing.column]), name)]
 
 
 def with_debts(statement: sa.Select[Any], target: Target, rows: sa.CTE) -> sa.Select[Any]:
     """Let a statement write what is owed for rows that another part of it has found, keys and all."""
-    for name, owing in own(target):
-        debts = _debts(target, owing, rows.c[name]).select_from(rows)
-        statement = statement.add_cte(sa.insert(owed).from_select(_COLUMNS, debts).cte(f"{name}_owed"))
+    return _along(statement, _parcels(target, rows))
+
+
+def _parcels(target: Target, rows: sa.CTE) -> list[Parcel]:
+    return [packed(rows, name, _of_all(target, owing)) for name, owing in own(target)]
+
+
+def _along(statement: sa.Select[Any], parcels: Iterable[Parcel]) -> sa.Select[Any]:
+    for part in (part for parcel in parcels for part in parcel.parts):
+        statement = statement.add_cte(part)
     return statement
 
 
@@ -129,21 +136,16 @@ def _note(
 ) -> None:
     """Read keys of rows under a lock, and owe them, in one statement."""
     for owing in due:
-        debts = _debts(target, owing, _written(rows.c[owing.column])).select_from(rows).where(*where)
-        connection.execute(sa.insert(owed).from_select(_COLUMNS, debts.with_for_update()))
+        key, given = _written(rows.c[owing.column]), _of_all(target, owing)
+        debts = sa.select(key, *given.values()).select_from(rows).where(*where, key.is_not(None), key != "")
+        connection.execute(sa.insert(owed).from_select(["key", *given], debts.with_for_update()))
 
 
-def _debts(target: Target, owing: Owing, key: Clause) -> sa.Select[tuple[object, ...]]:
+def _of_all(target: Target, owing: Owing) -> dict[str, Clause]:
+    """Return what is the same for all keys that a batch finds in a column."""
     now = sa.select(sa.literal_column(target.dialect.now)).scalar_subquery()
-    values = (
-        sa.literal(owing.store, sa.String),
-        key,
-        sa.literal(target.selection.run, sa.String),
-        now,
-        now,
-        sa.literal(0),
-    )
-    return sa.select(*values).where(key.is_not(None), key != "")
+    same = {"store": sa.literal(owing.store, sa.String), "run": sa.literal(target.selection.run, sa.String)}
+    return {**same, "since": now, "due_at": now, "attempts": sa.literal(0)}
 
 
 def _written(column: Clause) -> Clause:

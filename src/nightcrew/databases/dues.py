@@ -11,6 +11,7 @@ from nightcrew.databases.catalog import describe, source
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.guests import Guest
 from nightcrew.databases.names import quoted
+from nightcrew.databases.parcels import unpack
 from nightcrew.databases.tables import owed
 from nightcrew.debt import Balance, Debt, Overdue
 from nightcrew.errors import PolicyError, UsageError, misfit, nearest
@@ -49,13 +50,16 @@ class Dues:
     def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
         """Let a claim be the time that a debt is next due at: who dies with it need not give it back."""
         due = sa.select(owed.c.id, owed.c.key, owed.c.attempts)
-        due = due.where(owed.c.store == store, owed.c.due_at <= self._link.moment)
+        due = due.where(owed.c.store == store, owed.c.due_at <= self._link.moment, owed.c.size == 1)
         due = due.order_by(owed.c.due_at, owed.c.id).limit(most).with_for_update(skip_locked=True)
-        with self._link.transaction() as connection:
-            debts = [Debt(row.id, row.key, row.attempts) for row in connection.execute(due)]
-            if debts:
-                connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
-        return debts
+        while True:
+            with self._link.transaction() as connection:
+                debts = [Debt(row.id, row.key, row.attempts) for row in connection.execute(due)]
+                if debts:
+                    connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
+                    return debts
+                if not unpack(connection, store, self._link.moment):
+                    return debts
 
     def referred(self, columns: Iterable[Owing], keys: Sequence[str]) -> set[str]:
         """Compare once more to the letter: a collation may take different texts for the same."""
@@ -135,7 +139,7 @@ class Dues:
         """Count by store."""
         now = self._link.moment
         ways = (owed.c.due_at <= now, owed.c.due_at > now, owed.c.due_at.is_(None))
-        counts = [sa.func.sum(sa.case((way, 1), else_=0)) for way in ways]
+        counts = [sa.func.sum(sa.case((way, owed.c.size), else_=0)) for way in ways]
         each = sa.select(owed.c.store, *counts, sa.func.min(owed.c.since)).group_by(owed.c.store)
         with self._link.transaction(writes=False) as connection:
             rows = connection.execute(each.order_by(owed.c.store)).all()

@@ -8,7 +8,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nightcrew.clock import Clock
 from nightcrew.databases.connect import Link
-from nightcrew.databases.tables import MIGRATIONS, VERSION, AddColumn, Statement, schema
+from nightcrew.databases.tables import MIGRATIONS, VERSION, AddColumn, KeepPlain, Statement, schema
 from nightcrew.errors import DatabaseError, SchemaError
 
 
@@ -98,7 +98,8 @@ class Migrations:
         steps = [str(CreateTable(schema).compile(dialect=dialect))]
         for version, brings, statements in MIGRATIONS:
             steps.append(f"\n-- version {version}: {brings}")
-            steps.extend(_written(statement, dialect) for statement in statements())
+            here = (one for one in statements() if not isinstance(one, KeepPlain) or one.only == dialect.name)
+            steps.extend(_written(statement, dialect) for statement in here)
             steps.append(f"INSERT INTO {schema.name} (version, applied_at) VALUES ({version}, CURRENT_TIMESTAMP)")
         return "\n".join(step.strip() + (";" if not step.lstrip().startswith("--") else "") for step in steps) + "\n"
 
@@ -122,6 +123,8 @@ def _execute(connection: sa.Connection, statements: Sequence[Statement]) -> None
 def _is_done(connection: sa.Connection, statement: Statement) -> bool:
     if isinstance(statement, sa.Insert):
         return connection.execute(sa.select(sa.literal(1)).select_from(statement.table).limit(1)).first() is not None
+    if isinstance(statement, KeepPlain):
+        return connection.dialect.name != statement.only
     if isinstance(statement, AddColumn):
         column = statement.element
         return any(known["name"] == column.name for known in sa.inspect(connection).get_columns(column.table.name))

@@ -29,6 +29,7 @@ from nightcrew.database import (
     Survey,
     Taken,
 )
+from nightcrew.databases import parcels
 from nightcrew.databases.bills import check
 from nightcrew.databases.catalog import read, source, split
 from nightcrew.databases.connect import Link
@@ -259,6 +260,7 @@ class Rows:
         """
         target = bounded(self._target(connection, selection), cursor)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
+        limit = min(limit, parcels.MOST) if selection.blobs else limit
         at_once = target.goes_at_once(even=even)
         place = whole(cursor) if at_once else cursor
         window = to_take(connection, target, place, limit if at_once else _size(selection, limit))

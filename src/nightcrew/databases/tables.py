@@ -24,7 +24,22 @@ def _add_column(add: AddColumn, compiler: Any, **_options: Any) -> str:
     return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(add.element)}"
 
 
-Statement: TypeAlias = CreateTable | CreateIndex | AddColumn | sa.Insert
+class KeepPlain(ExecutableDDLElement):
+    """ALTER TABLE … SET STORAGE EXTERNAL: PostgreSQL shall not press long texts of a column, which takes longer."""
+
+    only = "postgresql"
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.element = column
+
+
+@compiles(KeepPlain)
+def _keep_plain(keep: KeepPlain, compiler: Any, **_options: Any) -> str:
+    table, column = compiler.preparer.format_table(keep.element.table), compiler.preparer.format_column(keep.element)
+    return f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL"
+
+
+Statement: TypeAlias = CreateTable | CreateIndex | AddColumn | KeepPlain | sa.Insert
 
 OURS = "nightcrew_"
 """How the name of every table of nightcrew's own begins."""
@@ -169,12 +184,14 @@ ranges = sa.Table(
 )
 
 # A debt is due from `due_at` on: put ahead when it is claimed, or an attempt has failed, and gone when it is given up.
+# One row is one key, or a parcel of `size` keys that left with one batch.
 owed = sa.Table(
     "nightcrew_owed",
     _METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("store", sa.String(64), nullable=False),
     sa.Column("key", sa.Text, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False, server_default="1"),
     sa.Column("run", sa.String(150)),
     sa.Column("since", Instant, nullable=False),
     sa.Column("due_at", Instant),
@@ -215,7 +232,7 @@ def _of_ranges() -> list[Statement]:
 
 
 def _of_debts() -> list[Statement]:
-    return _made(owed)
+    return [*_made(owed), KeepPlain(owed.c.key)]
 
 
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
