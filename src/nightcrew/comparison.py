@@ -125,8 +125,7 @@ class Comparison:
         """Look at a page of blobs; return what is found by then, where to go on (None: at the end), and the orphans."""
         page = self.blobs.page(after, _LISTED)
         blobs = {blob.key: blob for blob in page.blobs}
-        strange = [key for key in blobs if not _is_text(key)]
-        asked = [key for key in blobs if key not in {*strange}]
+        asked = [key for key in blobs if _is_text(key)]
         known = {key for part in _parts(asked) for key in self.debts.referred(self.columns, part)}
         rest = [blobs[key] for key in asked if key not in known]
         young = {blob.key for blob in rest if blob.modified_at > page.at - self.shelf.older_than}
@@ -140,7 +139,7 @@ class Comparison:
             known=survey.known + len(known),
             young=survey.young + len(young),
             owed=survey.owed + len(owed),
-            strange=survey.strange + len(strange),
+            strange=survey.strange + len(blobs) - len(asked),
             orphans=survey.orphans + len(orphans),
             orphan_bytes=survey.orphan_bytes + sum(blob.size for blob in orphans),
             some_orphans=_some(survey.some_orphans, (blob.key for blob in orphans)),

@@ -14,7 +14,10 @@ MOST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One entry of a listing: its size in bytes, and when it was last written (UTC, by the store's clock)."""
+    """One entry of a listing: its size in bytes, and when it was last written (UTC, by the store's clock).
+
+    Where older versions are kept, the size is of all of them.
+    """
 
     key: str
     size: int

@@ -83,6 +83,31 @@ def test_no_key_leads_out_of_the_prefix(bucket):
     assert store.page().blobs == ()
 
 
+@pytest.mark.parametrize("prefix", ["", "/mine"])
+def test_whether_many_are_there_is_told_by_few_listings(bucket, prefix):
+    store = blob_store(bucket.url(prefix), Hasty())
+    keys = [f"k{number:04}" for number in range(60)]
+    for key in keys[::2]:
+        store.put(key, b"")
+    store.put("j", b"")
+    bucket.requests.clear()
+    assert store.present([*keys, "z", "a"]) == {*keys[::2]}
+    assert len(bucket.requests) == 2
+    bucket.requests.clear()
+    assert store.present(["a", "k0002", *(f"l{number}" for number in range(30))]) == {"k0002"}
+    assert len(bucket.requests) == 2
+
+
+def test_where_a_listing_tells_of_few_each_is_asked_for(bucket, store, monkeypatch):
+    monkeypatch.setattr("nightcrew.stores.s3.MOST", 10)
+    keys = [f"k{number:02}" for number in range(60)]
+    for key in keys:
+        store.put(key, b"")
+    bucket.requests.clear()
+    assert store.present([*keys[::3], "a", "z"]) == {*keys[::3]}
+    assert sum(request.startswith("HEAD") for request in bucket.requests) > 15
+
+
 def test_a_bucket_that_fails_half_of_the_time_loses_nothing(bucket, store):
     keys = fill(bucket, *(f"k{number}" for number in range(20)))
     chance = Random(7)
@@ -160,7 +185,32 @@ GONE = ["there", "hidden", "thereafter\ttab", "never"]
 def test_all_versions_and_delete_markers_of_a_key_go_and_those_of_no_other(bucket, store):
     history(bucket)
     assert store.remove(GONE) == {}
-    assert bucket.versions() == ["there-too"]
+    assert (bucket.versions(), bulk(bucket)) == (["there-too"], 1)  # nothing was hidden first
+
+
+def test_what_a_bucket_only_hides_is_listed_until_it_is_gone(bucket, store):
+    history(bucket)
+    assert [(blob.key, blob.size) for blob in store.page().blobs] == [
+        ("hidden", 2), ("there", 2), ("there-too", 1), ("thereafter\ttab", 2),
+    ]  # fmt: skip
+    assert store.present(["hidden", "there"]) == {"there"}
+    assert [blob.key for blob in store.page("hidden", 1).blobs] == ["there"]
+    assert store.remove(["hidden"]) == {}
+    assert [blob.key for blob in store.page(prefix="h").blobs] == []
+
+
+def test_versions_are_listed_whole_however_few_come_at_once(bucket, store):
+    history(bucket)
+    bucket.faults.append(lambda request: _one_by_one(request, itertools.count()))
+    listed = [(blob.key, blob.size) for blob in store.page().blobs]
+    assert listed == [("hidden", 2), ("there", 2), ("there-too", 1), ("thereafter\ttab", 2)]
+
+
+def test_where_versions_may_not_be_listed_objects_are(bucket, store):
+    history(bucket)
+    lists = lambda request: "versions" in request["QUERY_STRING"]  # noqa: E731
+    bucket.faults.append(fails(99, says(403, "AccessDenied"), lists))
+    assert [blob.key for blob in store.page().blobs] == ["there", "there-too", "thereafter\ttab"]
 
 
 def test_many_versions_of_one_key_go(bucket, store):

@@ -1,6 +1,7 @@
 """What a configuration, and code, say of stores; and how they say what is wrong with it."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_everything_that_can_be_said(here):
         ("app.pictures", "at"),
     ]
     assert crew.stores["uploads"].place == "s3://acme-uploads/mine"
+
+
+def test_the_page_about_blobs_shows_what_can_be_loaded(here, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://cache")
+    monkeypatch.setenv("BILLING_TOKEN", "swordfish-swordfish")
+    page = (Path(__file__).parents[2] / "docs/blobs.md").read_text(encoding="utf-8")
+    crew = loaded(here, re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1])
+    assert [crew.stores[name].place for name in ("uploads", "billing", "redis")] == [
+        "s3://acme-uploads",
+        "https://api.example.com/v1/subscriptions/{key}",
+        "redis://cache",
+    ]
+    assert "sweep-orphans-uploads" in crew.jobs
 
 
 def test_a_variable_is_looked_at_when_its_store_is_used(here, monkeypatch):

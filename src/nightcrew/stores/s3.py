@@ -2,21 +2,24 @@
 
 import re
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC
+from dataclasses import replace
+from datetime import datetime
 from functools import cached_property, partial
 from hashlib import md5
-from itertools import pairwise
 from typing import Any
 
 from nightcrew.clock import Clock
 from nightcrew.errors import ConfigurationError, MissingExtra, StoreError
 from nightcrew.store import MOST, Blob, Page
 from nightcrew.stores import s3_answers as answers
+from nightcrew.stores import s3_listing as listing
 from nightcrew.stores.address import Address
 from nightcrew.stores.patience import Refusal, patiently
+from nightcrew.stores.s3_listing import Listed
 
 try:
     import boto3
@@ -37,6 +40,7 @@ _REQUESTS = 4  # at once, of those that are about a thousand keys each
 _HANDS = 8  # requests at once, of those that are about one key each
 _TRIES = 5  # of each request, as botocore counts; between them it waits longer each time
 _CONNECT, _READ = 5, 30  # seconds
+_WORTH = 20  # keys that a listing should tell of; a question for each is as quick for fewer
 # What XML cannot carry, or what one of those who write and read it may trim: such a key goes by a request of its own.
 _FRAGILE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\ufffe\uffff]|^\s|\s$")
 
@@ -69,31 +73,48 @@ class S3:
         return refused | stayed
 
     def page(self, after: str | None = None, limit: int = MOST, *, prefix: str = "") -> Page:
-        """Return up to `limit` objects whose keys come after one, of those that begin with `prefix`."""
+        """Return up to `limit` objects whose keys come after one, of those that begin with `prefix`.
+
+        In a bucket that keeps versions, these are also the keys that were hidden, of which older versions are left.
+        """
         found: list[Blob] = []
-        last, at, cut = self._prefix + (after or ""), self._clock.now(), len(self._prefix)
+        at: datetime | None = None
+        cut, last = len(self._prefix), self._prefix + (after or "")
         while len(found) < limit:
-            asked = {"StartAfter": last} if last else {}
-            said = self._listing(Prefix=self._prefix + prefix, MaxKeys=min(limit - len(found), MOST), **asked)
-            listed = said.get("Contents", [])
-            at = answers.told(said, at) if not found else at
-            names = [last, *(each["Key"] for each in listed)]
-            if any(one >= other for one, other in pairwise(names) if one):
-                raise StoreError(f"{self.place} lists its objects in no order, so that nobody can go on with a listing")
-            found += (Blob(each["Key"][cut:], each["Size"], each["LastModified"].astimezone(UTC)) for each in listed)
-            if not listed or not said.get("IsTruncated"):
+            listed = self._list(self._prefix + prefix, last, limit - len(found), versions=self._sees_versions)
+            found += (replace(blob, key=blob.key[cut:]) for blob in listed.blobs)
+            at = at or listed.at
+            if not listed.more or not listed.blobs:
                 break
-            last = names[-1]
-        return Page(tuple(found), at)
+            last = listed.blobs[-1].key
+        return Page(tuple(found[:limit]), at or self._clock.now())
 
     def present(self, keys: Sequence[str]) -> set[str]:
-        """Return those of the keys under which there is an object; one question each."""
-        self._listing(Prefix=self._prefix, MaxKeys=1)  # of an object alone, a missing bucket says the same as another
+        """Return those of the keys under which there is an object; listings are asked as long as they tell of many."""
+        wanted = sorted({key for key in keys if not answers.impossible(key, self._prefix)})
         there: set[str] = set()
-        possible = [key for key in keys if not answers.impossible(key, self._prefix)]
-        for key, why in patiently(partial(self._look, there), possible, self._clock).items():
+        if len(wanted) < _WORTH:
+            self._list(self._prefix, None, 1)  # of an object alone, a missing bucket says the same as a missing object
+            alone = wanted
+        else:
+            alone = [wanted[0], *self._listed(there, wanted)]
+        for key, why in patiently(partial(self._look, there), alone, self._clock).items():
             raise StoreError(f"whether {key[:200]!r} is there is not known: {why}", transient=True)
         return there
+
+    def _listed(self, there: set[str], wanted: Sequence[str]) -> Sequence[str]:
+        """Add those of the keys after the first that listings show, and return those that none was asked for."""
+        last, rest, cut = self._prefix + wanted[0], wanted[1:], len(self._prefix)
+        while True:
+            listed = self._list(self._prefix, last, MOST)
+            names = {blob.key[cut:] for blob in listed.blobs}
+            end = listed.blobs[-1].key[cut:] if listed.more and listed.blobs else None
+            told = bisect_right(rest, end) if end is not None else len(rest)
+            there.update(names.intersection(rest[:told]))
+            rest = rest[told:]
+            if not rest or end is None or told < _WORTH:
+                return rest
+            last = self._prefix + end
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or None where there is none."""
@@ -111,12 +132,23 @@ class S3:
         with self._renamed():
             self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
 
-    def _listing(self, **asked: Any) -> dict[str, Any]:
-        with self._renamed():
-            said: dict[str, Any] = self._client.list_objects_v2(Bucket=self._bucket, **asked)
-        if "IsTruncated" not in said:  # as from a web server that has a page for everything
-            raise StoreError(f"{self.place} at {self._endpoint} lists nothing; see that its endpoint speaks S3")
-        return said
+    def _list(self, prefix: str, after: str | None, most: int, *, versions: bool = False) -> Listed:
+        try:
+            with self._renamed():
+                if versions:
+                    return listing.versions(
+                        partial(self._client.list_object_versions, Bucket=self._bucket), prefix, after
+                    )
+                return listing.objects(partial(self._client.list_objects_v2, Bucket=self._bucket), prefix, after, most)
+        except StoreError as error:
+            if isinstance(error.__cause__, ClientError):
+                if versions and answers.code(error.__cause__) in answers.DENIED:
+                    self._sees_versions = False
+                    return self._list(prefix, after, most)
+                raise
+            if error.__cause__ is not None:
+                raise
+            raise StoreError(f"{self.place} at {self._endpoint} cannot be listed: {error}") from None
 
     @cached_property
     def _client(self) -> Any:
@@ -142,10 +174,18 @@ class S3:
     def _versioned(self) -> bool:
         """Whether the bucket keeps versions; where that may not be asked, the first removal shows it."""
         try:
-            status = self._client.get_bucket_versioning(Bucket=self._bucket).get("Status")
-        except ClientError:
+            with self._renamed():
+                status = self._client.get_bucket_versioning(Bucket=self._bucket).get("Status")
+        except StoreError as error:
+            if error.transient or not isinstance(error.__cause__, ClientError):
+                raise
             return False
         return status in ("Enabled", "Suspended")
+
+    @cached_property
+    def _sees_versions(self) -> bool:
+        """Whether listings are of versions: where there are some, and they may be listed."""
+        return self._versioned
 
     def _remove(self, failures: list[StoreError], keys: Sequence[str]) -> dict[str, Refusal]:
         """Try once; what the bucket says of a whole request goes for each of its keys, and is one of the failures."""

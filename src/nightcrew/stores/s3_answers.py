@@ -59,10 +59,10 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
-def told(said: Mapping[str, Any], otherwise: datetime) -> datetime:
-    """Return the clock of whoever answered."""
+def told(said: Mapping[str, Any]) -> datetime | None:
+    """Return the clock of whoever answered, if they say."""
     date = said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         return parsedate_to_datetime(date).astimezone(UTC)
     except ValueError:
-        return otherwise
+        return None
