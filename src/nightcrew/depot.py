@@ -66,6 +66,16 @@ class Depot(Mapping[str, Store]):
         """Return how many there are."""
         return len(self._makers)
 
+    def problems(self) -> list[str]:
+        """Say which stores cannot be opened here, for want of a variable or a library; nobody is asked."""
+        found = []
+        for name in self:
+            try:
+                _ = self[name]
+            except ConfigurationError as problem:
+                found.append(f"store {name!r} cannot be used: {problem}")
+        return found
+
     def _declare(self, name: str, part: str, read: Callable[[], Callable[[], Store]]) -> None:
         if check_name(name) in self._makers:
             raise ConfigurationError(f"two stores are called {name!r}: give one of them another name")

@@ -1,8 +1,10 @@
 """A store in a bucket removes all that it can, says why of the rest, and takes no silence for success."""
 
 import itertools
+import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from random import Random
 
@@ -293,6 +295,19 @@ def test_an_endpoint_where_nobody_listens_is_named(bucket, monkeypatch):
     assert told.value.transient
 
 
+def test_an_endpoint_that_never_answers_is_not_waited_for(bucket, monkeypatch):
+    monkeypatch.setattr("nightcrew.stores.s3._TRIES", 2)
+    monkeypatch.setattr("nightcrew.stores.s3._READ", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = blob_store(f"s3://uploads?endpoint=http://127.0.0.1:{silent.getsockname()[1]}", Hasty())
+        began = time.monotonic()
+        for act in acts(store):
+            with pytest.raises(StoreError, match=r"cannot be reached at .*: Read timeout") as told:
+                act()
+            assert told.value.transient
+        assert time.monotonic() - began < 15
+
+
 def test_missing_credentials_are_named(bucket, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -350,8 +365,6 @@ def test_without_boto3_the_extra_is_named():
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

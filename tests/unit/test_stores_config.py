@@ -1,13 +1,17 @@
 """What a configuration, and code, say of stores; and how they say what is wrong with it."""
 
+import json
 import os
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from nightcrew import Nightcrew, Settings, config, every
+from nightcrew.cli import nightcrew
+from nightcrew.console.desk import Desk
 from nightcrew.errors import ConfigurationError
 from nightcrew.outbox import NAME
 from nightcrew.schedule import cron
@@ -99,6 +103,17 @@ def test_a_variable_is_looked_at_when_its_store_is_used(here, monkeypatch):
     billing = "https://api.example.com/v1/subscriptions/{key}"
     assert places == ["file:///srv/my uploads", billing, "redis://cache:6380/3"]
     assert crew._audience.censor("swordfish-swordfish, hunter2-hunter2") == "***, ***"
+
+
+def test_a_check_says_which_stores_cannot_be_used_here(here):
+    here.write_text(JOB + FULL, encoding="utf-8")
+    told = CliRunner().invoke(nightcrew, ["--json", "check"], obj=Desk(config=str(here)))
+    warnings = [each for each in json.loads(told.stdout)["warnings"] if "store" in each]
+    assert [re.sub(r"nightcrew.toml:\d+: ", "", warning) for warning in warnings] == [
+        f"store {name!r} cannot be used: environment variable {variable} is not set; export it, or put it into .env"
+        " beside this file"
+        for name, variable in (("Folder_2", "UPLOADS"), ("billing", "BILLING_TOKEN"), ("redis", "REDIS_URL"))
+    ]
 
 
 def test_a_store_that_cannot_be_opened_stops_no_other(here, monkeypatch):

@@ -352,7 +352,7 @@ def faults(settings: Settings, crew: Nightcrew) -> list[str]:
 def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
     """Say what works, and may surprise."""
     problem = _database(crew)
-    found = [str(problem)] if isinstance(problem, _LATER) else []
+    found = ([str(problem)] if isinstance(problem, _LATER) else []) + crew.stores.problems()
     if settings.secret is None:
         found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
     elif settings.secret == settings.previous_secret:
