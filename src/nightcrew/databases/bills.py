@@ -137,6 +137,11 @@ def _note(
     """Read keys of rows under a lock, and owe them, in one statement."""
     for owing in due:
         key, given = _written(rows.c[owing.column]), _of_all(target, owing)
+        if target.dialect.returning and not target.dialect.one_writer:  # which is where parcels are written
+            held = sa.select(*found(key, "key")).select_from(rows).where(*where).with_for_update().cte("held")
+            parcel = packed(held, "key", given)
+            connection.execute(_along(sa.select(parcel.counted.c["rows"]), [parcel]))
+            continue
         debts = sa.select(key, *given.values()).select_from(rows).where(*where, key.is_not(None), key != "")
         connection.execute(sa.insert(owed).from_select(["key", *given], debts.with_for_update()))
 
