@@ -157,23 +157,29 @@ class Claims:
                 found.append(name)
         return found
 
-    def due(self, jobs: Iterable[Job], trigger: str, *, start: bool = False) -> list[Claim]:
+    def due(
+        self, jobs: Iterable[Job], trigger: str, *, start: bool = False, buried: list[tuple[Job, Taken]] | None = None
+    ) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
 
         With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
+        Runs that nobody goes on with any more are added to the `buried`.
         """
         claims: list[Claim] = []
         asked_at = self._clock.monotonic()
         try:
-            for claim in self._due(jobs, self._bidder(trigger, Caller()), start=start):
-                claims.append(self._hold(claim, asked_at))  # noqa: PERF401 - an error must find those before it
+            for found in self._due(jobs, self._bidder(trigger, Caller()), start=start):
+                if isinstance(found, Claim):
+                    claims.append(self._hold(found, asked_at))  # an error must find those before it
+                elif buried is not None:
+                    buried.append(found)
         except BaseException:  # what nobody will carry out must not be renewed for ever
             for claim in claims:
                 self._give_back(claim)
             raise
         return claims
 
-    def _due(self, jobs: Iterable[Job], bidder: Bidder, *, start: bool) -> Iterator[Claim]:
+    def _due(self, jobs: Iterable[Job], bidder: Bidder, *, start: bool) -> Iterator[Claim | tuple[Job, Taken]]:
         enabled = {job.name: job for job in jobs if job.enabled}
         inside = bidder.trigger == INSIDE
         now, standings = self.agenda.look(enabled, sparing=inside and not start)
@@ -191,9 +197,8 @@ class Claims:
             elif (job.window is not None and job.window.closes(now, ahead) is None) or between_attempts(standing, now):
                 continue
             elif standing.run is not None:
-                reopened = self._left_open(job, standing, now, bidder)
-                if isinstance(reopened, Claim):
-                    yield reopened
+                if (reopened := self._left_open(job, standing, now, bidder)) is not None:
+                    yield reopened if isinstance(reopened, Claim) else (job, reopened)
             elif (bid := bid_for(job, standing, now + ahead, inside=inside, start=start)) is not None:
                 bids.append(bid)
         if bids:
@@ -318,9 +323,7 @@ class Claims:
 
     def _answer(self, job: Job, standing: Standing, now: datetime, wish: "_Wish") -> Claim | Taken | None:
         """Answer one look at a standing; None asks for another, because the row has changed under our hands."""
-        closed = None
-        if not wish.at_once:
-            closed = shut(job, standing, now) or failed_so_far(self._books, standing, now)
+        closed = None if wish.at_once else shut(job, standing, now) or failed_so_far(self._books, standing, now)
         if standing.run is not None:
             if not standing.left(now):
                 return in_progress(job, standing)
@@ -337,8 +340,7 @@ class Claims:
     def _claimed(self, job: Job, standing: Standing, bid: Bid, bidder: Bidder, early: timedelta) -> Claim | None:
         if bid.past:
             known = self._books.run(bid.run) is not None
-            past = self._books.claim_past(standing, bid, bidder)
-            if past is None:
+            if (past := self._books.claim_past(standing, bid, bidder)) is None:
                 return None
             stages = self._books.progress(bid.run)
             return replace(Claim.of(job, bid, past, bidder), stages=stages, resumed=known)

@@ -101,12 +101,13 @@ class Nightcrew(Stock):
         """Claim every slot that is due now, or `only` a job's; `start` also the latest slot of jobs that run on start.
 
         Each piece of work runs one of them, and hands it over after the batch it is in once `stop` is set, or the
-        `deadline` has passed.
+        `deadline` has passed; or it only reports a run that was found open, and has failed for good.
         """
         jobs = self._jobs.values() if only is None else [self.job_named(only)]
-        budget = Budget.of(self.clock, deadline, stop or self._stopping)
-        claims = self._registered(lambda: self._station.claims.due(jobs, trigger, start=start))
-        return [partial(self._carry_out, claim, budget) for claim in claims]
+        budget, buried = Budget.of(self.clock, deadline, stop or self._stopping), list[tuple[Job, Taken]]()
+        claims = self._registered(lambda: self._station.claims.due(jobs, trigger, start=start, buried=buried))
+        failed = [partial(turned_away, job, trigger, taken, self.clock.now()) for job, taken in buried]
+        return [*failed, *(partial(self._carry_out, claim, budget) for claim in claims)]
 
     def hand_out(self, *, start: bool, stop: Event) -> list[Callable[[], None]]:
         """Claim as `due` does, for the ticker: functions that are done are settled together, a moment later."""

@@ -167,7 +167,9 @@ def test_a_run_that_kills_every_holder_is_buried_as_failed(crew, caplog):
     crew._station.claims.release(claim)
     rewrite(crew, lease_until=ago(seconds=1), attempt=LOSSES)  # as after so many processes that died at work
     with caplog.at_level("ERROR", "nightcrew"):
-        assert crew.tick(trigger="ticker") == []
+        (report,) = crew.tick(trigger="cli")
+    assert (report.outcome, report.outcome.exit_code, report.run) == ("failed", 1, claim.run)
+    assert "attempts used up" in report.message
     (run,) = crew.runs()
     assert f"[Daily] run {run.id} failed: attempts used up: 5 processes were lost" in caplog.text
     assert (run.state, run.id) == ("failed", claim.run)
