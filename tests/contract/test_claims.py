@@ -593,3 +593,19 @@ def test_the_longest_schedule_there_is_fits_its_column(crew, database_url):
     assert len(longest) == 254
     crew.add(Job("longest", cron(longest), function=lambda run: 1))
     assert crew.run("daily", trigger="http").outcome == "succeeded"
+
+
+def test_a_job_whose_row_somebody_holds_for_long_keeps_no_other_from_being_claimed(server_url):
+    crew = Nightcrew(server_url, settings=Settings())
+    for name in ("held", "other"):
+        crew.add(Job(name, DAILY, function=lambda run: 1))
+    crew.migrate()
+    crew.status()
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    claim = crew._station.claims.by_hand(crew.jobs["held"], "cli", None)
+    with crew._station.link.transaction() as connection:  # as its function's own transaction with a checkpoint in it
+        held = sa.select(job_table).where(job_table.c.name == "held").with_for_update()
+        connection.execute(held).all()
+        assert [report.job for report in crew.tick(trigger="cli")] == ["other"]
+    crew._station.claims.release(claim)
+    crew.close()

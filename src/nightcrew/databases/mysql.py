@@ -47,13 +47,14 @@ _SESSION = (
 
 # UTC_TIMESTAMP is the statement's start: a wait for a lock makes a lease shorter and a slot less due, not the reverse.
 # The rows that changed are read back: neither server answers a joined UPDATE with them.
+# Each bid finds its row by the key: of a few rows all would be locked, and waited for where somebody holds one.
 _CLAIM = """
-UPDATE nightcrew_jobs AS j
-  JOIN JSON_TABLE(:bids, '$[*]' COLUMNS (
+UPDATE JSON_TABLE(:bids, '$[*]' COLUMNS (
            job VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$.job',
            slot DATETIME(6) PATH '$.slot',
            run VARCHAR(150) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$.run',
-           fence BIGINT PATH '$.fence')) AS due ON due.job = j.name AND due.fence = j.fence
+           fence BIGINT PATH '$.fence')) AS due
+  STRAIGHT_JOIN nightcrew_jobs AS j FORCE INDEX (PRIMARY) ON j.name = due.job AND j.fence = due.fence
    SET j.fence = due.fence + 1, j.mark = COALESCE(due.slot, j.mark), j.run = due.run, j.owner = :owner, j.attempt = 0,
        j.failed_run = IF(due.slot IS NULL, j.failed_run, NULL),
        j.paused_at = NULL, j.paused_by = NULL, j.paused_reason = NULL, j.paused_until = NULL,
