@@ -116,7 +116,7 @@ def test_a_run_that_is_buried_or_cancelled_skips_them_too(skips):
     claim = skips.began(3)
     skips.dies(claim)
     skips.rewrite(attempt=LOSSES)
-    assert skips.crew.tick(trigger="ticker") == []
+    assert [report.outcome for report in skips.crew.tick(trigger="ticker")] == ["failed"]
     assert skips.skipped() == ["3 slots" + WHY]
     assert skips.crew.tick(trigger="ticker") == []
     skips.rewrite(mark=this_hour() - 3 * HOUR)
