@@ -20,9 +20,9 @@ JOBS = {
 }
 
 
-def crew_with(job: str, url: str, listeners=(), **terms) -> Nightcrew:
+def crew_with(job: str, url: str, listeners=(), lease=LEASE, **terms) -> Nightcrew:
     """Return a crew with one of the jobs, over its table and whatever hangs on that."""
-    crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=LEASE)
+    crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=lease)
     crew.expire(job, **{**JOBS[job], **terms}, older_than=timedelta(days=1), schedule="0 0 1 1 *", max_fraction=1)
     return crew
 

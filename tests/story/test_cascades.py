@@ -61,7 +61,7 @@ def accounted(crew, run):
 
 def test_a_user_with_many_messages_leaves_in_short_batches_and_nobody_elses_go(database_url, engine):
     heard = []
-    crew = crew_with("erase-users", database_url, [heard.append])
+    crew = crew_with("erase-users", database_url, [heard.append], lease=60.0)
     crew.migrate()
     messages = MANY[engine.dialect.name]
     fill(engine, messages)
@@ -88,7 +88,7 @@ def test_a_user_who_comes_back_in_the_middle_stays_with_what_is_left(database_ur
                 with engine.begin() as connection:
                     connection.exec_driver_sql("UPDATE users SET left_at = NULL WHERE id = 1")
 
-    crew = crew_with("erase-users", database_url, [come_back])
+    crew = crew_with("erase-users", database_url, [come_back], lease=60.0)
     crew.migrate()
     fill(engine)
     report = crew.run("erase-users", trigger="http")
