@@ -25,6 +25,10 @@ class Trust:
         """Hear what a row weighed on average, in earlier batches and in this one."""
         self._alike = self._alike + 1 if FILL <= weight / before <= 1 / FILL else 0
 
+    def none(self) -> None:
+        """Hear of a batch that tells nothing of the rows that come next."""
+        self._alike = 0
+
     def broken(self) -> None:
         """Hear that it was in vain."""
         self._alike, self._needed = 0, min(2 * self._needed, self._MOST)

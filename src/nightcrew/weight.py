@@ -34,7 +34,10 @@ class Weight:
         """Hear what a batch took that might take so many rows in all."""
         if taken.load:
             weight = taken.load / taken.rows if taken.rows else most
-            self.trust.learn(self._usual, weight)
+            if begun(taken):
+                self.trust.none()
+            else:
+                self.trust.learn(self._usual, weight)
             usual = (self._usual + (_RISE - 1) * weight) / _RISE if self._usual > 1 else weight
             self._usual = max(usual, most * begun(taken))
             self._fitting = 2 * max(1, taken.rows) if taken.cut else min(sys.maxsize, _RISE * self._fitting)

@@ -270,6 +270,16 @@ def test_rows_that_are_not_as_even_as_they_were_said_to_be_are_left_to_be_taken_
     assert (users.ids("users"), users.ids("messages")) == ([5], [])
 
 
+def test_even_rows_are_no_more_than_ever_leave_at_once(users, monkeypatch):
+    monkeypatch.setattr(forms, "MOST", 100)
+    child(users, "messages", "users", "CASCADE", *[(n, 3) for n in range(101)])
+    if users.kind == "postgresql":
+        with pytest.raises(DatabaseError, match="not like those before"):
+            even(users, load=80)
+        monkeypatch.setattr(forms, "MOST", 106)
+    assert even(users, load=80 if users.kind == "postgresql" else 106).load <= 106
+
+
 def test_even_rows_are_given_no_more_than_a_moment(users, monkeypatch):
     monkeypatch.setattr(forms, "_LONGEST", 0.001)
     child(users, "messages", "users", "CASCADE", *[(n, n % 5) for n in range(5000)])

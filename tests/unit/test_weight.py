@@ -28,3 +28,13 @@ def test_after_a_row_with_much_hanging_on_it_few_are_looked_at():
     weight.learn(taken(100, 200), 4_000)
     weight.learn(taken(0, 4_000), 4_000)
     assert weight.of_ours(4_000) == 1
+
+
+def test_slices_of_what_hangs_on_one_row_say_nothing_of_the_next():
+    weight = Weight(500)
+    for _ in range(3):
+        weight.learn(taken(100, 1_000), 1_000)
+    assert weight.trust.given
+    for _ in range(20):
+        weight.learn(taken(0, 4_000), 4_000)
+        assert not weight.trust.given

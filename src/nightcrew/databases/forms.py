@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Form
+from nightcrew.database import MOST, Form
 from nightcrew.databases import bills
 from nightcrew.databases.bunch import ours
 from nightcrew.databases.counts import weigh
@@ -243,7 +243,7 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
     after = target.dialect.tally(connection, tables, None)
     assert after is not None  # noqa: S101 - it was not None before
     load = after.touched - before.touched
-    if haul.removed < haul.seen or load > _FAR * most:
+    if haul.removed < haul.seen or load > min(_FAR * most, MOST):
         raise DatabaseError(
             f"rows of table {target.selection.table.name!r} are not like those before: some stay, or far more hangs on"
             " them; what was taken is rolled back, to be taken with care",
