@@ -81,11 +81,11 @@ class Call:
     def enter(self, kind: str, **facts: Any) -> None:
         """Write a fact into the run's ledger, as JSON values, and let the listeners hear it.
 
-        Raises UsageError for a kind that is no short word.
+        Raises UsageError for a kind that is no short word, and for facts that cannot be kept.
         """
         if not isinstance(kind, str) or not 0 < len(kind) <= _LONGEST_KIND:
             raise UsageError(f"kind {str(kind)[:60]!r} of an entry of job {self.job!r} is no word of 1 to 30 letters")
-        entry = Entry(kind, self.job, self.id, facts)
+        entry = Entry(kind, self.job, self.id, self._readable(f"entry {kind!r}", facts))
         self._broom.ledger.write(entry)
         self._broom.ledger.tell(entry)
 
@@ -125,7 +125,7 @@ class Call:
         Raises UsageError for a cursor that cannot be kept, ClaimLost if another crew has taken over, when nothing is
         kept, and JobPaused or RunCancelled once it is kept, if that is so. Let those three pass: they are no failures.
         """
-        point = Checkpoint(self._readable(cursor), self.counted, self._distance)
+        point = Checkpoint(self._readable("cursor", cursor), self.counted, self._distance)
         try:
             self._save(point, connection)
         except (ClaimLost, JobPaused, RunCancelled) as why:
@@ -174,18 +174,18 @@ class Call:
                     raise
             self._broom.clock.wait(Event(), 0.1 * 2**attempt * self._broom.clock.jitter(0.5))
 
-    def _readable(self, cursor: object) -> object:
-        """Return a cursor as it will be read: JSON has no tuples, and keys are texts."""
+    def _readable(self, what: str, value: object) -> Any:
+        """Return a value as it will be read: JSON has no tuples, and keys are texts."""
         try:
-            text = json.dumps(cursor, allow_nan=False)
+            text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(
-                f"cursor of job {self.job!r} is no JSON ({error}); give a text, a number, or a list or dict of them,"
+                f"{what} of job {self.job!r} is no JSON ({error}); give a text, a number, or a list or dict of them,"
                 " such as moment.isoformat()"
             ) from None
         if len(text) > LONGEST_CURSOR:
             raise UsageError(
-                f"cursor of job {self.job!r} has {len(text):,} characters of JSON, and {LONGEST_CURSOR:,} can be kept:"
+                f"{what} of job {self.job!r} has {len(text):,} characters of JSON, and {LONGEST_CURSOR:,} can be kept:"
                 " keep where the work stands, such as the last key, and not the work itself"
             )
         return json.loads(text)

@@ -279,6 +279,14 @@ def test_progress_is_noted_with_the_lease_and_waits_for_nobody_who_holds_the_row
 
 WRONG = {
     "a set": (lambda run: run.checkpoint({1}), "cursor of job 'walk' is no JSON (Object of type set"),
+    "a fact of no JSON": (
+        lambda run: run.enter("seen", at={1}),
+        "entry 'seen' of job 'walk' is no JSON (Object",
+    ),
+    "a fact of no number": (
+        lambda run: run.enter("seen", at=float("nan")),
+        "entry 'seen' of job 'walk' is no JSON (Out",
+    ),
     "no number": (lambda run: run.checkpoint(float("nan")), "cursor of job 'walk' is no JSON (Out of range float"),
     "too much": (lambda run: run.checkpoint("x" * 64_000), "cursor of job 'walk' has 64,002 characters of JSON"),
     "a session": (
