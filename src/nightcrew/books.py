@@ -230,31 +230,47 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Bidder:
-    """Who bids: the process, what started it, who called, and for how many seconds the lease shall hold."""
+    """Who bids: the process, what started it, who called, and for how many seconds the lease shall hold.
+
+    Who `waits` does so for a while where somebody's transaction holds the row of the job.
+    """
 
     owner: str
     trigger: str
     caller: str | None
     lease: float
+    waits: bool = True
 
 
 class Books(Protocol):
-    """nightcrew's own tables: the jobs' standings, the runs, and the ledger's entries."""
+    """nightcrew's own tables: the jobs' standings, the runs, and the ledger's entries.
+
+    A verb that does not wait passes by a row which somebody's transaction holds, as if it had changed; one that `waits`
+    raises DatabaseError if it is held for long.
+    """
 
     def register(self, given: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
 
-    def reschedule(self, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None) -> bool:
+    def reschedule(
+        self,
+        standing: Standing,
+        registration: Registration,
+        seen: datetime,
+        unrun: RunRow | None,
+        *,
+        waits: bool = True,
+    ) -> bool:
         """Give a job another schedule from when its row was `seen` on; False when the row has changed since.
 
         It fires nothing that was due before. Slots of the old one that nobody had run yet end as the row `unrun`.
         """
 
     def challenge(self, standing: Standing, rival: str) -> None:
-        """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""
+        """Ask whether any crew has the schedule that is in force, for one that would take its place; does not wait."""
 
     def answer(self, standing: Standing) -> None:
-        """Say that some crew has the schedule in force."""
+        """Say that some crew has the schedule in force; does not wait."""
 
     def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
@@ -302,7 +318,7 @@ class Books(Protocol):
         """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
 
     def close(self, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:
-        """Close, as the row says, an open run that nobody holds; None when the standing has changed."""
+        """Close, as the row says, an open run that nobody holds; None when the standing has changed; does not wait."""
 
     def append(self, connection: Connection | None, run: str, kind: str, facts: Mapping[str, Any]) -> None:
         """Add a ledger entry, in the given transaction or its own."""
@@ -334,7 +350,9 @@ class Books(Protocol):
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""
 
-    def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
+    def resume(
+        self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None, *, waits: bool = True
+    ) -> bool:
         """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
 
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:

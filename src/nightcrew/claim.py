@@ -168,7 +168,8 @@ class Claims:
         claims: list[Claim] = []
         asked_at = self._clock.monotonic()
         try:
-            for found in self._due(jobs, self._bidder(trigger, Caller()), start=start):
+            bidder = replace(self._bidder(trigger, Caller()), waits=False)  # one held row must not keep all from all
+            for found in self._due(jobs, bidder, start=start):
                 if isinstance(found, Claim):
                     claims.append(self._hold(found, asked_at))  # an error must find those before it
                 elif buried is not None:
@@ -283,11 +284,11 @@ class Claims:
         """Stop renewing a claim's lease."""
         self.heartbeat.release(claim.job.name, claim.fence, claim.run, claim.lease)
 
-    def end_pause(self, job: Job, standing: Standing, until: datetime) -> bool:
+    def end_pause(self, job: Job, standing: Standing, until: datetime, *, waits: bool = False) -> bool:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
         job = in_force(job, standing)
         mark = job.schedule.latest(until)
-        return self._books.resume(standing, lapsed(job, standing, job.schedule.after(until)), mark)
+        return self._books.resume(standing, lapsed(job, standing, job.schedule.after(until)), mark, waits=waits)
 
     def end_stop(self, job: Job, standing: Standing, until: datetime) -> None:
         """Let the slots that a stop of all kept from running end as skipped, unless a pause of the job did, too."""
@@ -311,11 +312,11 @@ class Claims:
                 continue
             if is_paused(standing, now) and not (wish.at_once and standing.rests):
                 return paused(job, standing)
-            if standing.paused_at is not None:
-                ended = standing.paused_until if not is_paused(standing, now) else None
-                self.end_pause(job, standing, ended or now)
+            answer = None
+            if standing.paused_at is None:
+                answer = self._answer(in_force(job, standing), standing, now, wish)
+            elif self.end_pause(job, standing, now if is_paused(standing, now) else standing.paused_until or now):
                 continue
-            answer = self._answer(in_force(job, standing), standing, now, wish)
             if answer is not None:
                 return self._hold(answer, asked_at) if isinstance(answer, Claim) else answer
             self._clock.wait(Event(), 0.01 * 2**attempt * self._clock.jitter(0.5))

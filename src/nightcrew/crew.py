@@ -283,7 +283,8 @@ class Nightcrew(Stock):
         job = self.job_named(name)
         for _ in range(5):
             now, standings = self._registered(lambda: self._station.books.standings([name]))
-            if standings[name].paused_at is None or self._station.claims.end_pause(job, standings[name], now):
+            end_pause = self._station.claims.end_pause
+            if standings[name].paused_at is None or end_pause(job, standings[name], now, waits=True):
                 break
         self.tell("resumed", job=name, label=job.label)
 

@@ -58,7 +58,7 @@ class Rivalry:
         unanswered = standing.rival == ours and waited is not None and waited >= PATIENCE
         if unanswered or (starting and now - standing.epoch_at >= SETTLED):
             unrun = unrun_before_change(job, standing, now)
-            return self._books.reschedule(standing, registration(job), now, unrun)
+            return self._books.reschedule(standing, registration(job), now, unrun, waits=starting)
         if (waited is None or (standing.rival != ours and waited > 2 * PATIENCE)) and self._may_ask(job):
             self._books.challenge(standing, ours)
         return False

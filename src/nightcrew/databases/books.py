@@ -26,10 +26,10 @@ from nightcrew.books import (
     cancelled,
 )
 from nightcrew.database import Connection
-from nightcrew.databases import checkpoints, endings, history, registrations, standings
+from nightcrew.databases import checkpoints, endings, history, pauses, registrations, standings
 from nightcrew.databases.bids import begin, note, win
-from nightcrew.databases.connect import Link, storable
-from nightcrew.databases.divisions import retire
+from nightcrew.databases.connect import Link
+from nightcrew.databases.divisions import is_held, retire
 from nightcrew.databases.guests import lent
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
@@ -57,19 +57,27 @@ class Ledgers:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
         registrations.register(self._link, given)
 
-    def reschedule(self, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None) -> bool:
+    def reschedule(
+        self,
+        standing: Standing,
+        registration: Registration,
+        seen: datetime,
+        unrun: RunRow | None,
+        *,
+        waits: bool = True,
+    ) -> bool:
         """Give a job another schedule from when its row was `seen` on; False when the row has changed since.
 
         It fires nothing that was due before. Slots of the old one that nobody had run yet end as the row `unrun`.
         """
-        return registrations.reschedule(self._link, standing, registration, seen, unrun)
+        return registrations.reschedule(self._link, standing, registration, seen, unrun, waits=waits)
 
     def challenge(self, standing: Standing, rival: str) -> None:
-        """Ask whether any crew has the schedule that is in force, for a schedule that would take its place."""
+        """Ask whether any crew has the schedule that is in force, for one that would take its place; does not wait."""
         registrations.challenge(self._link, standing, rival)
 
     def answer(self, standing: Standing) -> None:
-        """Say that some crew has the schedule in force."""
+        """Say that some crew has the schedule in force; does not wait."""
         registrations.answer(self._link, standing)
 
     def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
@@ -82,31 +90,13 @@ class Ledgers:
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""
-        paused = {
-            "paused_at": sa.func.coalesce(jobs.c.paused_at, self._now),
-            "paused_by": storable(by, 100),
-            "paused_reason": storable(reason, 500),
-            "paused_until": until,
-        }
-        with self._link.transaction() as connection:
-            connection.execute(sa.update(jobs).where(jobs.c.name == job).values(paused))
+        pauses.begin(self._link, job, by, reason, until)
 
-    def resume(self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None) -> bool:
+    def resume(
+        self, standing: Standing, skipped: Sequence[RunRow], mark: datetime | None, *, waits: bool = True
+    ) -> bool:
         """End a pause, record its slots and move the mark past them, at once; False when the standing has changed."""
-        going: dict[str, Any] = {"paused_at": None, "paused_by": None, "paused_reason": None, "paused_until": None}
-        if skipped and mark is not None:
-            going["mark"] = mark
-        same = (
-            jobs.c.name == standing.job,
-            jobs.c.fence == standing.fence,
-            jobs.c.paused_at == standing.paused_at,
-            jobs.c.paused_until == standing.paused_until,
-        )
-        with self._link.transaction() as connection:
-            if connection.execute(sa.update(jobs).where(*same).values(going)).rowcount == 0:
-                return False
-            note(connection, self._now, skipped)
-        return True
+        return pauses.end(self._link, standing, skipped, mark, waits=waits)
 
     # ── claims ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -164,6 +154,8 @@ class Ledgers:
         )
         try:
             with self._link.transaction() as connection:
+                if not bidder.waits and is_held(connection, standing.job, run):
+                    return None
                 if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
                     return None
                 retire(connection, run, standing.fence + 1)
@@ -300,7 +292,7 @@ class Ledgers:
             return endings.cancel(connection, self._link, job, run, (by, reason))
 
     def close(self, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:
-        """Close, as the row says, an open run that nobody holds; None when the standing has changed."""
+        """Close, as the row says, an open run that nobody holds; None when the standing has changed; does not wait."""
         with self._link.transaction() as connection:
             return endings.close(connection, self._link, standing, row, sequel)
 

@@ -198,6 +198,19 @@ def retire(connection: sa.Connection, run: str, fence: int = _NOBODYS) -> None:
     connection.execute(open_ones.values(fence=fence, owner=None, lease_until=None))
 
 
+def is_held(connection: sa.Connection, job: str, run: str | None = None) -> bool:
+    """Tell whether somebody's transaction holds a job's row, or one of the ranges of its run; else they are ours now.
+
+    A process that was frozen in a batch does so for as long as its server lets it.
+    """
+    free = sa.select(jobs.c.name).where(jobs.c.name == job).with_for_update(skip_locked=True)
+    if connection.execute(free).first() is None:
+        return True
+    each = sa.select(ranges.c.number).where(ranges.c.run == run, ranges.c.finished_at.is_(None))
+    every_one = set() if run is None else set(connection.execute(each).scalars())
+    return bool(every_one) and every_one > set(connection.execute(each.with_for_update(skip_locked=True)).scalars())
+
+
 def is_cut(connection: sa.Connection, run: str) -> bool:
     """Tell whether a run has ranges."""
     return connection.execute(sa.select(ranges.c.run).where(ranges.c.run == run).limit(1)).first() is not None

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from nightcrew.books import Pause, RunRow, Sequel, Settled, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link, storable
-from nightcrew.databases.divisions import is_cut, retire
+from nightcrew.databases.divisions import is_cut, is_held, retire
 from nightcrew.databases.listed import listed
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
@@ -69,7 +69,9 @@ def _said(row: RunRow) -> Sequence[Any]:
 
 
 def close(connection: sa.Connection, link: Link, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:
-    """Close, as the row says, an open run that nobody holds; None when the standing has changed."""
+    """Close, as the row says, an open run that nobody holds; None when the standing has changed, or is held."""
+    if is_held(connection, standing.job, row.id):
+        return None
     same = jobs.c.name == standing.job, jobs.c.fence == standing.fence, jobs.c.run == row.id
     left = sa.update(jobs).where(*same, sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < link.moment))
     over = {**_told(link, row), **_over(row), "fence": jobs.c.fence + 1}

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from nightcrew.books import Registration, RunRow, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link
+from nightcrew.databases.divisions import is_held
 from nightcrew.databases.standings import of
 from nightcrew.databases.tables import jobs
 from nightcrew.errors import DatabaseError
@@ -40,9 +41,18 @@ def _register(connection: sa.Connection, link: Link, registrations: Sequence[Reg
 
 
 def reschedule(
-    link: Link, standing: Standing, registration: Registration, seen: datetime, unrun: RunRow | None
+    link: Link,
+    standing: Standing,
+    registration: Registration,
+    seen: datetime,
+    unrun: RunRow | None,
+    *,
+    waits: bool = True,
 ) -> bool:
-    """Give a job another schedule from when its row was `seen` on; False when the row has changed since."""
+    """Give a job another schedule from when its row was `seen` on; False when the row has changed since, or is held.
+
+    Who `waits` for the row does so for a while.
+    """
     changed = {
         "schedule": registration.schedule,
         "timezone": registration.timezone,
@@ -53,26 +63,36 @@ def reschedule(
         # Whoever has seen the old one must not claim a slot of it; a run that is open is still its holder's.
         "fence": sa.case((jobs.c.run.is_(None), jobs.c.fence + 1), else_=jobs.c.fence),
     }
-    with link.transaction() as connection:
-        one = sa.update(jobs).where(*_same(standing), jobs.c.fence == standing.fence)
-        if connection.execute(one.values(changed)).rowcount == 0:
+    one = sa.update(jobs).where(*_same(standing), jobs.c.fence == standing.fence)
+    try:
+        with link.transaction() as connection:
+            if not waits and is_held(connection, standing.job):
+                return False
+            if connection.execute(one.values(changed)).rowcount == 0:
+                return False
+            note(connection, link.moment, () if unrun is None else (unrun,))
+        return True
+    except DatabaseError as error:
+        if error.transient and not error.away:
             return False
-        note(connection, link.moment, () if unrun is None else (unrun,))
-    return True
+        raise
 
 
 def challenge(link: Link, standing: Standing, rival: str) -> None:
     """Ask whether any crew has the schedule that is in force, unless another one has asked meanwhile."""
     unasked = jobs.c.rival.is_not_distinct_from(standing.rival)
+    asked = {"rival": rival, "rival_since": link.moment}
     with link.transaction() as connection:
-        asked = {"rival": rival, "rival_since": link.moment}
-        connection.execute(sa.update(jobs).where(*_same(standing), unasked).values(asked))
+        if not is_held(connection, standing.job):
+            connection.execute(sa.update(jobs).where(*_same(standing), unasked).values(asked))
 
 
 def answer(link: Link, standing: Standing) -> None:
     """Say that some crew has the schedule in force."""
+    unasked = {"rival": None, "rival_since": None}
     with link.transaction() as connection:
-        connection.execute(sa.update(jobs).where(*_same(standing)).values({"rival": None, "rival_since": None}))
+        if not is_held(connection, standing.job):
+            connection.execute(sa.update(jobs).where(*_same(standing)).values(unasked))
 
 
 def _same(standing: Standing) -> tuple[sa.ColumnElement[bool], ...]:
