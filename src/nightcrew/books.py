@@ -249,6 +249,9 @@ class Books(Protocol):
     raises DatabaseError if it is held for long.
     """
 
+    def is_away(self, error: BaseException) -> bool:
+        """Tell whether an error says that this database is out of reach, and not that another is."""
+
     def register(self, given: Sequence[Registration]) -> None:
         """Make sure every job has its row; a new one fires nothing that was due before now."""
 

@@ -195,7 +195,7 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     """Call the job's function; an integer that it returns counts, in place of what it counted itself.
 
     Raises JobFailed with the function's exception as its cause. A JobFailed, a SafetyStop and ClaimLost pass as they
-    are, and so does a DatabaseError when the database is away.
+    are, and so does a DatabaseError when the crew's own database is away.
     """
     function = claim.job.function
     if function is None:
@@ -212,7 +212,7 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     except (JobFailed, SafetyStop, ClaimLost, KeyboardInterrupt):
         raise
     except BaseException as error:
-        if isinstance(error, DatabaseError) and error.away:
+        if broom.books.is_away(error):
             raise
         # A job that exits, is cancelled or runs into a time-out of gevent has failed as by any other exception.
         raise JobFailed(f"job {claim.job.name!r} raised {type(error).__name__}: {error}") from error

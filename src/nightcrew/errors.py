@@ -80,7 +80,8 @@ class DatabaseError(NightcrewError):
 
     `transient` says that the same call may succeed a moment later, `away` that no server answered, `of_row` that
     the statement is sound and some row would not have it: a constraint, a trigger, a value; `of_statement` that the
-    statement makes no sense there: its grammar, or a name that it uses.
+    statement makes no sense there: its grammar, or a name that it uses. Whose `link` it was tells its database from
+    every other.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class DatabaseError(NightcrewError):
         away: bool = False,
         of_row: bool = False,
         of_statement: bool = False,
+        link: object = None,
     ) -> None:
         super().__init__(message)
         self.transient = transient
         self.away = away
         self.of_row = of_row
         self.of_statement = of_statement
+        self.link = link
 
 
 class StoreError(NightcrewError):

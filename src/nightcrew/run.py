@@ -136,7 +136,7 @@ def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick
     except SafetyStop as error:
         return _refused(claim, broom, error)
     except NightcrewError as error:
-        if isinstance(error, DatabaseError) and error.away:
+        if broom.books.is_away(error):
             raise
         return _failed(claim, broom, error)
     except Exception as error:  # noqa: BLE001 - whatever a driver trips over, the slot ends with it

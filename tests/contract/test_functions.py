@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,7 @@ from nightcrew.books import Distance
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
-from nightcrew.errors import ClaimLost, JobPaused, UsageError
+from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, UsageError
 
 LAST = 9  # the items are 1 to this
 CURSORS = [0, "ü\0\ud800", 2**70, 0.1, True, [1, [None]], {"b": 1, "a": {"": []}}, "x" * 63_998]
@@ -344,3 +345,58 @@ def test_a_key_is_the_same_in_every_attempt(small_crew):
     slot = small_crew.run("mail", trigger="http").slot
     small_crew.run("mail", trigger="http")
     assert keys == [f"mail.{slot:%Y%m%dT000000Z}/ada@example.com"] * 2
+
+
+# ── a database that is away ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A crew over a database that is out of reach."""
+    crew = hired(f"sqlite:///{tmp_path}/no/such/folder/x.db")
+    yield crew
+    crew.close()
+
+
+@pytest.mark.parametrize("trigger", ["http", "ticker"])
+def test_a_function_that_finds_another_database_away_has_failed(small_crew, elsewhere, trigger):
+    calls = []
+
+    @small_crew.job(every="1 hour")
+    def copies(run):
+        calls.append(run.id)
+        elsewhere.status()
+
+    if trigger == "http":
+        assert small_crew.run("copies", trigger="http").outcome == "failed"
+    else:
+        small_crew.status()
+        rewrite(small_crew, epoch_at=datetime.now(UTC) - timedelta(hours=2))
+        for _ in range(3):
+            [work() for work in small_crew.hand_out(start=False, stop=threading.Event())]
+    (run,) = (row for row in small_crew.runs("copies") if row.state != "missed")
+    assert (run.state, len(calls)) == ("failed", 1)
+    assert "DatabaseError: database sqlite:" in run.error
+    assert "no/such/folder" in run.error
+
+
+def test_a_function_that_finds_its_own_database_away_is_gone_on_with(tmp_path):
+    (tmp_path / "here").mkdir()
+    crew = hired(f"sqlite:///{tmp_path}/here/x.db")
+    away = []
+
+    @crew.job(every="1 hour")
+    def looks(run):
+        if not away:
+            away.append((tmp_path / "here").rename(tmp_path / "there"))
+            crew._station.link.engine.dispose()
+            crew.status()
+        return 1
+
+    with pytest.raises(DatabaseError, match="cannot be reached"):
+        crew.run("looks", trigger="http")
+    away[0].rename(tmp_path / "here")
+    expire(crew)
+    assert crew.run("looks", trigger="http").outcome == "succeeded"
+    assert [run.state for run in crew.runs("looks")] == ["done"]
+    crew.close()

@@ -51,6 +51,10 @@ class Ledgers:
         self._now = link.moment
         self._later = link.later
 
+    def is_away(self, error: BaseException) -> bool:
+        """Tell whether an error says that this database is out of reach, and not that another is."""
+        return isinstance(error, DatabaseError) and error.away and error.link is self._link
+
     # ── standings ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def register(self, given: Sequence[Registration]) -> None:

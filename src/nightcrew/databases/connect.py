@@ -105,6 +105,7 @@ class Link:
                 " 'nightcrew migrate'",
                 transient=True,
                 away=True,
+                link=self,
             )
 
     def now(self) -> datetime:
@@ -133,6 +134,7 @@ class Link:
                 away=away,
                 of_row=self.dialect.of_row(error),
                 of_statement=self.dialect.of_statement(error),
+                link=self,
             ) from error
         except sa.exc.TimeoutError as error:
             raise DatabaseError(f"database {self.name} has no free connection in the pool", transient=True) from error
