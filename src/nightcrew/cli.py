@@ -112,15 +112,18 @@ def fingerprint(desk: Desk) -> None:
 # ── to look ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@command("nightcrew check")
-def check(desk: Desk) -> int:
+@command("nightcrew check --strict")
+@click.option("--strict", is_flag=True, help="Ask the database whether erasures leave out a column.")
+def check(desk: Desk, *, strict: bool) -> int:
     """Say in words what the configuration means; needs no database."""
     from nightcrew.console import prose
 
     settings, screen = desk.settings(), desk.screen
-    with desk.crew() as crew:
+    with desk.crew_at_work() if strict else desk.crew() as crew:
         jobs, now = list(crew.jobs.values()), crew.clock.now()
         faults, doubts = prose.faults(settings, crew), prose.doubts(settings, crew, now)
+        if strict:
+            faults += [f"job {job!r}: {gap}" for job, gaps in crew.coverage().items() for gap in gaps]
         body = {"jobs": [prose.job(job, now) for job in jobs], "problems": faults, "warnings": doubts}
         lines = [
             *screen.table(["JOB", "WHEN", "NEXT", "WHAT"], [prose.job_line(job, now) for job in jobs]),

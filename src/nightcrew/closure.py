@@ -9,6 +9,7 @@ from nightcrew.database import LINK, Absence, Catalog, ForeignKey, Path, Table
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.policy import Action, Policy, about
 
+_LOOSENING = ("SET NULL", "SET DEFAULT")
 _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
 
 
@@ -26,6 +27,7 @@ class Closure:
         self._root = catalog.table(policy.table).name
         self._absent = {(absence.table, absence.columns) for absence in absences}
         self._catalog = catalog
+        self._kept = dict(self._named_kept())
         with about("links"):
             self._links = tuple(self._linked())
         self._warnings: dict[str, None] = {}
@@ -56,9 +58,11 @@ class Closure:
         for key in (*self._catalog.children(table), *(link for link in self._links if link.parent == table)):
             if table == self._root and (key.table, key.columns) in self._absent:
                 continue  # a row that has any of these stays
+            if key.on_delete in _LOOSENING and self._is_linked(key):
+                continue  # the link takes its rows before
             if not key.indexed:
                 self._judge_unindexed(key)
-            if key.on_delete in ("SET NULL", "SET DEFAULT"):
+            if key.on_delete in _LOOSENING:
                 self._loosened[*path, key] = None
                 continue
             self._check_rule(key, path)
@@ -78,6 +82,14 @@ class Closure:
                 f"rows of table {key.parent!r} cannot leave while {key.table!r}, which is a {key.kind} and not a plain"
                 f" table, refers to them by {', '.join(key.columns)}: give that key ON DELETE SET NULL, or drop it"
             )
+        for column in key.columns:
+            if (reason := self._kept.get((key.table, column))) is not None:
+                raise PolicyError(
+                    f"keep says that rows of table {key.table!r} stay ({reason}), and {column} refers to"
+                    f" {key.parent!r} by ON DELETE {key.on_delete}, so that they cannot: give that key ON DELETE SET"
+                    " NULL, or keep what they refer to by unless_exists",
+                    key="keep",
+                )
         if key.on_delete in ("CASCADE", LINK) or self._policy.erase:
             return
         column = f"{key.table}.{key.columns[0]}"
@@ -98,9 +110,20 @@ class Closure:
                     f"links {child!r}: what it refers to is not known, for the primary key of table {above.name!r} has"
                     f" {len(referred)} columns: declare a foreign key, or write '{child} = {above.name}.COLUMN'"
                 )
-            declared = {(key.table, key.columns) for key in self._catalog.children(above.name)}
-            if (table.name, columns) not in declared:
+            declared = {(key.table, key.columns): key.on_delete for key in self._catalog.children(above.name)}
+            if declared.get((table.name, columns), LINK) in (LINK, *_LOOSENING):
                 yield ForeignKey(table.name, columns, above.name, referred, LINK, table.leading(columns[0]))
+
+    def _is_linked(self, key: ForeignKey) -> bool:
+        same = ((link.table, link.columns, link.parent) for link in self._links)
+        return (key.table, key.columns, key.parent) in same
+
+    def _named_kept(self) -> Iterator[tuple[tuple[str, str], str]]:
+        """Return why the rows stay that refer to what leaves by these columns."""
+        with about("keep"):
+            for name, reason in self._policy.keep.items():
+                table, columns = self._column(name)
+                yield (table.name, columns[0]), reason
 
     def _column(self, name: str) -> tuple[Table, tuple[str, ...]]:
         named, _, column = name.rpartition(".")
@@ -119,10 +142,12 @@ class Closure:
                     f" {self._root!r}: drop the link",
                     key="links",
                 )
-            self._warn(
-                f"{column} is no foreign key to {link.parent}, so a row that is inserted there in the very moment of a"
-                " delete stays behind: declare it one"
-            )
+            known = self._catalog.children(link.parent)
+            if (link.table, link.columns) not in {(key.table, key.columns) for key in known}:
+                self._warn(
+                    f"{column} is no foreign key to {link.parent}, so a row that is inserted there in the very moment"
+                    " of a delete stays behind: declare it one"
+                )
 
     def _check_own_rows(self) -> None:
         """A table that refers to itself, be it by way of others, takes rows of its own along, whatever their age."""

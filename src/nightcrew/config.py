@@ -14,7 +14,7 @@ from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
 from nightcrew.gauge import Hook, hooks
 from nightcrew.hours import Hours
 from nightcrew.job import Job, Origin, catching_up, overlapping, primary
-from nightcrew.owing import owings
+from nightcrew.owing import owings, traces
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import Cron, cron, every, zone
@@ -39,6 +39,7 @@ class Configuration:
     blobs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     calls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     redis: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    erasures: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -65,6 +66,7 @@ def load(path: Path) -> Nightcrew:
         blobs=found.blobs,
         calls=found.calls,
         redis=found.redis,
+        erasures=found.erasures,
     )
 
 
@@ -84,6 +86,7 @@ _THROTTLE = Key('["file:/run/nightcrew.stop"]', hooks, list)
 _HEAD = {
     "database": Key('"${DATABASE_URL}"'),
     "redis": Key('"${REDIS_URL}"'),
+    "erasures": Key('"s3://acme-erasures"', place),
     "timezone": _TIMEZONE,
     "throttle": _THROTTLE,
 }
@@ -109,6 +112,8 @@ _POLICY = {
     "action": Key('"clear"', action),
     "set": Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
     "blobs": Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
+    "traces": Key('[{ store = "uploads", keys = "users/{id}/*" }]', traces, (list,)),
+    "keep": Key('{ "invoices.user_id" = "tax law, 10 years" }', dict, dict),
     "keep_latest": Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
     "per": Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
 }
@@ -141,7 +146,12 @@ _CALLS = {
     "method": Key('"DELETE"', verb),
     "secret": Key('"${BILLING_TOKEN}"'),
 }
-_LATER = {"database": _HEAD["database"], "redis": _HEAD["redis"], "url": Key(""), "secret": _CALLS["secret"]}
+_LATER = {
+    **{name: _HEAD[name] for name in ("database", "redis")},
+    "erasures": Key('"s3://acme-erasures"'),
+    "url": Key(""),
+    "secret": _CALLS["secret"],
+}
 _KEYS = {"recipe": Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
 
 
@@ -157,7 +167,8 @@ class _Reader:
         """Read the whole document."""
         parts = self._table((), self._document.values, _PARTS, "")
         values = dict(parts.get("nightcrew", {}))
-        database, redis = (self._later(("nightcrew", key), values.pop(key, None)) for key in ("database", "redis"))
+        named = ("database", "redis", "erasures")
+        database, redis, erasures = (self._later(("nightcrew", key), values.pop(key, None)) for key in named)
         head = self._table(("nightcrew",), values, _HEAD, "")
         zone = head.get("timezone", "UTC")
         jobs = {name: self._job(name, values, zone) for name, values in parts.get("jobs", {}).items()}
@@ -172,7 +183,7 @@ class _Reader:
         calls = {name: self._store("calls", name, values, _CALLS) for name, values in parts.get("calls", {}).items()}
         self._check_stores(made, [*blobs, *calls, *([REDIS] if redis else [])])
         throttle = head.get("throttle", ())
-        return Configuration(self._document.path, made, zone, database, throttle, blobs, calls, redis)
+        return Configuration(self._document.path, made, zone, database, throttle, blobs, calls, redis, erasures)
 
     def _later(self, keys: tuple[str, ...], raw: object) -> Callable[[], str] | None:
         """Return what gives a text; it is looked at now, its variables when it is needed."""
@@ -224,12 +235,10 @@ class _Reader:
 
     def _check_stores(self, jobs: tuple[Job, ...], stores: Collection[str]) -> None:
         for job in jobs:
-            for owing in job.policy.blobs if job.policy else ():
-                if owing.store not in stores:
-                    near = did_you_mean(owing.store, stores) or "; declare it, as in [blobs.uploads]"
-                    self._note(
-                        ("jobs", job.name, "blobs"), f"job {job.name!r}: there is no store {owing.store!r}{near}"
-                    )
+            for key, store in job.policy.stores if job.policy else ():
+                if store not in stores:
+                    near = did_you_mean(store, stores) or "; declare it, as in [blobs.uploads]"
+                    self._note(("jobs", job.name, key), f"job {job.name!r}: there is no store {store!r}{near}")
 
     def _note(self, keys: tuple[str, ...], sentence: str) -> None:
         line = self._document.line(*keys)

@@ -17,11 +17,12 @@ from nightcrew.claim import INSIDE, LEASE, Claim
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
+from nightcrew.erasing import Erasing
 from nightcrew.errors import RowLost, UsageError
 from nightcrew.fleet import Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, coming
-from nightcrew.ledger import Audience, Entry, Listener
+from nightcrew.ledger import Audience, Listener
 from nightcrew.listeners.log import log
 from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
@@ -31,7 +32,7 @@ from nightcrew.roll import JobStatus
 from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
-from nightcrew.stock import Stock
+from nightcrew.store import BlobStore
 from nightcrew.taken import Taken
 from nightcrew.trigger import Errand, Work, check_until, check_wish
 from nightcrew.triggers.hands import side_by_side
@@ -43,14 +44,14 @@ _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 _R = TypeVar("_R")
 
 
-class Nightcrew(Stock):
+class Nightcrew(Erasing):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
     hear every entry; the log listener is always among them.
     `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
-    be owed something, as docs/outbox.md says.
+    be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database.
     `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
@@ -66,15 +67,17 @@ class Nightcrew(Stock):
         blobs: Mapping[str, Any] | None = None,
         calls: Mapping[str, Any] | None = None,
         redis: str | Callable[[], str] | None = None,
+        erasures: str | Callable[[], str] | BlobStore | None = None,
         clock: Clock | None = None,
         lease: float = LEASE,
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((log, *listeners), self.settings.censor)
-        super().__init__(timezone, Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis))
+        stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis)
+        super().__init__(timezone, stores, erasures)
         url = database or self.settings.database
-        self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs)
+        self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs, self._kit_if_any)
         self.spread: Spread | None = None
         self.errand: Errand | None = None
         self._lock = RLock()
@@ -365,10 +368,6 @@ class Nightcrew(Stock):
     def listen(self, listener: Listener) -> None:
         """Let one more listener hear every entry, from now on."""
         self._audience.join(listener)
-
-    def tell(self, kind: str, **facts: Any) -> None:
-        """Let the listeners hear a fact that belongs to no run."""
-        self._audience.tell(Entry(kind, facts.pop("job", None), None, facts))
 
     def close(self) -> None:
         """Stop the ticker and close every connection."""

@@ -167,12 +167,13 @@ class Selection:
     """The rows of one table that may leave at one moment, and how they are to be taken; `cut` is exclusive, in UTC.
 
     A row that stays gets the values in `set`, and has been through it once it has those of the columns `marks`.
-    `drains` are deleted by our own statements before their parents, deepest first; `cascades` leave by the database's
-    own rule and are only counted, as are the rows at the ends of `loosened` paths, which stay and lose what they refer
-    to. `keys` are all by which rows go along. Where they lead round, `knots` are the tables in the order in which they
-    are emptied, those together that lead to each other: their rows are followed one by one. For the `shields` a row
-    stays with all that hangs on it. `spared` rows cannot be deleted and are passed by; `only` narrows it to one row. It
-    is `alone` where only the time decides and nothing refers to the table. Keys in `blobs` are owed by the `run`.
+    `drains` are deleted by our own statements before their parents, deepest first; `cascades` leave by the
+    database's own rule and are only counted, as are the rows at the ends of `loosened` paths, which stay and lose
+    what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are the tables in the
+    order in which they are emptied, those together that lead to each other: their rows are followed one by one. For
+    the `shields` a row stays with all that hangs on it. `spared` rows are passed by; `only` narrows it to one row,
+    and `whenever` takes that at any time. It is `alone` where only the time decides and nothing refers to the
+    table. Keys in `blobs` are owed by the `run`.
     """
 
     table: Table
@@ -197,6 +198,7 @@ class Selection:
     shields: tuple[Shield, ...] = ()
     blobs: tuple[Owing, ...] = ()
     run: str | None = None
+    whenever: bool = False
 
     @property
     def emptied(self) -> bool:
@@ -217,8 +219,7 @@ class Selection:
 class Survey:
     """What a selection holds right now: rows, their oldest and newest time as text, rows per table, the index used.
 
-    `loosened` are the rows that would stay and lose what they refer to, by the key they do it by. What is not `exact`
-    is what the planner expects.
+    `loosened` rows stay and lose what they refer to by a key. What is not `exact` is what the planner expects.
     """
 
     rows: int
@@ -355,8 +356,7 @@ class Database(Protocol):
     ) -> Dropped | None:
         """Drop one of them, unless it holds a row that stays by now; waits for nobody longer than a second.
 
-        `allow` is told how many rows are about to go, and raises where that is too many. Some databases commit the
-        caller's transaction by the drop.
+        `allow` is told how many rows are about to go, and raises where they are too many. Some databases commit by it.
         """
 
     def take(
@@ -371,8 +371,8 @@ class Database(Protocol):
     ) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
-        With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
-        Where they are `even` with those before, some more go without a look; raises DatabaseError if they were not.
+        With what hangs on them they are at most `most`, or a slice of what hangs on one that has more. Where they are
+        `even` with those before, some more go without a look; raises DatabaseError if they were not.
         """
 
     def divides(self, selection: Selection) -> bool:
@@ -393,7 +393,7 @@ class Database(Protocol):
         """Return the keys of the rows that a batch of at most so many would take at the cursor."""
 
     def gauges(self, pace: Pace) -> Iterable[Source]:
-        """Return what the database can say of the strain it is under, judged as a sweep of this pace should."""
+        """Return what the database can say of its strain, judged as a sweep of this pace should."""
 
     def ask(self, question: str, seconds: float) -> Any:
         """Return the first value of the first row that an application's own SELECT finds, or None; changes nothing."""

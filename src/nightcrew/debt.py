@@ -3,12 +3,13 @@
 A debt is written in the transaction that makes it: rows leave, and the keys they held are owed, or neither.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from nightcrew.clock import instant
+from nightcrew.database import Connection
 from nightcrew.owing import Owing
 
 
@@ -71,8 +72,20 @@ class Debts(Protocol):
         Raises UsageError for what is no connection to this database, and for one that is in no transaction.
         """
 
-    def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
-        """Take debts of a store that are due, the oldest first; nobody else is given them for so many seconds."""
+    def claim(self, store: str, most: int, held: float, run: str | None = None) -> Sequence[Debt]:
+        """Take debts of a store that are due, the oldest first; nobody else is given them for so many seconds.
+
+        Those of a `run` are what was owed by it alone.
+        """
+
+    def newest(self, connection: Connection) -> int:
+        """Return the number of the newest debt, after which `incurred` counts."""
+
+    def incurred(self, connection: Connection, run: str, since: int) -> Mapping[str, int]:
+        """Count by store what a run has owed since, in the transaction that does."""
+
+    def alike(self, store: str, prefix: str, finds: Callable[[str], object]) -> list[Debt]:
+        """Return debts of a store, due or not, whose keys have the prefix and are found."""
 
     def referred(self, columns: Iterable[Owing], keys: Sequence[str]) -> set[str]:
         """Return those of the keys that rows of the application still have in some of these columns.

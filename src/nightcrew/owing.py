@@ -1,7 +1,9 @@
-"""Owing: a column of keys, and the store that what they name is kept in; it is owed there once the row has gone."""
+"""Owing: a column of keys, and the store that what they name is kept in; and Trace: keys that are named after a row."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from nightcrew.errors import PolicyError, did_you_mean, misfit
@@ -47,3 +49,101 @@ def _owing(given: Any) -> Owing:
         if wrong := misfit(given.get(name), str, f"write {_EXAMPLE}"):
             raise PolicyError(f"{name} of an entry of blobs {wrong}", key="blobs")
     return Owing(**given)
+
+
+_TRACED = "{ store = 'uploads', keys = 'users/{id}/*' }"
+_PART = re.compile(r"\{([^{}*]+)\}|(\*)|([^{}*]+)")
+_GLOB = re.compile(r"([*?\[\]\\])")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Keys of a `store` that are named after a row: in `keys`, `{column}` stands for a value of it, and * for any text.
+
+    Raises PolicyError for a pattern that could name what belongs to another row.
+    """
+
+    store: str
+    keys: str
+
+    def __post_init__(self) -> None:
+        if "".join(match[0] for match in _PART.finditer(self.keys)) != self.keys:
+            raise PolicyError(f"traces {self.keys!r} has a brace too many; write {_TRACED}", key="traces")
+        if not self.columns:
+            raise PolicyError(
+                f"traces {self.keys!r} names keys of everybody: say whose, by a column, as in {_TRACED}", key="traces"
+            )
+        parts = [match[0] for match in _PART.finditer(self.keys)]
+        for one, other in pairwise(parts):
+            if (one[0] == "{" and not _parts(other)) or (other[0] == "{" and one == "*"):
+                raise PolicyError(
+                    f"traces {self.keys!r}: what others have could go on between {one} and {other}, as 42 does after 4;"
+                    f" put a sign there, as in {_TRACED}",
+                    key="traces",
+                )
+
+    def __str__(self) -> str:
+        """Write the pattern."""
+        return self.keys
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns whose values it names."""
+        return tuple(dict.fromkeys(match[1] for match in _PART.finditer(self.keys) if match[1]))
+
+    @property
+    def whole(self) -> bool:
+        """Whether it names one key."""
+        return "*" not in self.keys
+
+    def prefix(self, values: Mapping[str, str]) -> str:
+        """Return what all its keys begin with, or the one key that it names."""
+        return self._written(values, lambda text: text, "\0").partition("\0")[0]
+
+    def glob(self, values: Mapping[str, str]) -> str:
+        """Return a pattern as Redis reads it."""
+        return self._written(values, lambda text: _GLOB.sub(r"\\\1", text), "*")
+
+    def finds(self, values: Mapping[str, str]) -> re.Pattern[str]:
+        """Return what matches its keys, and no other, from the first letter to the last."""
+        return re.compile(self._written(values, re.escape, ".*"), re.DOTALL)
+
+    def ambiguous(self, values: Mapping[str, str]) -> str | None:
+        """Name a column whose value has the sign by which it ends, so that others' keys could begin like that."""
+        parts = list(_PART.finditer(self.keys))
+        for one, other in pairwise(parts):
+            if one[1] and other[3] and other[3][0] in values[one[1]] and not self.whole:
+                return one[1]
+        return None
+
+    def _written(self, values: Mapping[str, str], text: Callable[[str], str], star: str) -> str:
+        return "".join(
+            text(values[match[1]]) if match[1] else star if match[2] else text(match[3])
+            for match in _PART.finditer(self.keys)
+        )
+
+
+def _parts(text: str) -> bool:
+    """Tell whether no value goes on with a text."""
+    return not text[0].isalnum() and text[0] not in "*{"
+
+
+def traces(given: object) -> tuple[Trace, ...]:
+    """Return the traces that are said in code or in a file, each once; raises PolicyError for what says none."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise PolicyError(f"traces {misfit(given, (), f'write a list, such as [{_TRACED}]')}", key="traces")
+    return tuple(dict.fromkeys(_trace(each) for each in given))
+
+
+def _trace(given: Any) -> Trace:
+    if isinstance(given, Trace):
+        return given
+    if wrong := misfit(given, Mapping, f"write {_TRACED}"):
+        raise PolicyError(f"an entry of traces {wrong}", key="traces")
+    for name in given:
+        if name not in ("store", "keys"):
+            raise PolicyError(f"traces has no {name!r}{did_you_mean(str(name), ('store', 'keys'))}", key="traces")
+    for name in ("store", "keys"):
+        if wrong := misfit(given.get(name), str, f"write {_TRACED}"):
+            raise PolicyError(f"{name} of an entry of traces {wrong}", key="traces")
+    return Trace(**given)

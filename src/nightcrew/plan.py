@@ -155,7 +155,7 @@ def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold
     drained = _along(selection.drains, Step("", "delete", 0, note=f"before {name}"), survey, catalog)
     cascaded = _along(selection.cascades, Step("", "cascade", 0, note=f"with {name}"), survey, catalog)
     loosened = [_loosened(key, rows, catalog) for key, rows in survey.loosened.items()]
-    forgotten = (*_half_counted(selection), *(_outliving(survey.loosened) if job.policy.erase else ()))
+    forgotten = (*_half_counted(selection), *(_outliving(survey.loosened, job.policy.keep) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     owed = bill.notes(selection.blobs)
     steps = tuple(_owing(step, owed) for step in (*whole, *drained, first, *cascaded, *loosened))
@@ -198,7 +198,7 @@ def compile(  # noqa: A001 - what it does
 def _chart(
     policy: Policy, moment: datetime, database: Database, holds: Sequence[Hold]
 ) -> tuple[Selection, tuple[str, ...], Catalog]:
-    named = (*policy.unless_exists, *(column for link in policy.linked for column in link if column))
+    named = (*policy.unless_exists, *policy.keep, *(column for link in policy.linked for column in link if column))
     held = [hold.table for hold in holds]
     held += [owing.table for owing in policy.blobs]
     catalog = database.catalog(dict.fromkeys((policy.table, *(name.rpartition(".")[0] for name in named), *held)))
@@ -369,15 +369,15 @@ def _half_counted(selection: Selection) -> Iterator[str]:
         )
 
 
-def _outliving(loosened: Mapping[ForeignKey, int]) -> Iterator[str]:
+def _outliving(loosened: Mapping[ForeignKey, int], kept: Container[str]) -> Iterator[str]:
     """Warn of rows that an erasure leaves behind, as the database's own rule says: they may still tell of a person."""
     for key, rows in loosened.items():
-        if rows:
+        if rows and not any(f"{key.table}.{column}" in kept for column in key.columns):
             columns = ", ".join(key.columns)
             yield (
                 f"{rows} rows of {key.table} outlive what they refer to by {columns} (ON DELETE {key.on_delete}): where"
-                " they hold personal data, give that foreign key ON DELETE CASCADE, by which they go too, or"
-                " anonymize them first by a job of their own"
+                " they hold personal data, give that foreign key ON DELETE CASCADE, or name it in links, by which they"
+                " go too, or anonymize them first by a job of their own; else say in keep why they stay"
             )
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, TypeAlias
 
 from nightcrew.errors import PolicyError, did_you_mean, misfit
-from nightcrew.owing import Owing, owings
+from nightcrew.owing import Owing, Trace, owings, traces
 
 Constant: TypeAlias = str | int | float | bool | None
 
@@ -100,7 +100,8 @@ class Policy:
     actions `clear` and `anonymize` keep the row and give the columns in `set` their new values, constants or `Sql`;
     `clear` also sets `column` to NULL, and `anonymize` passes by a row that has all those values. `blobs` are columns
     of keys, of this table and of those that hang on it, and the stores to which these are owed once the rows have gone,
-    or the columns have been set to something else.
+    or the columns have been set to something else. An erasure of a row also follows its `traces`, the keys named after
+    it; `keep` says why rows whose columns refer to it ("invoices.user_id") stay all the same.
 
     Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
     """
@@ -121,6 +122,8 @@ class Policy:
     max_rows: int | None = None
     max_fraction: float = 0.2
     blobs: tuple[Owing, ...] = ()
+    traces: tuple[Trace, ...] = ()
+    keep: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -156,11 +159,13 @@ class Policy:
         self._check_limits()
         self._check_action()
         self._check_kept()
+        self._check_erasure()
 
     def _check_kinds(self) -> None:
         """Refuse values of another kind than a field's; several names may come in any order that can be walked."""
         object.__setattr__(self, "action", action(self.action))
         object.__setattr__(self, "blobs", owings(self.blobs))
+        object.__setattr__(self, "traces", traces(self.traces))
         for key in ("unless_exists", "per", "links"):
             if isinstance(given := getattr(self, key), Iterable) and not isinstance(given, str):
                 object.__setattr__(self, key, tuple(given))
@@ -215,11 +220,27 @@ class Policy:
         twice = len(set(self.per)) < len(self.per) or self.column in self.per
         _demand(not twice, "per names a column twice, or the time itself: name the columns that make a group")
 
+    def _check_erasure(self) -> None:
+        _demand(self.erase or not self.traces, "traces goes with erase = true: say that, or leave it out", "traces")
+        _demand(self.erase or not self.keep, "keep goes with erase = true: say that, or leave it out", "keep")
+        for name, reason in self.keep.items():
+            column = isinstance(name, str) and _CHILD_COLUMN.match(name)
+            _demand(column, f"keep {name!r} is no column of a table: write 'invoices.user_id' = 'why'", "keep")
+            said = isinstance(reason, str) and reason.strip()
+            _demand(said, f"keep {name!r} says no reason: write one, such as 'tax law, 10 years'", "keep")
+            _demand(name not in self.links, f"keep {name!r} is among the links, too: its rows go or stay", "keep")
+
     @property
     def linked(self) -> tuple[tuple[str, str | None], ...]:
         """The links as pairs: the column that refers, and the one it refers to, where that is said."""
         found = (_LINK.match(name) for name in self.links)
         return tuple((link[1], link[2]) for link in found if link)
+
+    @property
+    def stores(self) -> Iterator[tuple[str, str]]:
+        """The stores that it names, each with the key that does so."""
+        yield from (("blobs", owing.store) for owing in self.blobs)
+        yield from (("traces", trace.store) for trace in self.traces)
 
     @property
     def sql(self) -> Mapping[str, str]:
@@ -242,6 +263,8 @@ class Policy:
             "action": str(self.action),
             "set": given,
             **({"blobs": [asdict(owing) for owing in self.blobs]} if self.blobs else {}),
+            **({"traces": [asdict(trace) for trace in self.traces]} if self.traces else {}),
+            **({"keep": dict(self.keep)} if self.keep else {}),
         }
 
     @classmethod
@@ -309,6 +332,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "max_rows": ((int, _NONE), "write a number, such as 10_000"),
     "max_fraction": ((int, float), "write a share, such as 0.2"),
     "set": (Mapping, "write a mapping, such as {'email': None}"),
+    "keep": (Mapping, "write a mapping, such as {'invoices.user_id': 'tax law, 10 years'}"),
     "per": (tuple, "write a list of texts, such as ['user_id']"),
 }
 

@@ -21,6 +21,7 @@ from nightcrew.hold import staying
 from nightcrew.job import Overlap
 from nightcrew.ledger import Entry
 from nightcrew.outcome import Outcome, State
+from nightcrew.parting import part
 from nightcrew.report import Report, one_line
 from nightcrew.respite import ITSELF
 from nightcrew.settler import Settle, Settler
@@ -165,11 +166,19 @@ def _do(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: 
         dissolve(claim, broom)
     with claim.job.to_blame():
         admission = guard.admit(claim, broom)
-        swept = sweep(claim, admission.selection, admission.permit, broom, budget, company)
+        swept = _taken(claim, admission, broom, budget, company)
         if swept.elsewhere:
             return _elsewhere(claim, swept.counts, swept.stopped)
         guard.passed(claim, admission.permit, broom, ended=swept.stopped is None)
         return _swept(claim, admission.selection, swept, broom)
+
+
+def _taken(claim: Claim, admission: guard.Admission, broom: Broom, budget: Budget, company: Company) -> Swept:
+    """Sweep; or erase subject after subject, where the policy says so and there is a key to write receipts with."""
+    policy, kit = claim.job.policy, broom.kit()
+    if policy is not None and policy.erase and kit is not None and admission.selection.table.primary_key:
+        return part(claim, admission.selection, admission.permit, broom, budget, kit)
+    return sweep(claim, admission.selection, admission.permit, broom, budget, company)
 
 
 def _not_begun(claim: Claim, broom: Broom, reason: str) -> Done:

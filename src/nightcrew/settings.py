@@ -12,6 +12,7 @@ from nightcrew.censor import Censor
 from nightcrew.errors import ConfigurationError, DurationError
 
 ENVIRONMENTS = ("production", "development", "test")
+ERASURE_KEY = "NIGHTCREW_ERASURE_KEY"
 SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
 DEADLINE = timedelta(seconds=50)
 
@@ -22,13 +23,15 @@ class Settings:
 
     `environment` is NIGHTCREW_ENV: unset means production, where nothing is allowed without the secret. `deadline`
     is NIGHTCREW_HTTP_DEADLINE, how long an HTTP call may work that names none: many proxies and platforms cut a call
-    at 60 s, and ten are left to answer in.
+    at 60 s, and ten are left to answer in. `erasure_key` is NIGHTCREW_ERASURE_KEY, of which the hashes of erased
+    subjects are made, and the seals of their receipts.
     """
 
     environment: str = "production"
     secret: str | None = field(default=None, repr=False)
     previous_secret: str | None = field(default=None, repr=False)
     database: str | None = field(default=None, repr=False)
+    erasure_key: str | None = field(default=None, repr=False)
     ticker: bool = True
     deadline: timedelta = DEADLINE
     log_format: str = "text"
@@ -45,6 +48,7 @@ class Settings:
             secret=_secret(env, "CRON_SECRET"),
             previous_secret=_secret(env, "CRON_SECRET_PREVIOUS"),
             database=_secret(env, "DATABASE_URL"),
+            erasure_key=_key(env),
             ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
             log_format=_one_of(env, "NIGHTCREW_LOG_FORMAT", ("text", "json")),
@@ -53,13 +57,13 @@ class Settings:
     @property
     def censor(self) -> Censor:
         """What keeps these secrets out of every text."""
-        return Censor(self.secret, self.previous_secret, url=self.database)
+        return Censor(self.secret, self.previous_secret, self.erasure_key, url=self.database)
 
 
 def censor() -> Censor:
     """Return the censor of the process's own environment, however wrong the rest of it is."""
     known: dict[str, str | None] = {}
-    for name in ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "DATABASE_URL"):
+    for name in ("CRON_SECRET", "CRON_SECRET_PREVIOUS", ERASURE_KEY, "DATABASE_URL"):
         with suppress(ConfigurationError):
             known[name] = variable(name)
     url = known.pop("DATABASE_URL", None)
@@ -99,6 +103,16 @@ def _span(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:
         return duration.parse(env[name]) if env.get(name, "").strip() else default
     except DurationError as problem:
         raise ConfigurationError(f"{name}: {problem}") from None
+
+
+def _key(env: Mapping[str, str]) -> str | None:
+    """Return the key of erasures; one that could be guessed would let everybody find out who was erased."""
+    key = (_secret(env, ERASURE_KEY) or "").strip()
+    if key and len(key) < SHORTEST_SECRET:
+        raise ConfigurationError(
+            f"{ERASURE_KEY} has {len(key)} characters, and needs {SHORTEST_SECRET}: 'nightcrew secret new' makes one"
+        )
+    return key or None
 
 
 def _secret(env: Mapping[str, str], name: str) -> str | None:

@@ -14,8 +14,11 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
 from nightcrew.databases.divisions import Divisions
 from nightcrew.databases.dues import Dues
+from nightcrew.databases.erasures import Tombs
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.rows import Rows
+from nightcrew.databases.subjects import People
+from nightcrew.erasures.work import Kit
 from nightcrew.errors import NoDatabase
 from nightcrew.gauge import Hook, Source
 from nightcrew.gauges import source
@@ -27,7 +30,8 @@ from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
-_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "migrations", "claims", "settler", "broom")
+_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "migrations", "claims",
+          "settler", "broom")  # fmt: skip
 
 
 class Station:
@@ -41,6 +45,7 @@ class Station:
         lease: float,
         hooks: Sequence[Hook],
         jobs: Mapping[str, Job],
+        kit: Callable[[], Kit | None],
     ) -> None:
         self._url = url
         self._clock = clock
@@ -48,6 +53,7 @@ class Station:
         self._lease = lease
         self._hooks = hooks
         self._jobs = jobs
+        self._kit = kit
         self._lock = Lock()
         self._seen: set[str] = set()
         self._registered: set[str] = set()
@@ -88,6 +94,16 @@ class Station:
         return Dues(self.link)
 
     @cached_property
+    def subjects(self) -> People:
+        """The application's rows, asked for one by one."""
+        return People(self.link, self.database)
+
+    @cached_property
+    def erasures(self) -> Tombs:
+        """Who was erased."""
+        return Tombs(self.link)
+
+    @cached_property
     def migrations(self) -> Migrations:
         """The steps that make them."""
         return Migrations(self.link, self._clock)
@@ -125,6 +141,7 @@ class Station:
             self._lease,
             watch,
             lambda: holds(self._jobs.values()),
+            self._kit,
         )
 
     def _sources(self, job: Job) -> Iterator[Source]:

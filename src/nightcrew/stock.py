@@ -35,10 +35,10 @@ class Stock(Roll, Stationed):
 
     def add(self, job: Job) -> Job:
         """Register a job; raises ConfigurationError when its name or path is taken, or it owes to no store."""
-        for owing in job.policy.blobs if isinstance(job, Job) and job.policy else ():
-            if owing.store not in self._stores:
-                near = did_you_mean(owing.store, self._stores) or "; declare it, as in [blobs.uploads]"
-                raise ConfigurationError(f"blobs of job {job.name!r} names store {owing.store!r}, which is none{near}")
+        for key, store in job.policy.stores if isinstance(job, Job) and job.policy else ():
+            if store not in self._stores:
+                near = did_you_mean(store, self._stores) or "; declare it, as in [blobs.uploads]"
+                raise ConfigurationError(f"{key} of job {job.name!r} names store {store!r}, which is none{near}")
         return super().add(job)
 
     def columns_of(self, store: str) -> tuple[Owing, ...]:

@@ -7,7 +7,7 @@ from typing import TypedDict
 from nightcrew.errors import ConfigurationError, misfit
 from nightcrew.hours import Hours, hours
 from nightcrew.job import CatchUp, Overlap, Primary
-from nightcrew.owing import Owing
+from nightcrew.owing import Owing, Trace
 from nightcrew.policy import Action, Value
 from nightcrew.schedule import Cron, Schedule, cron, every
 from nightcrew.throttle import Pace
@@ -26,6 +26,8 @@ class Terms(TypedDict, total=False):
     max_rows: int | None
     max_fraction: float
     blobs: Iterable[Owing | Mapping[str, str]]
+    traces: Iterable[Trace | Mapping[str, str]]
+    keep: Mapping[str, str]
     action: str | Action
     set: Mapping[str, Value]
     keep_latest: int | None

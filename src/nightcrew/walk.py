@@ -11,6 +11,7 @@ from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
 from nightcrew.database import MOST, Connection, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.erasures.work import Kit
 from nightcrew.errors import DatabaseError, SafetyStop
 from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
@@ -41,7 +42,7 @@ MOST_PASSED_BY = 100  # rows a run finds one by one; when there are more, it is 
 
 @dataclass(frozen=True, slots=True)
 class Broom:
-    """What a sweep works with."""
+    """What a sweep works with, and where there is a key of erasures, what these are done with."""
 
     database: Database
     books: Books
@@ -52,6 +53,7 @@ class Broom:
     lease: float
     watch: Watch
     holds: Callable[[], Sequence[Hold]]
+    kit: Callable[[], Kit | None]
 
 
 @dataclass(frozen=True, slots=True)

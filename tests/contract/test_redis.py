@@ -11,6 +11,7 @@ import redis
 
 from nightcrew.clock import SystemClock
 from nightcrew.errors import ConfigurationError, StoreError
+from nightcrew.owing import Trace
 from nightcrew.stores.redis import Redis
 
 URL = os.environ.get("NIGHTCREW_TEST_REDIS") or "redis://127.0.0.1:6379/7"
@@ -98,3 +99,18 @@ def test_without_the_library_the_extra_is_named():
     code = "import sys; sys.modules['redis'] = None\nimport nightcrew.stores.redis"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert told.stderr.strip().endswith("pip install 'nightcrew[redis]'")
+
+
+def test_keys_are_found_by_a_pattern_among_thousands_of_others(server, mark):
+    server.mset({f"{mark}other:{number}": "x" for number in range(3_000)})
+    mine = {f"{mark}session:4[2]:{number}" for number in range(40)}
+    server.mset(dict.fromkeys(mine, "x") | {f"{mark}session:42:1": "x", f"{mark}session:4[2]": "x"})
+    server.set(f"{mark}session:4[2]:".encode() + b"\xff", "no text")
+    store, pattern = Redis(URL, SystemClock()), Trace("redis", mark + "session:{id}:*").glob({"id": "4[2]"})
+    found, place, looks = set(), 0, 0
+    while not looks or place:
+        keys, place = store.matching(pattern, place)
+        found, looks = found | {*keys}, looks + 1
+    assert found == mine
+    assert looks > 2  # each of them is short, however many keys there are
+    assert store.present([*sorted(mine), f"{mark}never"]) == mine

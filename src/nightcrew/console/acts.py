@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from shlex import quote
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,63 @@ def resume(desk: Desk, name: str | None, *, every: bool) -> None:
         crew.resume(job)
     line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
     desk.screen.show({"job": name, "paused": False}, [line])
+
+
+@command("nightcrew erase 42 --confirm")
+@click.argument("subject", metavar="SUBJECT|replay|receipts", nargs=-1, required=True)
+@click.option("--job", "name", metavar="JOB", help="The job whose table has the row, where several erase.")
+@click.option("--confirm", is_flag=True, help="Remove it, and write a receipt.")
+@click.option("--since", type=Moment(), help="With replay: also what was asked for since then.")
+def erase(desk: Desk, subject: tuple[str, ...], name: str | None, since: datetime | None, *, confirm: bool) -> int:
+    """Erase one person, by the primary key; without --confirm, count."""
+    if subject == ("replay",):
+        return _replay(desk, since, confirm=confirm)
+    if since is not None:
+        raise UsageError("--since goes with 'erase replay': drop it")
+    if subject == ("receipts",):
+        return _receipts(desk)
+    from nightcrew.console import erasures
+    from nightcrew.erasures.receipt import read
+
+    screen = desk.screen
+    with desk.crew_at_work() as crew, _stoppable(screen.talk) as stop:
+        if not confirm:
+            found = crew.erasure(*subject, job=name)
+            following = desk.line(f"erase {' '.join(map(quote, subject))}{f' --job {name}' if name else ''} --confirm")
+            screen.show(found.json(), [*erasures.prospect(found, screen), f"next: {following}"])
+            return 0
+        said = read(crew.erase(*subject, job=name, by=_caller(), stop=stop))
+    screen.show(said, erasures.receipt(said, screen))
+    return 0 if said["result"] == "complete" else 1
+
+
+def _replay(desk: Desk, since: datetime | None, *, confirm: bool) -> int:
+    """Erase again what a restored database has brought back."""
+    from nightcrew.console import erasures
+    from nightcrew.erasures.receipt import read
+
+    screen = desk.screen
+    with desk.crew_at_work() as crew, _stoppable(screen.talk) as stop:
+        number, done = crew.replay(by=_caller(), since=since, confirm=confirm, stop=stop)
+    said = [read(one) for one in done]
+    lines = [line for each in said for line in erasures.receipt(each, screen)]
+    counted = f"{number:,} rows of erased subjects are back"
+    following = desk.line(f"erase replay --confirm{f' --since {since.isoformat()}' if since else ''}")
+    screen.show(
+        {"found": number, "receipts": said},
+        [*lines, counted, *([] if confirm or not number else [f"next: {following}"])],
+    )
+    return 0 if all(each["result"] == "complete" for each in said) else 1
+
+
+def _receipts(desk: Desk) -> int:
+    """List the receipts, and check that none was changed or lost."""
+    from nightcrew.console import erasures
+
+    with desk.crew_at_work() as crew:
+        said, faults = list(crew.receipts()), crew.verify()
+    desk.screen.show({"receipts": said, "faults": faults}, erasures.list_of(said, faults, desk.screen))
+    return 1 if faults else 0
 
 
 def _one_or_all(name: str | None, *, every: bool) -> str | None:

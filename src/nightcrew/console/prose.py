@@ -113,6 +113,8 @@ def _rule(policy: Policy) -> dict[str, Any]:
         "unlessExists": list(policy.unless_exists),
         "erase": policy.erase,
         "links": list(policy.links),
+        "traces": [{"store": trace.store, "keys": trace.keys} for trace in policy.traces],
+        "keep": dict(policy.keep),
         "allowUnindexed": policy.allow_unindexed,
         "maxRows": policy.max_rows,
         "maxFraction": policy.max_fraction,

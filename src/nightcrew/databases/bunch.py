@@ -83,7 +83,7 @@ def beneath(
     Where `beside` is given, they must refer to that bunch by that key, too. Raises PolicyError for a table whose rows
     nothing tells apart.
     """
-    child = _place(connection, target, key.table)
+    child = place(connection, target, key.table)
     again = child.source.alias("nightcrew_child")
     address = _address(connection, target, again, child.table)
     found: list[Sequence[object]] = []
@@ -102,7 +102,7 @@ def _refers(rows: Named, bunch: Bunch, key: ForeignKey) -> Clause:
     return refers
 
 
-def _place(connection: sa.Connection, target: Target, name: str) -> Bunch:
+def place(connection: sa.Connection, target: Target, name: str) -> Bunch:
     """Return no rows of a table; what the catalog says of it is asked once."""
     if name not in target.described:
         own = target.selection.table

@@ -1,7 +1,7 @@
 """The table of things owed to stores: written in somebody's transaction, and claimed by whoever settles them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from nightcrew.databases.catalog import describe, source
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.guests import Guest
 from nightcrew.databases.names import quoted
-from nightcrew.databases.parcels import unpack
+from nightcrew.databases.parcels import part, unpack
 from nightcrew.databases.tables import owed
 from nightcrew.debt import Balance, Debt, Overdue
 from nightcrew.errors import PolicyError, UsageError, misfit, nearest
@@ -47,10 +47,11 @@ class Dues:
             guest.write(statement, [(store, key, *([] if later is None else [later])) for key in due])
         return len(due)
 
-    def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
+    def claim(self, store: str, most: int, held: float, run: str | None = None) -> Sequence[Debt]:
         """Let a claim be the time that a debt is next due at: who dies with it need not give it back."""
         due = sa.select(owed.c.id, owed.c.key, owed.c.attempts)
         due = due.where(owed.c.store == store, owed.c.due_at <= self._link.moment, owed.c.size == 1)
+        due = due if run is None else due.where(owed.c.run == run)
         due = due.order_by(owed.c.due_at, owed.c.id).limit(most).with_for_update(skip_locked=True)
         while True:
             with self._link.transaction() as connection:
@@ -58,8 +59,28 @@ class Dues:
                 if debts:
                     connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
                     return debts
-                if not unpack(connection, store, self._link.moment):
+                if not unpack(connection, store, self._link.moment, run):
                     return debts
+
+    def newest(self, connection: sa.Connection) -> int:
+        """Look at the end of the table."""
+        return connection.execute(sa.select(sa.func.max(owed.c.id))).scalar_one() or 0
+
+    def incurred(self, connection: sa.Connection, run: str, since: int) -> dict[str, int]:
+        """Count by store."""
+        these = sa.select(owed.c.store, sa.func.sum(owed.c.size)).where(owed.c.id > since, owed.c.run == run)
+        return {row[0]: int(row[1]) for row in connection.execute(these.group_by(owed.c.store))}
+
+    def alike(self, store: str, prefix: str, finds: Callable[[str], object]) -> list[Debt]:
+        """Take every parcel apart that has one, first."""
+        within = owed.c.key.contains(prefix, autoescape=True)
+        parcels = sa.select(owed.c.id).where(owed.c.store == store, owed.c.size > 1, within).limit(1).with_for_update()
+        some = sa.select(owed.c.id, owed.c.key, owed.c.attempts).where(owed.c.store == store, owed.c.size == 1)
+        with self._link.transaction() as connection:
+            while (number := connection.execute(parcels).scalar_one_or_none()) is not None:
+                part(connection, number)
+            found = connection.execute(some.where(owed.c.key.startswith(prefix, autoescape=True)))
+            return [Debt(row.id, row.key, row.attempts) for row in found if finds(row.key)]
 
     def referred(self, columns: Iterable[Owing], keys: Sequence[str]) -> set[str]:
         """Compare once more to the letter: a collation may take different texts for the same."""

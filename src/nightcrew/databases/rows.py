@@ -107,7 +107,7 @@ class Rows:
 
     def _counted(self, selection: Selection) -> Survey:
         with self._link.glimpse(LONGEST_COUNT) as connection:
-            target = self._target(connection, selection)
+            target = self.target(connection, selection)
             column, mark = target.reading.column, target.reading.mark
             ends = mark(sa.func.min(column)), mark(sa.func.max(column))
             look = sa.select(sa.func.count(), *ends).select_from(target.table).where(*target.expired)
@@ -132,7 +132,7 @@ class Rows:
         Where the planner has none to give, as in SQLite, the count may take ten times as long.
         """
         with self._link.transaction(writes=False) as connection:
-            target = self._target(connection, selection)
+            target = self.target(connection, selection)
             # What has just gone is still in the planner's figures, so it is asked for what comes behind that.
             ahead = sa.select(target.reading.column).where(*onward(target, cursor or {}), *target.expired)
             guess = self._link.dialect.rows_expected(connection, ahead)
@@ -149,7 +149,7 @@ class Rows:
             return []
         try:
             with self._link.glimpse(seconds) as connection:
-                target = self._target(connection, selection)
+                target = self.target(connection, selection)
                 key = [target.table.c[name] for name in selection.table.primary_key]
                 first = sa.select(*key).where(*target.expired).order_by(target.reading.column, *key).limit(most)
                 return [tuple(row) for row in connection.execute(first)]
@@ -164,7 +164,7 @@ class Rows:
         shield, rows, keys = selection.shields[place], None, list[Key]()
         try:
             with self._link.glimpse(seconds) as connection:
-                target = self._target(connection, selection)
+                target = self.target(connection, selection)
                 stay = (*target.due, target.shields[place])
                 key = [target.table.c[name] for name in selection.table.primary_key]
                 named = sa.select(*key).where(*stay).order_by(target.reading.column, *key).limit(most)
@@ -191,7 +191,7 @@ class Rows:
     def _divided(self, connection: sa.Connection, selection: Selection) -> Divided | None:
         column = selection.table.columns[selection.column]
         relation = self._link.dialect.relation(connection, *split(selection.table.name))
-        reading = self._target(connection, selection).reading
+        reading = self.target(connection, selection).reading
         leads = selection.table.leads(column.name)
         return Divided(relation, reading, column.name, column.kind, leads) if relation else None
 
@@ -199,7 +199,7 @@ class Rows:
         """Ask the planner what it expects."""
         estimate = self._link.dialect.estimate
         with self._link.glimpse(LONGEST_COUNT) as connection:
-            target = self._target(connection, selection)
+            target = self.target(connection, selection)
             own = estimate(connection, sa.select(sa.literal(1)).select_from(target.table).where(*target.expired))
             if own is None:
                 raise SafetyStop(
@@ -258,7 +258,7 @@ class Rows:
         DatabaseError where that is far more, or somebody holds one, and what was taken is to be rolled back.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
-        target = bounded(self._target(connection, selection), cursor)
+        target = bounded(self.target(connection, selection), cursor)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
         limit = min(limit, parcels.MOST) if selection.blobs else limit
         at_once = target.goes_at_once(even=even)
@@ -286,7 +286,7 @@ class Rows:
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int
     ) -> tuple[Cursor, Cursor] | None:
         """Divide what a walk has ahead of it in two, unless that is less than so many rows."""
-        return divided(connection, bounded(self._target(connection, selection), cursor), cursor, rows)
+        return divided(connection, bounded(self.target(connection, selection), cursor), cursor, rows)
 
     def part(self, selection: Selection, cursor: Cursor, rows: int, most: int) -> list[Cursor]:
         """Part what a walk has ahead in ranges of about so many rows, `most` at most; in one where it cannot be."""
@@ -294,7 +294,7 @@ class Rows:
         shared = divisible(selection) and not self._link.dialect.one_writer
         while shared and len(parts) < most - 1:
             with self._link.transaction(writes=False) as connection:
-                target = bounded(self._target(connection, selection), cursor)
+                target = bounded(self.target(connection, selection), cursor)
                 two = parted(connection, target, cursor, rows, most - len(parts))
             if two is None:
                 break
@@ -305,7 +305,7 @@ class Rows:
     def left(self, selection: Selection, cursor: Cursor, limit: int) -> Left:
         """Count what a stretch of `limit` rows from the cursor on still holds of `selection`; waits for nobody."""
         with self._link.transaction(writes=False) as connection:
-            target = bounded(self._target(connection, selection), cursor)
+            target = bounded(self.target(connection, selection), cursor)
             window = following(connection, target, cursor, limit)
             if window is None:
                 return Left(0, None, {}, exhausted=True)
@@ -319,13 +319,13 @@ class Rows:
     def nearest(self, selection: Selection, cursor: Cursor, most: int = 1) -> list[Key]:
         """Return the keys of the rows that a batch of at most so many would take at the cursor."""
         with self._link.transaction(writes=False) as connection:
-            target = bounded(self._target(connection, selection), cursor)
+            target = bounded(self.target(connection, selection), cursor)
             window = following(connection, target, cursor, _size(selection, most))
             if window is None:
                 return []
             return [tuple(row) for row in connection.execute(next_keys(target, window, most))]
 
-    def _target(self, connection: sa.Connection, selection: Selection) -> Target:
+    def target(self, connection: sa.Connection, selection: Selection) -> Target:
         """Aim once a run, for it samples the column; a run is known by its cut, and its walks by what they pass by."""
         if selection.column not in selection.table.columns:
             raise PolicyError(

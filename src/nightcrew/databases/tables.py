@@ -202,6 +202,29 @@ owed = sa.Table(
 )
 
 
+# Receipts are a chain by their numbers; the values of a subject are among the facts until its erasure is complete.
+erasures = sa.Table(
+    "nightcrew_erasures",
+    _METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(100), nullable=False),
+    sa.Column("table", sa.String(255), nullable=False),
+    sa.Column("subject", sa.String(64), nullable=False),
+    sa.Column("by", sa.String(100), nullable=False),
+    sa.Column("requested_at", Instant, nullable=False),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("number", sa.BigInteger),
+    sa.Column("receipt", sa.Text),
+    sa.Column("digest", sa.String(64)),
+    sa.Index("nightcrew_erasures_subject", "subject"),
+    sa.Index("nightcrew_erasures_state", "state", "job"),
+    sa.Index("nightcrew_erasures_number", "number", unique=True),
+    **_OPTIONS,
+)
+
+
 def _made(*tables: sa.Table) -> list[Statement]:
     """Return what makes tables, without the columns that a later step brings."""
     made: list[Statement] = []
@@ -235,6 +258,10 @@ def _of_debts() -> list[Statement]:
     return [*_made(owed), KeepPlain(owed.c.key)]
 
 
+def _of_erasures() -> list[Statement]:
+    return _made(erasures)
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
@@ -245,6 +272,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (7, "the first of the slots that a row stands for", partial(_columns_since, 7)),
     (8, "which schedule would take the place of another", partial(_columns_since, 8)),
     (9, "what is owed to stores outside the database", _of_debts),
+    (10, "who was erased, as keyed hashes, and the receipts", _of_erasures),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

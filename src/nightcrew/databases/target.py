@@ -188,7 +188,8 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
     address = key if drains else dialect.address(connection, table, selection.table)
     kept = keep(connection, dialect, table, selection)
     unsettled = _unsettled(dialect, table, selection)
-    own: list[Clause] = [reading.expired, *_singled_out(key, selection), *([] if unsettled is None else [unsettled])]
+    due = [] if selection.whenever else [reading.expired]
+    own: list[Clause] = [*due, *_singled_out(key, selection), *([] if unsettled is None else [unsettled])]
     absent = [_absent(table, absence, place) for place, absence in enumerate(selection.absences)]
     absent += [kept.enough()] if kept else []
     shields = tuple(_shield(table, shield) for shield in selection.shields)

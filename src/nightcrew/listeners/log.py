@@ -116,6 +116,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "released": (logging.INFO, _says("[nightcrew] jobs run again when they are due")),
     "acked": (logging.WARNING, _says("[{label}] {by} agreed to plan {plan}, of {rows} rows")),
     "strays": (logging.ERROR, _says("[{job}] the first batch also removed rows of {tables}; it was undone")),
+    "erased": (logging.INFO, _says("[{label}] erasure {erasure} is {state}, asked for by {by}")),
     "given_up": (logging.WARNING, _says("[{label}] paused until {until}: {reason}")),
     "resumed": (logging.INFO, _says("[{label}] resumed")),
     "ticker_on": (logging.INFO, _says("[nightcrew] in-process scheduler on: {jobs} jobs, looking every {period:g} s")),

@@ -26,6 +26,7 @@ try:
 except ImportError:
     raise MissingExtra("a Redis needs redis-py, which is not installed: pip install 'nightcrew[redis]'") from None
 
+_LOOK = 1_000  # keys that a server looks at for one answer, in less than a millisecond
 _TIMEOUT = 5.0  # seconds a connection, and an answer, may take
 _PASSING = (BusyLoadingError, ReadOnlyError, TryAgainError)
 
@@ -43,6 +44,23 @@ class Redis:
     def remove(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Unlink these keys, and return why by the key of each that would not go."""
         return patiently(self._unlink, keys, self._clock)
+
+    def matching(self, pattern: str, place: int = 0) -> tuple[list[str], int]:
+        """Look through some keys at a place; return those that match, and the next place, which is 0 at the end.
+
+        The pattern is one of SCAN's. A key that is there from the first look to the last is found, perhaps twice; one
+        that is no UTF-8 is passed by.
+        """
+        with self._renamed():
+            further, found = self._client.scan(place, match=pattern.encode(), count=_LOOK)
+        return [text for key in found if (text := _text(key)) is not None], int(further)
+
+    def present(self, keys: Sequence[str]) -> set[str]:
+        """Return those of the keys that are there."""
+        with self._renamed(), self._client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.exists(key.encode("utf-8", "replace"))
+            return {key for key, there in zip(keys, pipeline.execute(), strict=True) if there}
 
     @cached_property
     def _client(self) -> Any:
@@ -77,6 +95,15 @@ class Redis:
             raise StoreError(f"{what}; see that it runs, and what its URL says", transient=True) from error
         except RedisError as error:
             raise StoreError(f"{self.place} cannot be used: {_said(error, self._url)}") from error
+
+
+def _text(key: Any) -> str | None:
+    if isinstance(key, str):  # the URL may ask for texts
+        return key
+    try:
+        return str(key.decode())
+    except UnicodeDecodeError:
+        return None
 
 
 def _place(url: str) -> str:
