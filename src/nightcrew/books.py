@@ -32,7 +32,8 @@ class Standing:
     `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
     run of the marked slot if it failed. `run` is open while set; nobody holds it when `owner` is None. `stopped_at`,
     set for all jobs or none, says since when every sweep is stopped. So many attempts at the open run were `failures`;
-    it is nobody's before `retry_at`. `attempt` counts those that nobody saw the end of, and the one under way.
+    it is nobody's before `retry_at`. `attempt` counts those that nobody saw the end of and somebody has taken over, and
+    `begun` is the fence under which the last one began.
     `cancelled_run` is the run that was cancelled, and is to end if it is the one that is open. `rival` is the meaning
     of a schedule that a crew would put in force.
     """
@@ -65,6 +66,12 @@ class Standing:
     cancelled_reason: str | None = None
     rival: str | None = None
     rival_since: datetime | None = None
+    begun: int | None = None
+
+    @property
+    def losses(self) -> int:
+        """How many processes were lost at the open run, if whoever holds it is: none that had not begun its work."""
+        return self.attempt + (self.owner is not None and self.begun == self.fence)
 
     @property
     def cancelled(self) -> bool:
@@ -288,7 +295,7 @@ class Books(Protocol):
         """Claim a slot before the mark, which stays; a run that it has had is opened again."""
 
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises as `hold` does."""
+        """Note that work begins, which may be an attempt, and renew the lease; raises as `hold` does."""
 
     def hold(self, connection: Connection, job: str, fence: int, *, locks: bool = True) -> None:
         """Keep a claim from being taken over, or its job from being paused, until the transaction it guards has ended.

@@ -355,7 +355,7 @@ class Claims:
         if standing.cancelled:
             end_cancelled(self._books, job, standing)
             return None
-        if standing.owner is not None and standing.attempt >= LOSSES:
+        if standing.owner is not None and standing.losses >= LOSSES:
             if (buried := bury(self._books, job, standing)) is None:
                 return None
             self._buried(job, buried)

@@ -13,7 +13,7 @@ _TRIES = 5  # of a row that changes under our hands
 
 def bury(books: Books, job: Job, standing: Standing) -> RunRow | None:
     """Close as failed a run that was left open and has cost so many processes; None when that has changed."""
-    reason = f"attempts used up: {standing.attempt} processes were lost while running it"
+    reason = f"attempts used up: {standing.losses} processes were lost while running it"
     return _close(books, job, standing, State.FAILED, reason)
 
 

@@ -609,3 +609,39 @@ def test_a_job_whose_row_somebody_holds_for_long_keeps_no_other_from_being_claim
         assert [report.job for report in crew.tick(trigger="cli")] == ["other"]
     crew._station.claims.release(claim)
     crew.close()
+
+
+def lost(crew, *, begun):
+    """Let somebody claim what is due, begin with it perhaps, and die."""
+    (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
+    if begun:
+        crew._station.books.begin("daily", claim.fence, claim.run, 60.0)
+    crew._station.claims.release(claim)
+    rewrite(crew, lease_until=ago(seconds=1))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_hand_over_takes_back_no_attempt_that_a_lost_process_had_cost(crew, begun):
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    for _ in range(LOSSES - 1):
+        lost(crew, begun=True)
+    for _ in range(3):  # with its time over before it has begun, or right after
+        (claim,) = crew._station.claims.due(crew.jobs.values(), "ticker")
+        if begun:
+            crew._station.books.begin("daily", claim.fence, claim.run, 60.0)
+        crew._station.claims._give_back(claim)
+        assert crew.status()[0].standing.losses == LOSSES - 1
+    lost(crew, begun=True)
+    (report,) = crew.tick(trigger="ticker")
+    assert (report.outcome, f"{LOSSES} processes were lost" in report.message) == ("failed", True)
+    assert (crew.calls, crew.runs()[0].attempt) == ([], LOSSES)
+
+
+def test_no_attempt_is_spent_for_who_was_lost_before_it_began(crew):
+    rewrite(crew, epoch_at=today() - timedelta(minutes=1))
+    lost(crew, begun=True)
+    for _ in range(LOSSES + 1):
+        lost(crew, begun=False)
+    assert crew.status()[0].standing.losses == 1
+    (report,) = crew.tick(trigger="ticker")
+    assert (report.outcome, crew.runs()[0].attempt) == ("succeeded", 2)

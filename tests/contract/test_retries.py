@@ -234,7 +234,7 @@ def the_books_say_so(crew, acts):
             assert called[before:] == [failures + 1] * begins
         (standing,) = (each.standing for each in crew.status() if each.job.name == name)
         assert (standing.failures, standing.retry_at is not None) == (expected.failures, expected.waits)
-        assert standing.attempt == expected.losses
+        assert standing.losses == expected.losses
         found = [(row.state, row.attempt) for row in crew.runs(name) if row.state != "missed"]
         assert found == ([(expected.state, expected.begun)] if expected.state else [])
     crew._jobs.pop(name)

@@ -29,6 +29,8 @@ class Mutant(Enum):
     STALE_LOOK = auto()  # a take-over does not look again whether an attempt has failed since
     CANCEL_UNNAMED = auto()  # a cancellation does not say which run it is for
     CANCEL_UNHEARD = auto()  # a batch does not look whether its run was cancelled
+    LOST_UNBEGUN = auto()  # a take-over counts as lost who had not begun
+    TAKEN_BACK = auto()  # a hand-over takes an attempt back, as if its own had been counted
     SKIP_UNSAID = auto()  # a run that ends says nothing of the slots it skips
     SKIP_UNMARKED = auto()  # it says so, and leaves the mark where it was
 
@@ -64,8 +66,8 @@ class Node:
 class Row:
     """The job's row: the latest slot claimed, the run that is open, whether it has an owner whose lease has expired.
 
-    A run that has failed waits until it is tried again.
-    `cancelled` is the run that was cancelled.
+    A run that has failed waits until it is tried again. `attempt` counts the owners that were lost at it, having
+    `begun`. `cancelled` is the run that was cancelled.
     """
 
     mark: int = 0
@@ -74,6 +76,7 @@ class Row:
     owned: bool = False
     expired: bool = False
     attempt: int = 0
+    begun: bool = False
     waits: bool = False
 
 
@@ -84,7 +87,7 @@ class World:
     `known` are the slots that the ledger has a row of, `ended` those that came to an end, whatever was pruned since;
     `done` are the batches of each slot, `effects` how often each was done. Where the job `skips` slots, those that fall
     due during a run are not run. `wrong` is whether one was, a batch was done in a run that somebody had cancelled, or
-    a run cancelled that nobody meant.
+    a run cancelled that nobody meant. `losses` are the nodes that the open run has been taken from, having begun.
     """
 
     effects: tuple[tuple[int, ...], ...]
@@ -100,6 +103,7 @@ class World:
     cancels: int = 0
     skips: bool = False
     wrong: bool = False
+    losses: int = 0
 
     @classmethod
     def first(cls, batches: int, *, cancels: int = 0, skips: bool = False) -> "World":
@@ -119,6 +123,11 @@ class World:
     def lost(self) -> bool:
         """Whether a slot was passed over without a word."""
         return any(slot not in self.ended and slot != self.row.run for slot in range(1, self.row.mark + 1))
+
+    @property
+    def miscounted(self) -> bool:
+        """Whether an attempt was counted that nobody was lost at, or one was not that somebody was."""
+        return self.row.run > 0 and self.row.attempt != self.losses
 
     @property
     def at_rest(self) -> bool:
@@ -168,6 +177,8 @@ def _of_node(world: World, number: int, node: Node, mutant: Mutant | None) -> It
             yield "asks how far it is", _with(world, number, replace(node, phase=Phase.CLAIMED, cursor=cursor))
         case Phase.CLAIMED if not locked:
             yield "begins", _begins(world, number, node, mutant)
+            if _holds(world.row, node) and world.troubles:
+                yield "hands over what it has not begun", _hands_over(world, number, mutant)
         case Phase.WORKS:
             yield from _works(world, number, node, mutant, locked=locked)
         case Phase.IN_BATCH:
@@ -182,7 +193,7 @@ def _looks(world: World, mutant: Mutant | None) -> Node | None:
             return None
         if row.cancelled == row.run:
             return Node(Phase.BURIES, row.run, newest=True)
-        if row.owned and row.attempt >= ATTEMPTS:
+        if row.owned and row.attempt + row.begun >= ATTEMPTS:
             return None if mutant is Mutant.NO_BURIAL else Node(Phase.BURIES, row.run, newest=True)
         cursor = world.done[row.run - 1] if mutant is Mutant.EARLY_CURSOR else 0
         return Node(Phase.REOPENS, row.run, cursor, newest=True)
@@ -208,7 +219,10 @@ def _takes_over(world: World, number: int, node: Node, mutant: Mutant | None) ->
     if row.waits and mutant is not Mutant.STALE_LOOK:
         return _with(world, number, Node())
     fenced = world if mutant is Mutant.SAME_FENCE else _fenced(world)
-    taken = replace(fenced, row=replace(row, owned=True, expired=False, waits=False), hasty=row.waits)
+    lost = row.owned and row.begun
+    attempt = row.attempt + (row.owned if mutant is Mutant.LOST_UNBEGUN else lost)
+    own = replace(row, owned=True, expired=False, waits=False, attempt=attempt, begun=False)
+    taken = replace(fenced, row=own, hasty=row.waits, losses=world.losses + lost)
     phase = Phase.CLAIMED if mutant is Mutant.EARLY_CURSOR else Phase.TOOK_OVER
     return _with(taken, number, replace(node, phase=phase))
 
@@ -227,7 +241,8 @@ def _ends(world: World, slot: int, mutant: Mutant | None) -> World:
     during = frozenset(range(mark + 1, world.now + 1)) if world.skips else frozenset()
     said = frozenset() if mutant is Mutant.SKIP_UNSAID else during
     passed = mark if mutant is Mutant.SKIP_UNMARKED else max(during, default=mark)
-    return replace(world, row=Row(passed), known=world.known | said, ended=world.ended | {slot} | said)
+    known, ended = world.known | said, world.ended | {slot} | said
+    return replace(world, row=Row(passed), losses=0, known=known, ended=ended)
 
 
 def _cancels(world: World, number: int, node: Node, mutant: Mutant | None) -> World:
@@ -243,7 +258,7 @@ def _begins(world: World, number: int, node: Node, mutant: Mutant | None) -> Wor
         return _with(world, number, Node())
     if row.cancelled == node.slot and mutant is not Mutant.CANCEL_UNHEARD:
         return _ends(_with(world, number, Node()), node.slot, mutant)
-    begun = replace(world, row=replace(row, attempt=row.attempt + 1, expired=False))
+    begun = replace(world, row=replace(row, begun=True, expired=False))
     return _with(begun, number, replace(node, phase=Phase.WORKS))
 
 
@@ -266,13 +281,20 @@ def _works(
         return
     if holds and world.row.expired:
         yield "renews the lease", replace(world, row=replace(world.row, expired=False))
-    left, idle = replace(world.row, owned=False, expired=False), _with(world, number, Node())
     if node.cursor == batches:
+        idle = _with(world, number, Node())
         yield "settles", _ends(idle, node.slot, mutant) if holds else idle
     elif holds and world.troubles:
-        handed_over = replace(left, attempt=max(0, left.attempt - 1))
-        yield "hands over", replace(idle, row=handed_over, troubles=world.troubles - 1)
-        yield "fails", replace(idle, row=replace(handed_over, waits=True), troubles=world.troubles - 1)
+        handed_over = _hands_over(world, number, mutant)
+        yield "hands over", handed_over
+        yield "fails", replace(handed_over, row=replace(handed_over.row, waits=True))
+
+
+def _hands_over(world: World, number: int, mutant: Mutant | None) -> World:
+    """Leave the run to whoever comes next, which is no loss."""
+    attempt = max(0, world.row.attempt - 1) if mutant is Mutant.TAKEN_BACK else world.row.attempt
+    left = replace(world.row, owned=False, expired=False, begun=False, attempt=attempt)
+    return replace(_with(world, number, Node()), row=left, troubles=world.troubles - 1)
 
 
 def _commits(world: World, number: int, node: Node) -> World:

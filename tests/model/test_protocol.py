@@ -15,7 +15,7 @@ def explored(mutant=None, batches=1, **kind):
     ahead = deque([first])
     while ahead:
         world = ahead.popleft()
-        if world.doubled or world.lost or world.hasty or world.wrong:
+        if world.doubled or world.lost or world.miscounted or world.hasty or world.wrong:
             return ways, world
         for name, after in steps(world, mutant):
             if after not in ways:

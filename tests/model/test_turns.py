@@ -111,7 +111,7 @@ def _turn(name: str, *words: str) -> tuple[str, dict[str, object]]:
 
 
 _ABOUT = {"passes": "seconds", "is_put_back": "seconds", "is_paused": "minutes", "works": "which"}
-_ABOUT |= {"ticks": "number", "is_deployed_anew": "number"}
+_ABOUT |= {"ticks": "number", "is_deployed_anew": "number", "leaves_off": "which"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class Mutant:
 
 
 _CLAIM, _HOLD = r"\s*UPDATE nightcrew_jobs AS j", "SELECT nightcrew_jobs.fence"
-_TAKE_OVER = r"UPDATE nightcrew_jobs SET fence=\(nightcrew_jobs.fence \+ \?\), run=\?"
+_TAKE_OVER = r"UPDATE nightcrew_jobs SET attempt=\(nightcrew_jobs.attempt \+ CASE"
+_HAND_OVER = r"UPDATE nightcrew_jobs SET owner=\?"
 _RESUME = r"UPDATE nightcrew_jobs SET (mark=\?, )?paused_at=\?"
 _RESCHEDULE = "UPDATE nightcrew_jobs SET schedule="
 _UNPAUSED = r"\(nightcrew_jobs.paused_at IS NULL OR nightcrew_jobs.paused_until <= nightcrew_now\(0\)\)"
@@ -139,6 +140,15 @@ MUTANTS = {
         _TAKE_OVER,
         r"nightcrew_jobs.lease_until < nightcrew_now\(0\)",
         "1",
+    ),
+    "lost before it began": Mutant(
+        order("ticks 0, passes 61, ticks 1"), _TAKE_OVER, r"nightcrew_jobs.begun = \?", "(1 OR ?)"
+    ),
+    "a loss taken back": Mutant(
+        order("ticks 0, works, passes 61, ticks 1, leaves_off 1 state partial"),
+        _HAND_OVER,
+        r"owner=\?",
+        "attempt=max(0, attempt - 1), owner=?",
     ),
     "no mark": Mutant(
         order("ticks 0, goes_through_with_it, is_pruned, ticks 1"), _CLAIM, r"due.slot > j.mark", "1", Forgetful

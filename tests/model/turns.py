@@ -197,7 +197,7 @@ class Turns(RuleBasedStateMachine):
     @rule(which=held, state=st.sampled_from([State.PARTIAL, State.FAILED, State.RETRYING]))
     def leaves_off(self, which, state):
         """It hands over, or fails, for good or to be tried again."""
-        self._settle(*self._any(which), state)
+        self._settle(*self._any(which), State(state))
 
     @precondition(_holding)
     @rule(which=held)
@@ -226,7 +226,10 @@ class Turns(RuleBasedStateMachine):
     def _begin(self, number: int, each: Held) -> bool:
         each.begun = True
         claim = each.claim
-        return self._fenced(number, each, lambda books: books.begin(each.job, claim.fence, claim.run, LEASE))
+        begun = self._fenced(number, each, lambda books: books.begin(each.job, claim.fence, claim.run, LEASE))
+        if begun:
+            self.witness.begun.add((each.job, claim.fence))
+        return begun
 
     def _batch(self, number: int, each: Held) -> bool:
         """Do what a sweep does: the fence, the work and its account in one transaction."""

@@ -36,6 +36,7 @@ class Witness:
         self._floor: dict[str, datetime] = {}  # up to here no slot of the schedule in force ever existed
         self._owed: dict[str, set[datetime]] = defaultdict(set)
         self._won: set[tuple[str, int]] = set()
+        self.begun: set[tuple[str, int]] = set()  # the claims under which work has begun
         self._slots: set[tuple[str, datetime]] = set()
 
     def holds(self, job: str, fence: int) -> bool:
@@ -87,6 +88,7 @@ class Witness:
                 continue
             assert standing.mark == before.mark or standing.mark > (before.mark or LONG_AGO), "a mark went back"
             assert standing.fence >= before.fence, "a fence went back"
+            self._count(before, standing)
             if before.paused_at and is_paused(before, now) and not self.lifted:
                 assert standing.paused_at, "a pause ended by itself"
             self._owe(job, before, standing)
@@ -107,6 +109,14 @@ class Witness:
             assert not [row for row in rows if row.state.open], "a run is open that nobody is to go on with"
             known = accounted(rows)
             assert all(known(slot) for slot in self._owed[job]), "a slot has gone from the ledger"
+
+    def _count(self, before: Standing, after: Standing) -> None:
+        """See that of the open run those attempts are counted which began and were lost, and none is forgotten."""
+        if after.run is None or after.run != before.run:
+            return
+        taken = after.fence > before.fence and before.owner is not None
+        lost = taken and (before.job, before.fence) in self.begun
+        assert after.attempt == before.attempt + lost, "an attempt was counted that was none, or one was not"
 
     def _owe(self, job: str, before: Standing, after: Standing) -> None:
         """Note which slots were passed over by now, and see that the ledger knows each."""

@@ -141,7 +141,9 @@ class Ledgers:
         run = str(standing.run or standing.failed_run)
         left = sa.and_(jobs.c.run == run, sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < self._now))
         free = left if standing.run else sa.and_(jobs.c.run.is_(None), jobs.c.failed_run == run)
+        lost = sa.and_(jobs.c.owner.is_not(None), jobs.c.begun == standing.fence)
         taken = {
+            "attempt": jobs.c.attempt + sa.case((lost, 1), else_=0),  # of whoever had it: before the next has
             "fence": jobs.c.fence + 1,
             "run": run,
             "owner": bidder.owner,
@@ -156,11 +158,12 @@ class Ledgers:
             # An attempt that has failed since the look has changed no fence, and is not tried again at once.
             jobs.c.failures == standing.failures,
         )
+        taken_over = sa.update(jobs).where(*same, free).ordered_values(*taken.items())
         try:
             with self._link.transaction() as connection:
                 if not bidder.waits and is_held(connection, standing.job, run):
                     return None
-                if connection.execute(sa.update(jobs).where(*same, free).values(taken)).rowcount == 0:
+                if connection.execute(taken_over).rowcount == 0:
                     return None
                 retire(connection, run, standing.fence + 1)
                 return self._reopen(connection, standing, run, bidder)
@@ -202,13 +205,13 @@ class Ledgers:
         return Won(standing.job, run, fence, row.moment, standing.failures)
 
     def begin(self, job: str, fence: int, run: str, lease: float) -> None:
-        """Count an attempt and renew the lease as work begins; raises ClaimLost for a superseded fence.
+        """Note that work begins, and renew the lease; raises ClaimLost for a superseded fence.
 
-        A run that never began when its process died has cost nobody anything, and is no attempt.
+        It is an attempt if nobody sees its end. A run that never began when its process died has cost nobody anything.
         """
         held = sa.update(jobs).where(*self._held(job, fence), self._running())
-        begun = {"attempt": jobs.c.attempt + 1, "lease_until": self._later(lease)}
-        attempt = sa.select(jobs.c.attempt + jobs.c.failures).where(jobs.c.name == job).scalar_subquery()
+        begun = {"begun": fence, "lease_until": self._later(lease)}
+        attempt = sa.select(jobs.c.attempt + jobs.c.failures + 1).where(jobs.c.name == job).scalar_subquery()
         with self._link.transaction(repeatable=True) as connection:
             if connection.execute(held.values(begun)).rowcount == 0:
                 raise self._why_not(connection, job, fence)

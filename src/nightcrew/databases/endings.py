@@ -17,12 +17,7 @@ from nightcrew.respite import ITSELF, respite
 
 _SAID = {"id": str, "reason": str, "counted": int}  # of a run that is done
 _UNCANCELLED: dict[str, Any] = {"cancelled_run": None, "cancelled_by": None, "cancelled_reason": None}
-# Who leaves a run open has come to an end with it, which is no crash.
-_LEFT: dict[str, Any] = {
-    "owner": None,
-    "lease_until": None,
-    "attempt": sa.case((jobs.c.attempt > 0, jobs.c.attempt - 1), else_=0),
-}
+_LEFT: dict[str, Any] = {"owner": None, "lease_until": None}
 OVER: dict[str, Any] = {"run": None, "owner": None, "lease_until": None, "attempt": 0, "failures": 0, "retry_at": None}
 """A job that has no open run."""
 

@@ -85,6 +85,7 @@ jobs = sa.Table(
     sa.Column("cancelled_reason", sa.String(500), info={"since": 6}),
     sa.Column("rival", sa.String(64), info={"since": 8}),
     sa.Column("rival_since", Instant, info={"since": 8}),
+    sa.Column("begun", sa.BigInteger, info={"since": 11}),
     **_OPTIONS,
 )
 
@@ -273,6 +274,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (8, "which schedule would take the place of another", partial(_columns_since, 8)),
     (9, "what is owed to stores outside the database", _of_debts),
     (10, "who was erased, as keyed hashes, and the receipts", _of_erasures),
+    (11, "whether whoever holds a run has begun its work", partial(_columns_since, 11)),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 
