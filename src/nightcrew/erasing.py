@@ -186,6 +186,9 @@ class Erasing(Stock):
             if table.name in seen or not subjects:
                 continue
             seen.add(table.name)
+            for begun in kit.erasures.under_way(name, _PAGE):  # the row may be gone, and not all else
+                if begun.subject in subjects:
+                    yield job, policy, selection, tuple(begun.facts["values"][one] for one in table.primary_key)
             after: tuple[str, ...] | None = None
             while keys := kit.subjects.keys(table, after, _PAGE):
                 mine = (key for key in keys if subject_of(kit.secret, table.name, key) in subjects)

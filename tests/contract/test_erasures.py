@@ -1,12 +1,17 @@
 """One person is erased: all that is theirs goes, what is not stays, and a receipt proves it."""
 
 import json
+from datetime import UTC, datetime
+from threading import Event
 
 import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, Settings
-from nightcrew.errors import UsageError
+from nightcrew.databases.tables import entries, erasures, owed
+from nightcrew.erased import subject_of
+from nightcrew.errors import ConfigurationError, PolicyError, SafetyStop, StoreError, UsageError
+from nightcrew.owing import Trace
 from nightcrew.stores.memory import Memory
 
 KEY = "an erasure key of a test"
@@ -76,6 +81,7 @@ class House:
 
     def move_in(self, person):
         mark, n = f"{MARK}{person}", person * 1000
+        self.yard.run(f"DELETE FROM invoices WHERE id IN ({n}, {n + 1})")
         self.yard.fill("users", {"id": person, "email": f"{mark}@x", "avatar": f"face/{mark}"})
         self.yard.fill("chats", *({"id": n + i, "user_id": person, "title": mark} for i in (1, 2)))
         self.yard.fill(
@@ -169,3 +175,351 @@ def test_a_job_erases_everybody_whose_time_has_come_with_a_receipt_each(house):
     assert MARK not in left
     assert [said["result"] for said in house.crew().receipts()] == ["complete", "complete"]
     assert house.crew().verify() == []
+
+
+class Moody(Memory):
+    """A store that is away at times, and may refuse some keys."""
+
+    away, refuses = False, ()
+
+    def page(self, *args, **options):
+        self._be_there()
+        return super().page(*args, **options)
+
+    def put(self, key, data):
+        self._be_there()
+        super().put(key, data)
+
+    def remove(self, keys):
+        self._be_there()
+        refused = {key: f"AccessDenied: {key}" for key in keys if key in self.refuses}
+        return refused | super().remove([key for key in keys if key not in refused])
+
+    def _be_there(self):
+        if self.away:
+            raise StoreError("memory:// cannot be reached: it is a test", transient=True)
+
+
+def problems(closed):
+    return json.loads(closed.receipt)["problems"]
+
+
+def kept_of(house, *ids):
+    """Whether anything of these people is still in nightcrew's own tables."""
+    with house.yard.link.transaction(writes=False) as connection:
+        texts = [str(connection.execute(sa.select(one)).all()) for one in (erasures, owed, entries)]
+    return [n for n in ids if any(f"{MARK}{n}" in text for text in texts)]
+
+
+@pytest.fixture
+def moody(yard, database_url):
+    made = House(yard, database_url)
+    for name in ("uploads", "exports", "vault"):
+        store = Moody()
+        for key in made.keys(getattr(made, name)):
+            store.put(key, getattr(made, name).get(key))
+        setattr(made, name, store)
+    yield made
+    for crew in made.crews:
+        crew.close()
+
+
+def test_a_store_that_is_away_makes_it_incomplete_until_it_is_there_again(moody):
+    moody.exports.away = True
+    first = moody.crew().erase(4, by="ann")
+    assert (first.state, moody.count(4)["users"]) == ("incomplete", 0)
+    assert problems(first) == [
+        "store exports: memory:// cannot be reached: it is a test",
+        "exports: 1 of mail/{email}.zip are left",
+    ]
+    assert kept_of(moody, 4) == [4]  # by which the rest is found
+    moody.exports.away = False
+    second = moody.crew().erase(4, by="ann")
+    assert (second.state, second.number) == ("complete", 2)
+    assert f"{MARK}4" not in moody.dump().replace(f"{MARK}42", "")
+    assert parts(second)["exports", "mail/{email}.zip"]["removed"] == 1
+    assert moody.crew().verify() == []
+
+
+def test_a_key_that_a_store_refuses_makes_it_incomplete_and_is_not_in_the_receipt(moody):
+    moody.uploads.refuses = (f"face/{MARK}4",)
+    moody.exports.refuses = ("users/4/a.zip",)
+    closed = moody.crew().erase(4, by="ann")
+    assert closed.state == "incomplete"
+    found = parts(closed)
+    assert (found["uploads", "keys of its rows"]["removed"], found["uploads", "keys of its rows"]["residual"]) == (4, 1)
+    assert (found["exports", "users/{id}/*"]["removed"], found["exports", "users/{id}/*"]["residual"]) == (1, 1)
+    assert f"{MARK}4" not in closed.receipt
+    assert "users/4" not in closed.receipt
+    moody.uploads.refuses = moody.exports.refuses = ()
+    assert moody.crew().erase(4, by="ann").state == "complete"
+    moody.yard.run("UPDATE nightcrew_owed SET due_at = '2020-01-01 00:00:00'")
+    moody.crew().run("drain-outbox", trigger="test", now=True)
+    assert f"{MARK}4" not in moody.dump().replace(f"{MARK}42", "")
+
+
+def test_a_vault_that_is_away_keeps_anything_from_being_removed(moody):
+    moody.vault.away, before = True, moody.count(4)
+    with pytest.raises(StoreError):
+        moody.crew().erase(4, by="ann")
+    assert (moody.count(4), kept_of(moody, 4), list(moody.crew().receipts())) == (before, [], [])
+
+
+def test_a_receipt_that_the_vault_could_not_take_is_filed_with_the_next(moody):
+    crew = moody.crew()
+    put = moody.vault.put
+
+    def refuse(key, data):
+        if key.startswith("receipts/"):
+            raise StoreError("memory:// is full")
+        put(key, data)
+
+    moody.vault.put = refuse
+    with pytest.raises(StoreError, match="is full"):
+        crew.erase(4, by="ann")
+    moody.vault.put = put
+    assert [said["result"] for said in crew.receipts()] == ["complete"]
+    crew.erase(42, by="ann")
+    assert [key for key in moody.keys(moody.vault) if "receipts" in key] == [
+        "receipts/000000000001.json",
+        "receipts/000000000002.json",
+    ]
+    assert crew.verify() == []
+
+
+def test_a_blob_that_another_row_has_stays_and_is_told_as_held(house):
+    house.yard.run(f"UPDATE users SET avatar = 'face/{MARK}4' WHERE id = 42")
+    house.exports.put("users/4/shared", b"")
+    closed = house.crew().erase(4, by="ann")
+    assert closed.state == "complete"
+    assert f"face/{MARK}4" in house.keys(house.uploads)
+    part = parts(closed)["uploads", "keys of its rows"]
+    assert (part["found"], part["removed"], part["held"]) == (5, 4, 1)
+
+
+def test_what_is_owed_for_later_goes_too_and_the_ledger_forgets_the_name(house):
+    crew = house.crew()
+    crew.run("drain-outbox", trigger="test", now=True)
+    later = datetime(2100, 1, 1, tzinfo=UTC)
+    with house.yard.link.transaction() as connection:
+        crew.owe(connection, "exports", ["users/4/a.zip", "users/4/long-gone", "users/42/a.zip"], not_before=later)
+        (run,) = connection.execute(sa.select(sa.text("id")).select_from(sa.text("nightcrew_runs"))).scalars()
+        told = {"undeletable": {"table": "users", "key": "id 4", "reason": "r"},
+                "kept": {"table": "users", "keys": ["id 4", "id 42"], "reason": "r"},
+                "unsettled": {"store": "exports", "key": "users/4/a.zip", "reason": "r"}}  # fmt: skip
+        rows = [{"run": run, "at": later, "kind": kind, "facts": facts} for kind, facts in told.items()]
+        connection.execute(sa.insert(entries), rows)
+    closed = crew.erase(4, by="ann")
+    assert parts(closed)["nightcrew", "ledger"]["removed"] == 3
+    with house.yard.link.transaction(writes=False) as connection:
+        assert connection.execute(sa.select(owed.c.key)).scalars().all() == ["users/42/a.zip"]
+        named = sa.select(entries.c.facts).where(entries.c.kind.in_(told))
+        said = json.dumps([*connection.execute(named).scalars()])
+    assert ("id 42" in said, '"id 4"' in said, "users/4/" in said) == (True, False, False)
+
+
+def test_a_pattern_that_could_meet_others_keys_is_skipped_and_nothing_is_complete(house):
+    house.yard.run("UPDATE users SET email = '4/5' WHERE id = 4")
+    house.terms["traces"] = [{"store": "exports", "keys": "mail/{email}/*"}]
+    house.exports.put("mail/4/5/a", b"")
+    closed = house.crew().erase(4, by="ann")
+    assert (closed.state, house.count(4)["users"]) == ("incomplete", 0)
+    assert "was skipped, for its email has the sign in it" in problems(closed)[0]
+    assert "mail/4/5/a" in house.keys(house.exports)
+
+
+@pytest.mark.parametrize(
+    "keys", ["users/*", "users/{id}*", "*{id}/x", "{id}0*", "users/{id", "users/{id}{email}/*", "", "{id}{*}"]
+)
+def test_a_pattern_that_could_name_what_is_others_is_refused_at_once(keys):
+    with pytest.raises(PolicyError, match="traces"):
+        Trace("exports", keys)
+
+
+def test_a_held_person_stays_whole(house):
+    house.terms["hold"] = "email LIKE '%42@x'"
+    house.terms["keep"] = {"invoices.user_id": "tax law"}
+    house.terms["unless_exists"] = ["users.boss_id"]
+    crew, before = house.crew(), house.count(42)
+    assert "would stay" in crew.erasure(42).problems[0]
+    with pytest.raises(SafetyStop, match="a hold protects it"):
+        crew.erase(42, by="ann")
+    assert house.count(42) == before
+    assert (list(crew.receipts()), house.vaulted(), kept_of(house, 42)) == ([], [], [])
+    assert crew.erase(4, by="ann").state == "complete"
+
+
+def test_a_row_that_somebody_locks_is_left_and_can_be_erased_later(server_yard, server_url):
+    house = House(server_yard, server_url)
+    crew = house.crew()
+    with house.yard.link.transaction() as connection:
+        connection.exec_driver_sql("SELECT * FROM users WHERE id = 4 FOR UPDATE")
+        with pytest.raises(SafetyStop, match="locked"):
+            crew.erase(4, by="ann")
+    assert crew.erase(4, by="ann").state == "complete"
+    crew.close()
+
+
+def test_what_comes_in_by_a_link_while_its_person_leaves_goes_with_the_next_call(house):
+    crew = house.crew()
+    crew.erase(4, by="ann")
+    house.yard.fill("visits", {"id": 4009, "user_id": 4, "page": f"{MARK}4"})
+    assert parts(crew.erase(4, by="ann"))["visits", "user_id"]["removed"] == 1
+    assert f"{MARK}4" not in house.dump().replace(f"{MARK}42", "")
+
+
+def test_without_a_key_nobody_is_erased_by_name_and_jobs_sweep_as_they_did(house):
+    house.yard.run("UPDATE users SET left_at = '2020-01-01 00:00:00' WHERE id = 4")
+    crew = house.crew(key=None)
+    with pytest.raises(ConfigurationError, match="NIGHTCREW_ERASURE_KEY is not set"):
+        crew.erase(4, by="ann")
+    assert crew.run("erase-users", trigger="test", now=True).deleted == 1
+    assert (house.count(4)["users"], house.vaulted()) == (0, [])
+
+
+# ── receipts, and a database that was put back ───────────────────────────────────────────────────────────────────────
+
+
+def put_back(house, person):
+    """Let the database be as it was before anybody was erased."""
+    house.yard.run("DELETE FROM nightcrew_erasures")
+    house.move_in(person)
+
+
+def test_whom_a_restored_database_brings_back_is_erased_again(house):
+    crew = house.crew()
+    crew.erase(4, by="ann")
+    put_back(house, 4)
+    before = house.count(42)
+    with pytest.raises(SafetyStop, match="nightcrew erase replay"):
+        crew.erase(42, by="ann")
+    assert crew.replay(by="ops") == (1, [])
+    assert house.count(4)["users"] == 1
+    number, (again,) = crew.replay(by="ops", confirm=True)
+    assert (number, again.state, again.number) == (1, "complete", 2)
+    assert f"{MARK}4" not in house.dump().replace(f"{MARK}42", "")
+    assert house.count(42) == before
+    assert (crew.replay(by="ops", confirm=True), crew.verify()) == ((0, []), [])
+    assert crew.erase(42, by="ann").number == 3
+
+
+def test_a_replay_that_breaks_off_is_gone_on_with(moody):
+    crew = moody.crew()
+    crew.erase(4, by="ann")
+    crew.erase(42, by="ann")
+    put_back(moody, 4)
+    moody.move_in(42)
+    stop = Event()
+    stop.set()
+    with pytest.raises(SafetyStop, match="stopped before its end"):
+        crew.replay(by="ops", confirm=True, stop=stop)
+    number, done = crew.replay(by="ops", confirm=True)
+    assert (number, [one.state for one in done]) == (2, ["complete"] * 2)
+    assert MARK not in moody.dump()
+    assert crew.verify() == []
+
+
+def test_one_that_was_under_way_when_the_backup_was_made_is_known_by_the_vault(moody):
+    crew = moody.crew()
+    moody.exports.away = True
+    crew.erase(4, by="ann")
+    for key in moody.keys(moody.vault):
+        if key.startswith("receipts/"):
+            moody.vault.remove([key])  # it died before its receipt
+    moody.exports.away = False
+    put_back(moody, 4)
+    assert crew.replay(by="ops", confirm=True)[0] == 1
+    assert f"{MARK}4" not in moody.dump().replace(f"{MARK}42", "")
+
+
+def test_without_a_vault_only_what_the_database_knows_can_be_done_again(house):
+    crew = house.crew(erasures=None)
+    crew.erase(4, by="ann")
+    house.move_in(4)  # its tables alone were put back
+    with pytest.raises(UsageError, match="outside of the database"):
+        crew.replay(by="ops")
+    assert crew.replay(by="ops", since=datetime(2020, 1, 1, tzinfo=UTC), confirm=True)[0] == 1
+    assert f"{MARK}4" not in house.dump().replace(f"{MARK}42", "")
+
+
+def test_a_receipt_that_was_changed_or_lost_is_told(house):
+    crew = house.crew()
+    for person in (4, 42):
+        crew.erase(person, by="ann")
+    assert crew.verify() == []
+    house.yard.run("UPDATE nightcrew_erasures SET receipt = REPLACE(receipt, 'ann', 'bob') WHERE number = 1")
+    assert "receipt 1 was changed" in crew.verify()[0]
+    house.yard.run("DELETE FROM nightcrew_erasures WHERE number = 1")
+    assert "receipt 1 is missing" in crew.verify()[0]
+    house.vault.remove(["receipts/000000000002.json"])
+    assert len(house.crew(key="another erasure key").verify()) >= 2
+
+
+def test_undo_and_others_ask_by_hash_whether_somebody_was_erased(house):
+    crew = house.crew()
+    crew.erase(4, by="ann")
+    hashes = [subject_of(KEY, "users", [str(n)]) for n in (4, 42)]
+    assert crew._station.erasures.known(hashes) == {hashes[0]}
+    assert subject_of(KEY, "users", ["4"]) != subject_of(KEY, "chats", ["4"])
+    assert subject_of("another erasure key", "users", ["4"]) != hashes[0]
+
+
+# ── nothing is left out ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_columns_that_nobody_speaks_of_are_named(house):
+    crew = house.crew()
+    assert crew.coverage() == {"erase-users": []}
+    house.yard.run(
+        "CREATE TABLE events (id {number}, actor_user_id {number}, chat_id {number}, user_identity {number})",
+        (
+            "CREATE TABLE drafts (id {number} PRIMARY KEY, writer {number},"
+            " FOREIGN KEY (writer) REFERENCES users (id) ON DELETE SET NULL)"
+        ),
+    )
+    named = crew.coverage()["erase-users"]
+    assert len(named) == 3
+    assert "drafts outlive what they refer to by writer" in named[0]
+    assert {gap.partition(" ")[0] for gap in named[1:]} == {"events.actor_user_id", "events.chat_id"}
+    house.terms["links"] += ["drafts.writer", "events.actor_user_id"]
+    house.terms["keep"] |= {"events.chat_id": "numbers only"}
+    assert house.crew().coverage() == {"erase-users": []}
+
+
+def test_what_stays_by_a_rule_that_removes_it_is_refused(house):
+    house.terms["keep"] |= {"chats.user_id": "why not"}
+    with pytest.raises(PolicyError, match="cannot: give that key ON DELETE SET NULL"):
+        house.crew().erase(4, by="ann")
+
+
+def test_keys_of_several_columns_and_of_letters(yard, database_url):
+    yard.run(
+        (
+            "CREATE TABLE people (realm VARCHAR(20) NOT NULL, name VARCHAR(20) NOT NULL, left_at {time},"
+            " PRIMARY KEY (realm, name))"
+        ),
+        (
+            "CREATE TABLE things (id {number} PRIMARY KEY, realm VARCHAR(20), name VARCHAR(20),"
+            " FOREIGN KEY (realm, name) REFERENCES people (realm, name))"
+        ),
+        "CREATE INDEX things_of ON things (realm, name)",
+    )
+    exports = Memory()
+    crew = Nightcrew(database_url, settings=Settings(erasure_key=KEY), blobs={"exports": {"url": exports}})
+    traces = [{"store": "exports", "keys": "{realm}:{name}:*"}]
+    crew.expire("forget", "people", column="left_at", schedule="0 0 1 1 *", erase=True, traces=traces, max_fraction=1)
+    crew.migrate()
+    yard.fill("people", *({"realm": "ä b", "name": name} for name in ("Ömer", "ann", "o'neil")))
+    yard.fill("things", *({"id": n, "realm": "ä b", "name": name} for n, name in enumerate(("Ömer", "ann", "o'neil"))))
+    for name in ("Ömer", "ann", "ann2"):
+        exports.put(f"ä b:{name}:x", b"")
+    with pytest.raises(UsageError, match="has no row"):
+        crew.erase("ä b", "ömer", by="ann")  # a collation may take it for the same
+    for name in ("Ömer", "o'neil"):
+        assert crew.erase("ä b", name, by="ann").state == "complete"
+    assert (yard.ids("people", "name"), yard.ids("things", "name")) == (["ann"], ["ann"])
+    assert [blob.key for blob in exports.page().blobs] == ["ä b:ann2:x", "ä b:ann:x"]
+    yard.run("UPDATE people SET left_at = '2020-01-01 00:00:00'")
+    assert crew.run("forget", trigger="test", now=True).deleted == 1
+    assert [blob.key for blob in exports.page().blobs] == ["ä b:ann2:x"]
+    crew.close()

@@ -92,8 +92,10 @@ class People:
         if portion is None:
             return take_slice(connection, target, bunch.first(1), most).counts
         counts = portion.clear(connection, target)
-        note(connection, target, portion.bunch)
-        counts[key.table] += portion.bunch.removed(connection)
+        if portion.web is None:
+            note(connection, target, portion.bunch)
+            counts[key.table] += len(portion.bunch.keys)
+        portion.bunch.removed(connection)
         return counts
 
     def tables(self) -> Mapping[str, Table]:

@@ -11,7 +11,7 @@ from nightcrew.database import Database, Form, Selection
 from nightcrew.erased import Erasure, Found, State, subject_of
 from nightcrew.erasures import keys, look, own, receipt, rows
 from nightcrew.erasures.work import Gate, Kit, Work, needed
-from nightcrew.errors import SafetyStop
+from nightcrew.errors import SafetyStop, StoreError
 from nightcrew.hold import Hold
 from nightcrew.policy import Policy
 
@@ -97,8 +97,7 @@ def erase(work: Work) -> Erasure:
     open.
     """
     kit, erasure = work.kit, work.erasure
-    if kit.vault is not None:
-        kit.vault.announce(erasure)
+    _announce(work)
     try:
         problems = rows.remove(work)
     except rows.Kept:
@@ -120,3 +119,15 @@ def erase(work: Work) -> Erasure:
     if kit.vault is not None:
         kit.vault.file([closed])
     return closed
+
+
+def _announce(work: Work) -> None:
+    """Write outside of the database whom it is to forget; where that cannot be, nothing is begun."""
+    kit, erasure = work.kit, work.erasure
+    try:
+        if kit.vault is not None:
+            kit.vault.announce(erasure)
+    except StoreError:
+        if "tally" not in kit.erasures.facts(erasure.id):
+            kit.erasures.drop(erasure)
+        raise
