@@ -151,11 +151,12 @@ def jobs(desk: Desk) -> None:
 @JOB
 def show(desk: Desk, name: str) -> None:
     """Say everything the configuration says of a job."""
-    from nightcrew.console import prose
+    from nightcrew.console import prose, reversal
 
     with desk.crew() as crew:
         job, now = crew.job_named(name), crew.clock.now()
-    desk.screen.show(prose.job(job, now), prose.portrait(job, now))
+        archive = reversal.kept(job, crew.archive)
+    desk.screen.show(prose.job(job, now), prose.portrait(job, now, archive))
 
 
 @command("nightcrew next -n 20")
@@ -244,9 +245,9 @@ def plan(desk: Desk, name: str) -> None:
     from nightcrew.console import prospect
 
     with desk.crew_at_work() as crew:
-        drawn, job = crew.plan(name, keep=True), crew.job_named(name)
+        drawn, job, archive = crew.plan(name, keep=True), crew.job_named(name), crew.archive
     run = f"run {name} --plan {drawn.id}" if drawn.id else f"run {name} --now"
-    desk.screen.show(drawn.json(), [*prospect.lines(drawn, job, desk.screen), f"next: {desk.line(run)}"])
+    desk.screen.show(drawn.json(), [*prospect.lines(drawn, job, desk.screen, archive), f"next: {desk.line(run)}"])
 
 
 # ── to stay ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from nightcrew import document, duration, settings
+from nightcrew.archives.archive import NOWHERE
 from nightcrew.crew import Nightcrew
 from nightcrew.depot import REDIS
 from nightcrew.document import Document, Key, Lookup, discreet, odd_kind, read_key
@@ -18,7 +20,7 @@ from nightcrew.owing import owings, traces
 from nightcrew.policy import Policy, Sql, Value, action
 from nightcrew.recipes import RECIPES
 from nightcrew.schedule import Cron, cron, every, zone
-from nightcrew.shelf import Shelf, check_name, orphans
+from nightcrew.shelf import Shelf, check_archive, check_name, orphans
 from nightcrew.stores.address import place
 from nightcrew.stores.calls import template, verb
 from nightcrew.throttle import pace
@@ -40,6 +42,7 @@ class Configuration:
     calls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     redis: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     erasures: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    archive: str | None = None
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -67,11 +70,18 @@ def load(path: Path) -> Nightcrew:
         calls=found.calls,
         redis=found.redis,
         erasures=found.erasures,
+        archive=found.archive,
     )
 
 
 def _values(given: Mapping[str, Any]) -> dict[str, Value]:
     return {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in given.items()}
+
+
+def _archived(value: str | bool) -> timedelta | None:  # noqa: FBT001 - what a key's value may be
+    if value is True:
+        raise ConfigurationError("archive is true; say for how long, as in archive = '7 days'")
+    return duration.parse(value) if value is not False else None
 
 
 def _recipe(value: str) -> Callable[..., Job]:
@@ -87,6 +97,7 @@ _HEAD = {
     "database": Key('"${DATABASE_URL}"'),
     "redis": Key('"${REDIS_URL}"'),
     "erasures": Key('"s3://acme-erasures"', place),
+    "archive": Key('"vault"', check_name),
     "timezone": _TIMEZONE,
     "throttle": _THROTTLE,
 }
@@ -111,6 +122,8 @@ _POLICY = {
     "max_fraction": Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
     "action": Key('"clear"', action),
     "set": Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
+    "archive": Key('"7 days"', _archived, (str, bool)),
+    "blobs_after": Key('"1 day"', duration.parse),
     "blobs": Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
     "traces": Key('[{ store = "uploads", keys = "users/{id}/*" }]', traces, (list,)),
     "keep": Key('{ "invoices.user_id" = "tax law, 10 years" }', dict, dict),
@@ -182,8 +195,11 @@ class _Reader:
         blobs = {name: self._blobs(name, values, zone) for name, values in parts.get("blobs", {}).items()}
         calls = {name: self._store("calls", name, values, _CALLS) for name, values in parts.get("calls", {}).items()}
         self._check_stores(made, [*blobs, *calls, *([REDIS] if redis else [])])
+        archive = head.get("archive")
+        self._check_archive(made, blobs, archive)
         throttle = head.get("throttle", ())
-        return Configuration(self._document.path, made, zone, database, throttle, blobs, calls, redis, erasures)
+        stores = blobs, calls, redis, erasures, archive
+        return Configuration(self._document.path, made, zone, database, throttle, *stores)
 
     def _later(self, keys: tuple[str, ...], raw: object) -> Callable[[], str] | None:
         """Return what gives a text; it is looked at now, its variables when it is needed."""
@@ -239,6 +255,18 @@ class _Reader:
                 if store not in stores:
                     near = did_you_mean(store, stores) or "; declare it, as in [blobs.uploads]"
                     self._note(("jobs", job.name, key), f"job {job.name!r}: there is no store {store!r}{near}")
+
+    def _check_archive(
+        self, jobs: tuple[Job, ...], blobs: Mapping[str, Mapping[str, Any]], archive: str | None
+    ) -> None:
+        if archive is not None:
+            try:
+                check_archive(archive, {name: Shelf(**given) for name, given in blobs.items() if "url" in given})
+            except ConfigurationError as problem:
+                self._note(("nightcrew", "archive"), str(problem))
+        for job in jobs:
+            if archive is None and job.policy is not None and job.policy.archive is not None:
+                self._note(("jobs", job.name, "archive"), f"job {job.name!r}: {NOWHERE}")
 
     def _note(self, keys: tuple[str, ...], sentence: str) -> None:
         line = self._document.line(*keys)

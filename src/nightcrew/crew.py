@@ -51,7 +51,8 @@ class Nightcrew(Erasing):
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
     hear every entry; the log listener is always among them.
     `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
-    be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database.
+    be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database, and
+    `archive` the one of `blobs` that rows are copied to (docs/archive.md).
     `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
     """
 
@@ -67,6 +68,7 @@ class Nightcrew(Erasing):
         blobs: Mapping[str, Any] | None = None,
         calls: Mapping[str, Any] | None = None,
         redis: str | Callable[[], str] | None = None,
+        archive: str | None = None,
         erasures: str | Callable[[], str] | BlobStore | None = None,
         clock: Clock | None = None,
         lease: float = LEASE,
@@ -75,9 +77,9 @@ class Nightcrew(Erasing):
         self.clock = clock or SystemClock()
         self._audience = Audience((log, *listeners), self.settings.censor)
         stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis)
-        super().__init__(timezone, stores, erasures)
-        url = database or self.settings.database
-        self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs, self._kit_if_any)
+        super().__init__(timezone, stores, archive, erasures)
+        url, parts = database or self.settings.database, (self._kit_if_any, self.frames(self.clock))
+        self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs, *parts)
         self.spread: Spread | None = None
         self.errand: Errand | None = None
         self._lock = RLock()

@@ -1,15 +1,13 @@
-"""The shape of a relational database: the few verbs it must offer, and the values they speak in.
-
-This is about the application's tables; books.py is about nightcrew's own.
-"""
+"""The shape of a relational database: its verbs about the application's tables, and the values they speak in."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
+from nightcrew.archives.frame import Copy
 from nightcrew.errors import PolicyError
 from nightcrew.gauge import Source
 from nightcrew.owing import Owing
@@ -22,11 +20,12 @@ Connection: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; `kind` is the database's own word for its type, for messages."""
+    """A column; `kind` is the database's own word for its type. What is `computed`, nobody writes."""
 
     name: str
     kind: str
     nullable: bool
+    computed: bool = False
 
 
 LINK = "LINK"
@@ -173,7 +172,8 @@ class Selection:
     order in which they are emptied, those together that lead to each other: their rows are followed one by one. For
     the `shields` a row stays with all that hangs on it. `spared` rows are passed by; `only` narrows it to one row,
     and `whenever` takes that at any time. It is `alone` where only the time decides and nothing refers to the
-    table. Keys in `blobs` are owed by the `run`.
+    table. Keys in `blobs` are owed by the `run`, and due
+    after a `grace`. Rows that are `archived` are copied before they go.
     """
 
     table: Table
@@ -197,6 +197,8 @@ class Selection:
     alone: bool = False
     shields: tuple[Shield, ...] = ()
     blobs: tuple[Owing, ...] = ()
+    grace: timedelta = timedelta(0)
+    archived: bool = False
     run: str | None = None
     whenever: bool = False
 
@@ -251,10 +253,7 @@ MOST = 20_000
 """Rows that one batch takes in all."""
 
 Cursor: TypeAlias = Mapping[str, Any]
-"""Where a walk stands, as JSON values. A hint that saves reading: what may leave is decided by the predicate.
-
-One that has an `end` leads through a range that ends there, and not at the cut.
-"""
+"""Where a walk stands, as JSON values: a hint that saves reading. One with an `end` leads no further than there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +263,7 @@ class Taken:
     `kept` rows were to go, and a trigger keeps them. From `unsure` on somebody has to look for others that were to go;
     None where it is certain that none stayed. Of a row with too many hanging on it only a slice of these may have gone:
     then there are counts, and no `rows`. The `load` are all rows that were touched, with those that lost what they
-    referred to. A batch is `cut` where more rows were looked at than fit.
+    referred to. A batch is `cut` where more rows were looked at than fit. The `copies` are of rows that are archived.
     """
 
     rows: int
@@ -275,6 +274,7 @@ class Taken:
     unsure: Cursor | None = None
     load: int = 0
     cut: bool = False
+    copies: tuple[Copy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,9 @@ class Debts(Protocol):
     def put_off(self, failed: Mapping[Debt, tuple[str, timedelta | None]]) -> None:
         """Count a failed attempt at debts: why, and how long each waits for the next; None gives it up."""
 
+    def recall(self, run: str, columns: Callable[[str], Iterable[Owing]]) -> None:
+        """Forget what a run owes to stores of keys that rows have again in some of the store's columns."""
+
     def balances(self) -> list[Balance]:
         """Return what is owed, by store in the order of their names."""
 

@@ -9,7 +9,7 @@ from nightcrew.censor import Censor
 from nightcrew.clock import Clock
 from nightcrew.errors import ConfigurationError, did_you_mean, misfit
 from nightcrew.shelf import Shelf, check_name, shelf
-from nightcrew.store import Store
+from nightcrew.store import BlobStore, Store
 from nightcrew.stores import blob_store
 from nightcrew.stores.address import address
 from nightcrew.stores.calls import Calls, template, verb
@@ -65,6 +65,11 @@ class Depot(Mapping[str, Store]):
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._makers)
+
+    def blobs(self, name: str) -> BlobStore:
+        """Return a store of blobs; raises KeyError for another."""
+        _ = self.shelves[name]
+        return self[name]  # type: ignore[return-value]
 
     def problems(self) -> list[str]:
         """Say which stores cannot be opened here, for want of a variable or a library; nobody is asked."""

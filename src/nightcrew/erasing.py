@@ -19,7 +19,7 @@ from nightcrew.errors import ConfigurationError, SafetyStop, UsageError, did_you
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry
 from nightcrew.policy import Policy
-from nightcrew.settings import ERASURE_KEY, Settings
+from nightcrew.settings import ERASURE_KEY
 from nightcrew.stock import Stock
 from nightcrew.store import BlobStore
 from nightcrew.stores import blob_store
@@ -55,12 +55,13 @@ class Erasing(Stock):
     one, or a store.
     """
 
-    settings: Settings
     clock: Clock
     _audience: Audience
 
-    def __init__(self, timezone: str, stores: Depot, vault: str | Callable[[], str] | BlobStore | None) -> None:
-        super().__init__(timezone, stores)
+    def __init__(
+        self, timezone: str, stores: Depot, archive: str | None, vault: str | Callable[[], str] | BlobStore | None
+    ) -> None:
+        super().__init__(timezone, stores, archive)
         if isinstance(vault, str):
             address(vault)
         self._vault = vault

@@ -14,6 +14,7 @@ NightcrewError
 │   ├── SchemaError         nightcrew's own tables are missing or of another version
 │   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
 ├── StoreError              the operator: a store of blobs, keys or calls is away or said no (exit code 4)
+│   └── ArchiveError        a frame of the archive is damaged or gone, or sealed with another key
 ├── BrokerError             the operator: the broker by which work is handed to workers is away (503)
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
@@ -108,6 +109,10 @@ class StoreError(NightcrewError):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class ArchiveError(StoreError):
+    """What was archived cannot be read: it is damaged, gone, or sealed with another key."""
 
 
 class BrokerError(NightcrewError):

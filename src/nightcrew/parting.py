@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from nightcrew.allowance import Allowance
 from nightcrew.claim import Claim
@@ -66,7 +67,7 @@ def part(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budge
     """
     policy = claim.job.policy
     assert policy is not None  # noqa: S101 - or there would be nothing to erase
-    selection = replace(selection, form=Form.LOCKED, alone=False)
+    selection = replace(selection, form=Form.LOCKED, alone=False, archived=False, grace=timedelta(0))
     with broom.watch.over(claim.job) as look:
         throttle = Throttle.of(claim.job.pace, SIZES[Form.LOCKED], claim.bidder.lease, broom.database.most_duty)
         metronome = Metronome(claim, broom.ledger, throttle, look, budget)

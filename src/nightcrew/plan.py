@@ -199,8 +199,7 @@ def _chart(
     policy: Policy, moment: datetime, database: Database, holds: Sequence[Hold]
 ) -> tuple[Selection, tuple[str, ...], Catalog]:
     named = (*policy.unless_exists, *policy.keep, *(column for link in policy.linked for column in link if column))
-    held = [hold.table for hold in holds]
-    held += [owing.table for owing in policy.blobs]
+    held = [*(hold.table for hold in holds), *(owing.table for owing in policy.blobs)]
     catalog = database.catalog(dict.fromkeys((policy.table, *(name.rpartition(".")[0] for name in named), *held)))
     with about("table"):
         table = catalog.table(policy.table)
@@ -216,8 +215,7 @@ def _chart(
     form = _form(policy, table, catalog)
     if form is not Form.RANGE and not table.primary_key:
         raise PolicyError(
-            f"table {table.name!r} has no primary key, and rows that other traffic may change are found again by it:"
-            " add one"
+            f"table {table.name!r} has no primary key, by which rows that others may change are found again: add one"
         )
     selection = Selection(
         table=table,
@@ -239,6 +237,8 @@ def _chart(
         alone=_alone(policy, table, catalog),
         shields=shields(holds, closure.drains + closure.cascades, closure.knots, catalog),
         blobs=blobs,
+        grace=policy.grace,
+        archived=policy.archive is not None,
     )
     unwise = (*_slow(policy, table, catalog), *change.doubts(policy, table), *_soft(absences, table, catalog))
     return selection, (*unwise, *closure.warnings, *bill.doubts(blobs, catalog)), catalog
@@ -300,8 +300,8 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
 
 def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:
     """Tell whether no row of one time could fare otherwise than the others of it, so that they may go unseen."""
-    judged = (policy.where, policy.hold, policy.keep_latest, *policy.unless_exists, *policy.links, *policy.blobs)
-    return policy.action is Action.DELETE and not any(judged) and not catalog.children(table.name)
+    judged = policy.where, policy.hold, policy.keep_latest, policy.unless_exists, policy.links, policy.blobs
+    return policy.action is Action.DELETE and not any((*judged, policy.archive)) and not catalog.children(table.name)
 
 
 def _absences(name: str, table: Table, catalog: Catalog) -> Iterable[Absence]:

@@ -102,6 +102,8 @@ class Policy:
     of keys, of this table and of those that hang on it, and the stores to which these are owed once the rows have gone,
     or the columns have been set to something else. An erasure of a row also follows its `traces`, the keys named after
     it; `keep` says why rows whose columns refer to it ("invoices.user_id") stay all the same.
+    With `archive`, rows that leave are copied to an archive, and can be put back for so long; what `blobs` name goes no
+    earlier than `blobs_after` (by default an hour after that).
 
     Raises PolicyError for a rule that contradicts itself; whether its tables and columns exist is seen by a plan.
     """
@@ -124,6 +126,8 @@ class Policy:
     blobs: tuple[Owing, ...] = ()
     traces: tuple[Trace, ...] = ()
     keep: Mapping[str, str] = field(default_factory=dict)
+    archive: timedelta | None = None
+    blobs_after: timedelta | None = None
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -157,6 +161,7 @@ class Policy:
             named = _TABLE.match(owing.table) and _COLUMN.match(owing.column)
             _demand(named, f"blobs {str(owing)!r} is no column of a table: write both names without quotes", "blobs")
         self._check_limits()
+        self._check_windows()
         self._check_action()
         self._check_kept()
         self._check_erasure()
@@ -190,6 +195,16 @@ class Policy:
             type(share) is not bool and 0 < share <= 1,
             f"max_fraction {share!r} is no share of a table: write 0.2 for a fifth, or 1 for no limit",
         )
+
+    def _check_windows(self) -> None:
+        archive, after = self.archive, self.blobs_after
+        _demand(archive is None or archive > timedelta(0), f"archive is {archive}: say for how long, as in '7 days'")
+        _demand(
+            archive is None or self.action is Action.DELETE,
+            f"archive goes with action 'delete': a row that is {self.action.done} stays, and what it had is to be gone",
+        )
+        _demand(after is None or after >= timedelta(0), f"blobs_after is negative ({after}): write '0 seconds' or more")
+        _demand(after is None or self.blobs, "blobs_after goes with blobs: say which columns name them")
 
     def _check_action(self) -> None:
         if self.action is Action.DELETE:
@@ -231,6 +246,12 @@ class Policy:
             _demand(name not in self.links, f"keep {name!r} is among the links, too: its rows go or stay", "keep")
 
     @property
+    def grace(self) -> timedelta:
+        """How long what `blobs` name stays after its row has gone: longer than an undo of it can be begun."""
+        undo = self.archive + _UNDOING if self.archive else timedelta(0)
+        return undo if self.blobs_after is None else self.blobs_after
+
+    @property
     def linked(self) -> tuple[tuple[str, str | None], ...]:
         """The links as pairs: the column that refers, and the one it refers to, where that is said."""
         found = (_LINK.match(name) for name in self.links)
@@ -254,9 +275,9 @@ class Policy:
         """What decides which rows leave, and what becomes of them, as JSON values; `of` reads them again."""
         plain = {name: getattr(self, name) for name in ("table", "column", "where", "hold", "erase", "keep_latest")}
         given = {name: _sql_or_constant(value) for name, value in self.set.items()}
-        age = None if self.older_than is None else self.older_than // timedelta(microseconds=1)
+        spans = {name: _micros(getattr(self, name)) for name in _SPANS}
         return plain | {
-            "older_than": age,
+            "older_than": spans.pop("older_than"),
             "unless_exists": list(self.unless_exists),
             "per": list(self.per),
             "links": list(self.links),
@@ -265,15 +286,15 @@ class Policy:
             **({"blobs": [asdict(owing) for owing in self.blobs]} if self.blobs else {}),
             **({"traces": [asdict(trace) for trace in self.traces]} if self.traces else {}),
             **({"keep": dict(self.keep)} if self.keep else {}),
+            **{name: micros for name, micros in spans.items() if micros is not None},
         }
 
     @classmethod
     def of(cls, terms: Mapping[str, Any]) -> "Policy":
         """Read a policy's terms."""
-        age = terms["older_than"]
-        older_than = None if age is None else timedelta(microseconds=age)
+        spans = {name: None if (micros := terms.get(name)) is None else micros * _MICRO for name in _SPANS}
         given = {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in terms["set"].items()}
-        return cls(**{**terms, "older_than": older_than, "set": given})
+        return cls(**{**terms, **spans, "set": given})
 
     @property
     def fingerprint(self) -> str:
@@ -315,14 +336,20 @@ def about(key: str) -> Iterator[None]:
         raise
 
 
+_MICRO = timedelta(microseconds=1)
+_UNDOING = timedelta(hours=1)  # that an undo may take which was begun in time
+_SPANS = ("older_than", "archive", "blobs_after")
 _NONE = type(None)
 _CONSTANTS = "a text, a number, True, False, None, or an Sql('…')"
 _VALUES = (str, int, float, bool, _NONE, Sql)
 _SQL = "write SQL as a text, such as \"status = 'draft'\""
+_SPAN = "write a timedelta, such as timedelta(days=30)"
 _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "table": (str, "name it with a text such as 'users'"),
     "column": (str, "name it with a text such as 'deactivated_at'"),
-    "older_than": ((timedelta, _NONE), "write a timedelta, such as timedelta(days=30)"),
+    "older_than": ((timedelta, _NONE), _SPAN),
+    "archive": ((timedelta, _NONE), _SPAN),
+    "blobs_after": ((timedelta, _NONE), _SPAN),
     "where": ((str, _NONE), _SQL),
     "hold": ((str, _NONE), _SQL),
     "unless_exists": (tuple, "write a list of texts, such as ['messages.chat_id']"),
@@ -335,6 +362,10 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "keep": (Mapping, "write a mapping, such as {'invoices.user_id': 'tax law, 10 years'}"),
     "per": (tuple, "write a list of texts, such as ['user_id']"),
 }
+
+
+def _micros(span: timedelta | None) -> int | None:
+    return None if span is None else span // _MICRO
 
 
 def _sql_or_constant(value: Value) -> Any:
@@ -355,24 +386,3 @@ def _is_one_expression(predicate: str) -> bool:
         if depth < 0 or sign in "'\"`;\x00":
             return False
     return depth == 0 and bool(bare.strip() or predicate.strip()) and "--" not in bare and "/*" not in bare
-
-
-def table_name(table: object) -> str:
-    """Return the name of a table given as text, SQLAlchemy Table or mapped class."""
-    described = getattr(table, "__table__", table)
-    if isinstance(described, str):
-        return described
-    name, schema = getattr(described, "name", None), getattr(described, "schema", None)
-    if not isinstance(name, str):
-        raise PolicyError(f"table {table!r} is neither a name nor a SQLAlchemy table or model")
-    return f"{schema}.{name}" if schema else name
-
-
-def column_name(column: object) -> str:
-    """Return the name of a column given as text or SQLAlchemy column, whose attribute may be called otherwise."""
-    if isinstance(column, str):
-        return column
-    name = getattr(getattr(column, "expression", column), "name", None)
-    if not isinstance(name, str):
-        raise PolicyError(f"column {column!r} is neither a name nor a SQLAlchemy column")
-    return name

@@ -19,6 +19,18 @@ _MUCH = 2  # times what the policy took before it was changed
 SKEW = timedelta(minutes=10)
 
 
+class Strays(SafetyStop):
+    """The first batch of a new policy removed rows of tables that its plan does not know."""
+
+    def __init__(self, job: str, tables: list[str]) -> None:
+        self.tables = tables
+        named = ", ".join(table or "a table that the server does not name" for table in tables)
+        super().__init__(
+            f"the first batch also removed rows of {named}, of which no plan knows, and was undone: look"
+            f" for triggers there; if that is right, agree with 'nightcrew ack {job}'"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """What a run is free to take: rows due at `moment`, `most` of each table that is named, `total` of all.

@@ -10,9 +10,9 @@ from nightcrew.books import RunRow, Standing
 from nightcrew.errors import ConfigurationError, UnknownJob, did_you_mean, misfit
 from nightcrew.hours import Hours
 from nightcrew.job import Job, concerning
-from nightcrew.policy import Policy, column_name, table_name
+from nightcrew.policy import Policy
 from nightcrew.schedule import Schedule
-from nightcrew.terms import Terms, check_decorator, name_of, schedule_of, window_of
+from nightcrew.terms import Terms, check_decorator, column_name, name_of, schedule_of, table_name, window_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

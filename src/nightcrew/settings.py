@@ -15,6 +15,7 @@ ENVIRONMENTS = ("production", "development", "test")
 ERASURE_KEY = "NIGHTCREW_ERASURE_KEY"
 SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
 DEADLINE = timedelta(seconds=50)
+_SECRETS = ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "NIGHTCREW_ARCHIVE_KEY", "NIGHTCREW_ARCHIVE_KEY_PREVIOUS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Settings:
     `environment` is NIGHTCREW_ENV: unset means production, where nothing is allowed without the secret. `deadline`
     is NIGHTCREW_HTTP_DEADLINE, how long an HTTP call may work that names none: many proxies and platforms cut a call
     at 60 s, and ten are left to answer in. `erasure_key` is NIGHTCREW_ERASURE_KEY, of which the hashes of erased
-    subjects are made, and the seals of their receipts.
+    subjects are made, and the seals of their receipts. `archive_key` seals what is archived from now on; what
+    was sealed with the previous one can still be read.
     """
 
     environment: str = "production"
@@ -32,6 +34,8 @@ class Settings:
     previous_secret: str | None = field(default=None, repr=False)
     database: str | None = field(default=None, repr=False)
     erasure_key: str | None = field(default=None, repr=False)
+    archive_key: str | None = field(default=None, repr=False)
+    previous_archive_key: str | None = field(default=None, repr=False)
     ticker: bool = True
     deadline: timedelta = DEADLINE
     log_format: str = "text"
@@ -49,6 +53,8 @@ class Settings:
             previous_secret=_secret(env, "CRON_SECRET_PREVIOUS"),
             database=_secret(env, "DATABASE_URL"),
             erasure_key=_key(env),
+            archive_key=_secret(env, "NIGHTCREW_ARCHIVE_KEY"),
+            previous_archive_key=_secret(env, "NIGHTCREW_ARCHIVE_KEY_PREVIOUS"),
             ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
             log_format=_one_of(env, "NIGHTCREW_LOG_FORMAT", ("text", "json")),
@@ -57,13 +63,14 @@ class Settings:
     @property
     def censor(self) -> Censor:
         """What keeps these secrets out of every text."""
-        return Censor(self.secret, self.previous_secret, self.erasure_key, url=self.database)
+        secrets = self.secret, self.previous_secret, self.erasure_key, self.archive_key, self.previous_archive_key
+        return Censor(*secrets, url=self.database)
 
 
 def censor() -> Censor:
     """Return the censor of the process's own environment, however wrong the rest of it is."""
     known: dict[str, str | None] = {}
-    for name in ("CRON_SECRET", "CRON_SECRET_PREVIOUS", ERASURE_KEY, "DATABASE_URL"):
+    for name in (*_SECRETS, ERASURE_KEY, "DATABASE_URL"):
         with suppress(ConfigurationError):
             known[name] = variable(name)
     url = known.pop("DATABASE_URL", None)

@@ -102,6 +102,18 @@ def orphans(word: str) -> Orphans:
     raise ConfigurationError(f"there is no orphans {str(word)[:40]!r}{did_you_mean(str(word), words)}")
 
 
+def check_archive(name: str, shelves: Mapping[str, Shelf]) -> None:
+    """Raise ConfigurationError for an archive that is no store of blobs, or not one of its own."""
+    if name not in shelves:
+        near = did_you_mean(name, shelves) or f"; declare it, as [blobs.{name}]"
+        raise ConfigurationError(f"archive: there is no store of blobs {name!r}{near}")
+    if shelves[name].orphans is not None or shelves[name].columns:
+        raise ConfigurationError(
+            f"archive: store {name!r} has columns or orphans, which would take what is archived for blobs that no row"
+            " knows: give the archive a store of its own"
+        )
+
+
 def check_name(name: object) -> str:
     """Return a store's name; raises ConfigurationError for one that cannot be one."""
     wrong = misfit(name, str, "write a text such as 'uploads'")

@@ -6,6 +6,8 @@ from functools import cached_property
 from threading import Lock
 from weakref import ref
 
+from nightcrew.archives.archive import Archive
+from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
 from nightcrew.claim import Claims
 from nightcrew.clock import Clock
@@ -15,7 +17,9 @@ from nightcrew.databases.consents import Records
 from nightcrew.databases.divisions import Divisions
 from nightcrew.databases.dues import Dues
 from nightcrew.databases.erasures import Tombs
+from nightcrew.databases.manifests import Inventory
 from nightcrew.databases.migrations import Migrations
+from nightcrew.databases.returns import Returns
 from nightcrew.databases.rows import Rows
 from nightcrew.databases.subjects import People
 from nightcrew.erasures.work import Kit
@@ -30,8 +34,8 @@ from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
-_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "migrations", "claims",
-          "settler", "broom")  # fmt: skip
+_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "archive", "returns",
+          "migrations", "claims", "settler", "broom")  # fmt: skip
 
 
 class Station:
@@ -46,6 +50,7 @@ class Station:
         hooks: Sequence[Hook],
         jobs: Mapping[str, Job],
         kit: Callable[[], Kit | None],
+        archive: Callable[[Manifests], Archive] | None = None,
     ) -> None:
         self._url = url
         self._clock = clock
@@ -54,6 +59,7 @@ class Station:
         self._hooks = hooks
         self._jobs = jobs
         self._kit = kit
+        self._archive = archive
         self._lock = Lock()
         self._seen: set[str] = set()
         self._registered: set[str] = set()
@@ -104,6 +110,16 @@ class Station:
         return Tombs(self.link)
 
     @cached_property
+    def archive(self) -> Archive | None:
+        """Where rows are copied before they leave, if anywhere."""
+        return self._archive(Inventory(self.link)) if self._archive else None
+
+    @cached_property
+    def returns(self) -> Returns:
+        """The application's tables, as rows come back into them."""
+        return Returns(self.link)
+
+    @cached_property
     def migrations(self) -> Migrations:
         """The steps that make them."""
         return Migrations(self.link, self._clock)
@@ -142,6 +158,7 @@ class Station:
             watch,
             lambda: holds(self._jobs.values()),
             self._kit,
+            self.archive,
         )
 
     def _sources(self, job: Job) -> Iterator[Source]:

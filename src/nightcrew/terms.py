@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TypedDict
 
-from nightcrew.errors import ConfigurationError, misfit
+from nightcrew.errors import ConfigurationError, PolicyError, misfit
 from nightcrew.hours import Hours, hours
 from nightcrew.job import CatchUp, Overlap, Primary
 from nightcrew.owing import Owing, Trace
@@ -28,6 +28,8 @@ class Terms(TypedDict, total=False):
     blobs: Iterable[Owing | Mapping[str, str]]
     traces: Iterable[Trace | Mapping[str, str]]
     keep: Mapping[str, str]
+    archive: timedelta | None
+    blobs_after: timedelta | None
     action: str | Action
     set: Mapping[str, Value]
     keep_latest: int | None
@@ -92,3 +94,24 @@ def schedule_of(job: str, schedule: str | Schedule | None, period: str | timedel
 def window_of(given: str | Hours | None, schedule: Schedule, timezone: str) -> Hours | None:
     """Return the time of day in which a job may work, in the zone of its schedule where that has one."""
     return hours(given, schedule.timezone if isinstance(schedule, Cron) else timezone)
+
+
+def table_name(table: object) -> str:
+    """Return the name of a table given as text, SQLAlchemy Table or mapped class."""
+    described = getattr(table, "__table__", table)
+    if isinstance(described, str):
+        return described
+    name, schema = getattr(described, "name", None), getattr(described, "schema", None)
+    if not isinstance(name, str):
+        raise PolicyError(f"table {table!r} is neither a name nor a SQLAlchemy table or model")
+    return f"{schema}.{name}" if schema else name
+
+
+def column_name(column: object) -> str:
+    """Return the name of a column given as text or SQLAlchemy column, whose attribute may be called otherwise."""
+    if isinstance(column, str):
+        return column
+    name = getattr(getattr(column, "expression", column), "name", None)
+    if not isinstance(name, str):
+        raise PolicyError(f"column {column!r} is neither a name nor a SQLAlchemy column")
+    return name

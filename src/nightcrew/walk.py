@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightcrew.allowance import Right
+from nightcrew.archives.archive import Archive
 from nightcrew.books import Books
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
 from nightcrew.database import MOST, Connection, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.erasures.work import Kit
-from nightcrew.errors import DatabaseError, SafetyStop
+from nightcrew.errors import DatabaseError
 from nightcrew.hold import Hold
 from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
-from nightcrew.rails import FEW, canary
+from nightcrew.rails import FEW, Strays, canary
 from nightcrew.ranges import Range, Ranges
 from nightcrew.throttle import Size, Stop, Take, Throttle
 from nightcrew.watch import Watch
@@ -54,6 +55,7 @@ class Broom:
     watch: Watch
     holds: Callable[[], Sequence[Hold]]
     kit: Callable[[], Kit | None]
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,6 @@ class Undeletable:
 
     key: str
     reason: str
-
-
-class Strays(SafetyStop):
-    """The first batch of a new policy removed rows of tables that its plan does not know."""
-
-    def __init__(self, job: str, tables: list[str]) -> None:
-        self.tables = tables
-        named = ", ".join(table or "a table that the server does not name" for table in tables)
-        super().__init__(
-            f"the first batch also removed rows of {named}, of which no plan knows, and was undone: look"
-            f" for triggers there; if that is right, agree with 'nightcrew ack {job}'"
-        )
 
 
 class Walk:
@@ -343,9 +333,16 @@ class Walk:
             self._right.account(connection, self.number, taken.cursor or cursor, so_far)
             if taken.load:
                 self._write(connection, taken, so_far)
+            self._archive(connection, taken)
         self.total = so_far
         self._canary, self._few = self._canary and not taken.load, min(2 * self._few, _FIRST)
         return taken
+
+    def _archive(self, connection: Connection, taken: Taken) -> None:
+        """Write what leaves to the archive before it does; last, for what fails before need not be cleared away."""
+        claim, policy, archive = self._claim, self._claim.job.policy, self._broom.archive
+        if taken.copies and archive and policy and policy.archive:
+            archive.keep(connection, claim.run, claim.job.name, policy.archive, taken.copies)
 
     def _write(self, connection: Connection, taken: Taken, so_far: Mapping[str, int]) -> None:
         claim = self._claim

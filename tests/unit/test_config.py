@@ -310,7 +310,9 @@ MISTAKES = {
     # what is wrong: (the file, the line it is on, a part of the sentence, the remedy)
     "unknown key": (JOB + 'colum = "x"', 5, "job 'cleanup': unknown key 'colum'", "did you mean 'column'?"),
     "unknown key like none": (JOB + "zzz = 1", 5, "unknown key 'zzz'", "remove it"),
-    "key of a later version": (JOB + "archive = 1", 5, "unknown key 'archive'", "remove it"),
+    "key of a later version": (JOB + "quorum = 1", 5, "unknown key 'quorum'", "remove it"),
+    "archive for ever": (JOB + "archive = true", 5, "archive is true", "archive = '7 days'"),
+    "archive nowhere": (JOB + "archive = '7 days'", 5, "there is no archive", "archive = 'vault' under [nightcrew]"),
     "unknown table": (JOB + "[mail.sequences]", 5, "unknown key 'mail'", "there is 'blobs', 'calls', 'jobs'"),
     "misspelt table": (JOB + "[nightcrow]", 5, "unknown key 'nightcrow'", "did you mean 'nightcrew'?"),
     "unknown setting": ('[nightcrew]\ntimezon = "UTC"\n' + JOB, 2, "unknown key 'timezon'", "did you mean 'timezone'?"),

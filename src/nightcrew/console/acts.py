@@ -123,6 +123,27 @@ def cancel(desk: Desk, run: str, reason: str) -> None:
     desk.screen.show(prose.run(row), [f"{desk.screen.glyph('cancelled')} {run} is cancelled: {ends}"])
 
 
+@command("nightcrew undo purge.20260131T120000Z --confirm purge")
+@click.argument("run", metavar="RUN")
+@click.option("--confirm", metavar="JOB", help="Put the rows back: name the job whose run it is.")
+def undo(desk: Desk, run: str, confirm: str | None) -> int:
+    """Say what of a run can be put back; --confirm does it."""
+    from nightcrew.console import reversal
+    from nightcrew.console.progress import shown
+
+    with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
+        found = crew.undo(run)
+        if confirm is not None:
+            if confirm != found.job:
+                raise UsageError(f"--confirm names {confirm!r}, and the run is one of job {found.job!r}")
+            found = crew.undo(run, restore=True, by=_caller(), stop=stop.is_set)
+        where = crew.archive
+    lines = reversal.lines(found, str(where), desk.screen)
+    following = [] if found.done or not found.back else [f"next: {desk.line(f'undo {run} --confirm {found.job}')}"]
+    desk.screen.show(found.json(), [*lines, *following])
+    return INTERRUPTED if found.stopped else 0
+
+
 @command("nightcrew ack cleanup-pkce")
 @JOB
 def ack(desk: Desk, name: str) -> None:

@@ -69,6 +69,8 @@ def _conditions(policy: Policy) -> Iterable[str]:
         yield f", never one of the latest {policy.keep_latest}{group}"
     if policy.erase:
         yield ", with everything that refers to them"
+    if policy.archive:
+        yield f", archived for {spell(policy.archive)}"
 
 
 def job(job: Job, now: datetime) -> dict[str, Any]:
@@ -122,6 +124,8 @@ def _rule(policy: Policy) -> dict[str, Any]:
         "set": given,
         "keepLatest": policy.keep_latest,
         "per": list(policy.per),
+        "archive": spell(policy.archive) if policy.archive else None,
+        "blobsAfter": spell(policy.grace) if policy.blobs else None,
     }
 
 
@@ -144,7 +148,7 @@ def _coming(job: Job, slot: datetime | None, now: datetime) -> str:
     return f"{when(job.window.opens(slot), now)}, within {job.window}"
 
 
-def portrait(job: Job, now: datetime) -> list[str]:
+def portrait(job: Job, now: datetime, archive: str | None = None) -> list[str]:
     """Return everything that is said of a job, a line each."""
     slots, slot = [], now
     for _ in range(3 if job.enabled else 0):
@@ -154,6 +158,7 @@ def portrait(job: Job, now: datetime) -> list[str]:
         "when": _when(job.schedule),
         "does": deed(job),
         "next": ", ".join(slots) or "never: it is disabled",
+        "archive": archive,
         "pace": str(job.pace) if job.policy else None,
         "throttle": ", ".join(map(str, job.throttle)),
         "window": f"works only within {job.window}" if job.window else None,
@@ -354,7 +359,7 @@ def faults(settings: Settings, crew: Nightcrew) -> list[str]:
 def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
     """Say what works, and may surprise."""
     problem = _database(crew)
-    found = ([str(problem)] if isinstance(problem, _LATER) else []) + crew.stores.problems()
+    found = ([str(problem)] if isinstance(problem, _LATER) else []) + crew.stores.problems() + crew.archive_doubts()
     if settings.secret is None:
         found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
     elif settings.secret == settings.previous_secret:

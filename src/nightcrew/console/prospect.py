@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from nightcrew.console.prose import clock, deed
+from nightcrew.console.reversal import kept
 from nightcrew.console.screen import Screen
 from nightcrew.database import Form
 from nightcrew.forecast import Forecast, rounded
@@ -22,12 +23,13 @@ _STATEMENT = re.compile(r"[ :]+(?=CREATE INDEX|ANALYZE )")
 _FRACTION = re.compile(r"\.\d+")
 
 
-def lines(drawn: Plan, job: Job, screen: Screen) -> list[str]:
+def lines(drawn: Plan, job: Job, screen: Screen, archive: str | None = None) -> list[str]:
     """Return what a run would do: the job's own table, what leaves with it, and what is unwise about it."""
     return [
         f"{job.name} {deed(job)}",
         *(screen.table(["TABLE", "ROWS", *_heads(drawn), "INDEX", "HOW"], _rows(drawn)) if drawn.steps else ()),
         *(f"  {name:<8} {fact}" for name, fact in _facts(drawn)),
+        *(f"  archive  {said}" for said in [kept(job, archive)] if said),
         *(f"  held     {sentence}" for sentence in drawn.held),
         *(f"{screen.paint('✗ a run would be refused', 'red')}: {why}" for why in drawn.refusals),
         *(line for warning in drawn.warnings for line in _warning(warning, screen)),

@@ -6,6 +6,7 @@ forgotten when somebody looks whether the key is still in use.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -148,9 +149,14 @@ def _note(
 
 def _of_all(target: Target, owing: Owing) -> dict[str, Clause]:
     """Return what is the same for all keys that a batch finds in a column."""
-    now = sa.select(sa.literal_column(target.dialect.now)).scalar_subquery()
+    now, grace = _clock(target.dialect.now), target.selection.grace // timedelta(microseconds=1)
+    due_at = _clock(target.dialect.later.format(micros=grace)) if grace else now
     same = {"store": sa.literal(owing.store, sa.String), "run": sa.literal(target.selection.run, sa.String)}
-    return {**same, "since": now, "due_at": now, "attempts": sa.literal(0)}
+    return {**same, "since": now, "due_at": due_at, "attempts": sa.literal(0)}
+
+
+def _clock(sql: str) -> Clause:
+    return sa.select(sa.literal_column(sql)).scalar_subquery()
 
 
 def _written(column: Clause) -> Clause:

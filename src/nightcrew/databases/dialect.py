@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
+from nightcrew.archives.frame import Copy
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
@@ -127,6 +128,28 @@ class Tally:
     touched: int
 
 
+class Spelling(Protocol):
+    """How values are written so that they come back as they were, and how rows of them go back into their tables."""
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Let what this transaction reads say all of a value."""
+
+    def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Compose what a column's value is written as."""
+
+    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+        """Compose the test whether columns of a table have one of these values, each a JSON array of them."""
+
+    def restoring(self, connection: sa.Connection) -> AbstractContextManager[None]:
+        """Let rows come in the block in any order, whatever they refer to."""
+
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
+        """Insert rows into their tables, as these are now, what the database would count up included."""
+
+    def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
+        """Let whatever counts up a table's columns go on behind the rows that were put back."""
+
+
 class Dialect(Protocol):
     """The few answers a database must give before the shared statements fit it."""
 
@@ -226,6 +249,10 @@ class Dialect(Protocol):
 
     def of_statement(self, error: sa.exc.DBAPIError) -> bool:
         """Tell whether the statement makes no sense: its grammar, or a table, column or function that is not there."""
+
+    @property
+    def spelling(self) -> Spelling:
+        """How rows are copied and put back."""
 
     # ── the application's tables ─────────────────────────────────────────────────────────────────────────────────
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from nightcrew.database import MOST, Path
-from nightcrew.databases.bills import linked, note, note_below
+from nightcrew.databases.bills import linked
 from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.catalog import source
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.partings import note, note_below
 from nightcrew.databases.paths import below, lock
 from nightcrew.databases.target import Keys, Target
 
@@ -38,7 +39,7 @@ def _hold_between(connection: sa.Connection, target: Target, paths: Iterable[Pat
 
 
 def _drain(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> int:
-    if target.selection.blobs and linked(path):
+    if (target.selection.blobs or target.copies is not None) and linked(path):
         return _drain_found(connection, target, path, bunch)
     end = source(path[-1].table, path[-1].columns)
     if not target.dialect.deletes_by_value:

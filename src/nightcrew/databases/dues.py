@@ -11,7 +11,7 @@ from nightcrew.databases.catalog import describe, source
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.guests import Guest
 from nightcrew.databases.names import quoted
-from nightcrew.databases.parcels import part, unpack
+from nightcrew.databases.parcels import SEPARATOR, part, unpack
 from nightcrew.databases.tables import owed
 from nightcrew.debt import Balance, Debt, Overdue
 from nightcrew.errors import PolicyError, UsageError, misfit, nearest
@@ -20,6 +20,7 @@ from nightcrew.owing import Owing
 _LONGEST_LOOK = 30.0  # seconds in which rows that still have a key are to be found, for a batch of keys
 _LONGEST_REASON = 500
 _END = "|"  # without one, some databases take blanks at the end of a text for nothing
+_MANY = 1_000
 _ALIKE = 10_000  # keys that a collation takes for the same
 # What is compared with a text as it is, so that an index serves; whatever else a column holds is written as one first.
 _TEXTS = {"char", "character", "character varying", "citext", "longtext", "mediumtext", "nvarchar", "text", "tinytext",
@@ -155,6 +156,37 @@ class Dues:
                 one = sa.update(owed).where(owed.c.id == debt.id, owed.c.attempts == debt.attempts)
                 told = {"attempts": debt.attempts + 1, "reason": storable(reason, _LONGEST_REASON)}
                 connection.execute(one.values(due_at=due_at, **told))
+
+    def recall(self, run: str, columns: Callable[[str], Iterable[Owing]]) -> None:
+        """Go through the run's debts once, parcel by parcel, and those that are none many at a time."""
+        for alone, most in ((owed.c.size == 1, _MANY), (owed.c.size > 1, 1)):
+            last = 0
+            while found := self._of_run(run, alone, last, most):
+                last = found[-1].id
+                for store in dict.fromkeys(row.store for row in found):
+                    own = [row for row in found if row.store == store]
+                    keys = {row.id: row.key.split(SEPARATOR) if row.size > 1 else [row.key] for row in own}
+                    again = self._again(list(columns(store)), [key for some in keys.values() for key in some])
+                    self._cut(own, {number: [key for key in some if key not in again] for number, some in keys.items()})
+
+    def _of_run(self, run: str, alone: sa.ColumnElement[bool], last: int, most: int) -> Sequence[Any]:
+        some = sa.select(owed).where(owed.c.run == run, alone, owed.c.id > last).order_by(owed.c.id).limit(most)
+        with self._link.transaction(writes=False) as connection:
+            return connection.execute(some).all()
+
+    def _again(self, columns: Sequence[Owing], keys: Sequence[str]) -> set[str]:
+        parts = (keys[start : start + _MANY] for start in range(0, len(keys), _MANY))
+        return {key for part in parts for key in self.referred(columns, part)}
+
+    def _cut(self, rows: Sequence[Any], left: Mapping[int, Sequence[str]]) -> None:
+        """Leave of each row those keys that are still owed, unless somebody has settled it meanwhile."""
+        with self._link.transaction() as connection:
+            for row in rows:
+                if len(left[row.id]) == row.size:
+                    continue
+                this = owed.c.id == row.id, owed.c.attempts == row.attempts
+                change = sa.update(owed).values(key=SEPARATOR.join(left[row.id]), size=len(left[row.id]))
+                connection.execute((change if left[row.id] else sa.delete(owed)).where(*this))
 
     def balances(self) -> list[Balance]:
         """Count by store."""

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.database import MOST, Form
-from nightcrew.databases import bills
+from nightcrew.databases import bills, partings
 from nightcrew.databases.bunch import ours
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
@@ -112,7 +112,7 @@ def empty(
         return haul or _locked(connection, target, window, limit, most)
     if window.measured and (haul := _at_once(connection, target, window, limit, even=even)):
         return haul
-    if target.address is None and isinstance(window, Stretch) and not target.selection.blobs:
+    if target.address is None and isinstance(window, Stretch) and not target.noted_first:
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
@@ -147,7 +147,7 @@ def _whole(connection: sa.Connection, target: Target, window: Window, limit: int
 
 def _contended(connection: sa.Connection, target: Target, window: Window, limit: int) -> Haul:
     address = target.found
-    if address.inside is not None and not _by_key(window):
+    if address.inside is not None and not _by_key(window) and target.copies is None:
         return _in_one_statement(connection, target, window, limit)
     held = _hold(connection, target, window, limit)
     removed = _remove(connection, target, held.places) if held.rows else 0
@@ -260,7 +260,7 @@ def _left_to_the_database(connection: sa.Connection, target: Target, held: _Held
         portion = fitting(connection, target, ours(target, held.places), most)
         if portion is None:
             return _begun(connection, target, held, most)
-        bills.note_below(connection, target, portion.bunch)
+        partings.note_below(connection, target, portion.bunch)
     keys = portion.bunch.keys
     removed = _remove(connection, target, keys, confirmed=False)
     hanging, kept = portion.counts, 0
@@ -300,7 +300,7 @@ def _remove(
 ) -> int:
     """Remove locked rows, or change them, and see to it that they will not be taken again."""
     if not noted:
-        bills.note(connection, target, ours(target, keys))
+        partings.note(connection, target, ours(target, keys))
     statement = target.removal_of(keys, confirmed=confirmed)
     if target.unsettled is None:
         return _run(connection, statement)

@@ -18,6 +18,7 @@ from nightcrew.databases import mysql_catalog, mysql_identity, mysql_partitions
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.mysql_spelling import MySQLSpelling
 from nightcrew.databases.names import quoted
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import SafetyStop
@@ -100,6 +101,7 @@ class MySQL:
     now = "UTC_TIMESTAMP(6)"
     later = "UTC_TIMESTAMP(6) + INTERVAL {micros} MICROSECOND"
     claim = _CLAIM
+    spelling = MySQLSpelling()
     returning = False
     migrates_itself = False
     tallies = False

@@ -33,7 +33,8 @@ SELECT table_name FROM information_schema.tables WHERE table_schema = :schema AN
 _SIZE = "SELECT data_length FROM information_schema.tables WHERE table_schema = :schema AND table_name = :name"
 
 _COLUMNS = """
-SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable
+SELECT column_name AS name, column_type AS kind, is_nullable = 'YES' AS nullable,
+       extra LIKE '%VIRTUAL GENERATED%' OR extra LIKE '%STORED GENERATED%' AS computed
   FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """
 
@@ -92,7 +93,7 @@ def size(connection: sa.Connection, schema: str, name: str) -> int:
 def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
     """Return the columns in the table's order."""
     rows = connection.execute(sa.text(_COLUMNS), _the(relation))
-    return [Column(row.name, row.kind, bool(row.nullable)) for row in rows]
+    return [Column(row.name, row.kind, bool(row.nullable), bool(row.computed)) for row in rows]
 
 
 def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 
 from nightcrew.databases.tables import owed
 
-COLUMNS = ["store", "key", "run", "since", "due_at", "attempts", "size"]
 MOST = 30_000
 """Keys in a parcel."""
 SEPARATOR = "\x1f"

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from nightcrew.database import ForeignKey, Key
-from nightcrew.databases.bills import note, note_below, note_loosened
+from nightcrew.databases.bills import note_loosened
 from nightcrew.databases.bunch import Bunch, beneath
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.drains import drain
+from nightcrew.databases.partings import note, note_below
 from nightcrew.databases.shields import secure
 from nightcrew.databases.target import Target
 from nightcrew.databases.webs import Web, empty, explore

@@ -25,6 +25,7 @@ from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Re
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import after
 from nightcrew.databases.names import quoted
+from nightcrew.databases.postgresql_spelling import PostgreSQLSpelling
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
 
@@ -97,6 +98,7 @@ class PostgreSQL:
     now = "clock_timestamp()"
     later = "clock_timestamp() + {micros} * interval '1 microsecond'"
     claim = _CLAIM
+    spelling = PostgreSQLSpelling()
     returning = True
     migrates_itself = False
     tallies = True

@@ -39,7 +39,8 @@ _THE_TABLE = """(SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid
 
 # A domain is what it is made of, through as many domains as it takes: the type at the bottom says whether it is a time.
 _COLUMNS = f"""
-SELECT a.attname AS name, NOT (a.attnotnull OR base.demanded) AS nullable, format_type(base.oid, base.modifier) AS kind
+SELECT a.attname AS name, NOT (a.attnotnull OR base.demanded) AS nullable, format_type(base.oid, base.modifier) AS kind,
+       a.attgenerated <> '' AS computed
   FROM pg_attribute AS a CROSS JOIN LATERAL (
        WITH RECURSIVE made AS (
            SELECT t.oid, a.atttypmod AS modifier, t.typnotnull AS demanded, t.typtype, t.typbasetype, t.typtypmod
@@ -119,7 +120,7 @@ def relations(connection: sa.Connection, schema: str | None) -> list[str]:
 def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
     """Return the columns in the table's order."""
     rows = connection.execute(sa.text(_COLUMNS), _the(relation))
-    return [Column(row.name, row.kind, row.nullable) for row in rows]
+    return [Column(row.name, row.kind, row.nullable, row.computed) for row in rows]
 
 
 def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:

@@ -8,6 +8,7 @@ that the walk only saves reading.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -30,12 +31,13 @@ from nightcrew.database import (
     Taken,
 )
 from nightcrew.databases import parcels
-from nightcrew.databases.bills import check
 from nightcrew.databases.catalog import read, source, split
 from nightcrew.databases.connect import Link
+from nightcrew.databases.copies import Copies
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
 from nightcrew.databases.forms import Haul, empty, next_keys
+from nightcrew.databases.partings import check
 from nightcrew.databases.ranges import bounded, divided, divisible, ended, parted
 from nightcrew.databases.strain import Strain
 from nightcrew.databases.target import Target, aim
@@ -259,6 +261,7 @@ class Rows:
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = bounded(self.target(connection, selection), cursor)
+        target = replace(target, copies=Copies(self._link.dialect) if selection.archived else None)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
         limit = min(limit, parcels.MOST) if selection.blobs else limit
         at_once = target.goes_at_once(even=even)
@@ -276,7 +279,8 @@ class Rows:
             unsure = None if clean else {}  # anywhere
         load = max(haul.load, haul.removed)
         stands = ended(going_on or cursor, cursor)
-        return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load, haul.cut)
+        copies = target.copies.taken(connection, counts) if target.copies else ()
+        return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load, haul.cut, copies)
 
     def divides(self, selection: Selection) -> bool:
         """Go by what is the limit: a core, or what one walk can fill as well as two."""

@@ -20,6 +20,7 @@ from nightcrew.databases import sqlite_catalog, texts
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.sqlite_spelling import SQLiteSpelling
 from nightcrew.databases.times import Reading, epoch, no_time, raw
 
 _CLAIM = """
@@ -53,6 +54,7 @@ class SQLite:
     now = "nightcrew_now(0)"
     later = "nightcrew_now({micros})"
     claim = _CLAIM
+    spelling = SQLiteSpelling()
     returning = True
     migrates_itself = True
     tallies = False

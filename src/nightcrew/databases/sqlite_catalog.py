@@ -17,7 +17,8 @@ SELECT name, type FROM {schema}.sqlite_master WHERE type IN ('table', 'view') AN
 _RELATIONS = "SELECT name FROM {schema}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
 _COLUMNS = """
-SELECT t.value AS "table", c.name AS name, c.type AS kind, c."notnull" = 0 AS nullable, c.pk AS pk
+SELECT t.value AS "table", c.name AS name, c.type AS kind, c."notnull" = 0 AS nullable, c.pk AS pk,
+       c.hidden IN (2, 3) AS computed
   FROM json_each(:names) AS t JOIN pragma_table_xinfo(t.value, :schema) AS c ORDER BY t.key, c.cid
 """
 
@@ -56,7 +57,7 @@ def relations(connection: sa.Connection, schema: str | None) -> list[str]:
 def columns(connection: sa.Connection, relation: Relation) -> list[Column]:
     """Return the columns in the table's order."""
     rows = _columns(connection, relation.schema, [relation.name])[relation.name]
-    return [Column(row.name, row.kind or "untyped", bool(row.nullable)) for row in rows]
+    return [Column(row.name, row.kind or "untyped", bool(row.nullable), bool(row.computed)) for row in rows]
 
 
 def indexes(connection: sa.Connection, relation: Relation) -> list[Index]:

@@ -202,6 +202,30 @@ owed = sa.Table(
     **_OPTIONS,
 )
 
+# A frame in the archive's store, written before the row that says of it here commits with the batch it is a copy of.
+# What of it has not been put back, by table and place, is `left` once somebody has begun to.
+frames = sa.Table(
+    "nightcrew_frames",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.String(150), nullable=False),
+    sa.Column("job", sa.String(100), nullable=False),
+    sa.Column("store", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(250), nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("counts", sa.JSON, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("seal", sa.String(250)),
+    sa.Column("left", sa.JSON),
+    sa.Column("restored_at", Instant),
+    sa.Index("nightcrew_frames_run", "run", "id"),
+    sa.Index("nightcrew_frames_until", "until"),
+    sa.Index("nightcrew_frames_key", "key"),
+    **_OPTIONS,
+)
+
 
 # Receipts are a chain by their numbers; the values of a subject are among the facts until its erasure is complete.
 erasures = sa.Table(
@@ -263,6 +287,10 @@ def _of_erasures() -> list[Statement]:
     return _made(erasures)
 
 
+def _of_frames() -> list[Statement]:
+    return _made(frames)
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
@@ -275,6 +303,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (9, "what is owed to stores outside the database", _of_debts),
     (10, "who was erased, as keyed hashes, and the receipts", _of_erasures),
     (11, "whether whoever holds a run has begun its work", partial(_columns_since, 11)),
+    (12, "which rows are archived, and where", _of_frames),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

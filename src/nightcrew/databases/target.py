@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from nightcrew.database import Absence, ForeignKey, Form, Path, Selection, Shield
 from nightcrew.databases.catalog import source
+from nightcrew.databases.copies import Copies
 from nightcrew.databases.dialect import Address, Dialect, Heap, Named, Removal
 from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
@@ -28,7 +29,7 @@ class Target:
     the policy says in words that may ask other tables (`said`). Of the rows that keep it, the last are those that hang
     on it and are held: each of the `shields` says that there is one. A table that is read whole is walked by the pages
     of its `heap`, or by its key where rows are kept `clustered` in that order, `until` the range ends. Tables further
-    down are `described` once one must know.
+    down are `described` once one must know. A batch makes `copies` of what it takes where that is archived.
     """
 
     selection: Selection
@@ -46,6 +47,7 @@ class Target:
     heap: Heap | None = None
     clustered: bool = False
     until: tuple[Clause, ...] = ()
+    copies: Copies | None = field(default=None, compare=False)
     described: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -94,13 +96,16 @@ class Target:
     @property
     def noted_first(self) -> bool:
         """Whether what our own rows owe has to be read before they go, for no statement answers with what they had."""
+        if self.selection.archived:
+            return True
         owes = any(owing.table == self.selection.table.name for owing in self.selection.blobs)
         return owes and not (self.dialect.returning and self.selection.action is Action.DELETE)
 
     @property
     def noted_below(self) -> bool:
-        """Whether rows of other tables that go along owe something."""
-        return any(owing.table != self.selection.table.name for owing in self.selection.blobs)
+        """Whether rows of other tables that go along owe something, or are archived."""
+        own = self.selection.table.name
+        return self.selection.archived or any(owing.table != own for owing in self.selection.blobs)
 
     def looking_up(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Find what hangs on rows by an index in the block, where there is one all the way down."""

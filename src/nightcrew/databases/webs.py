@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from nightcrew.database import ForeignKey, Key
-from nightcrew.databases.bills import note, note_below
 from nightcrew.databases.bunch import Bunch, beneath
+from nightcrew.databases.partings import note, note_below
 from nightcrew.databases.target import Target
 from nightcrew.errors import DatabaseError
 

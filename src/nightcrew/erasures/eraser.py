@@ -5,6 +5,7 @@ Each step may be the last one of its process: whoever erases the same subject ag
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from nightcrew import plan as plans
 from nightcrew.database import Database, Form, Selection
@@ -19,10 +20,13 @@ _FILED = 100  # receipts that are looked for in the vault each time
 
 
 def whole(policy: Policy, database: Database, holds: Sequence[Hold]) -> Selection:
-    """Return the rows of a policy's table, whatever their time; what is held, or referred to, stays all the same."""
+    """Return the rows of a policy's table, whatever their time; what is held, or referred to, stays all the same.
+
+    None of them is to be put back, so that none is archived, and no blob of theirs kept for that.
+    """
     rule = replace(policy, where=None, keep_latest=None, per=())
     selection = plans.compile(rule, database.now(), database, holds)
-    return replace(selection, form=Form.LOCKED, whenever=True, alone=False)
+    return replace(selection, form=Form.LOCKED, whenever=True, alone=False, archived=False, grace=timedelta(0))
 
 
 def begin(kit: Kit, policy: Policy, selection: Selection, key: Sequence[str], job: str, by: str) -> Erasure | None:

@@ -113,6 +113,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "paused": (logging.INFO, _paused),
     "cancelled": (logging.WARNING, _cancelled),
     "stopped": (logging.WARNING, _says("[nightcrew] every job is stopped by {by}: {reason}")),
+    "undone": (logging.WARNING, _says("[{label}] {by} undid run {run}: {rows} rows are back, {left} are not")),
     "released": (logging.INFO, _says("[nightcrew] jobs run again when they are due")),
     "acked": (logging.WARNING, _says("[{label}] {by} agreed to plan {plan}, of {rows} rows")),
     "strays": (logging.ERROR, _says("[{job}] the first batch also removed rows of {tables}; it was undone")),

@@ -1,0 +1,354 @@
+"""Undo: the rows that a run took are held against the tables as they are now, and put back where nothing forbids it.
+
+Frames are gone through from the newest to the oldest: a row leaves no later than what it refers to, so that what it
+refers to comes back before it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+
+from nightcrew.archives.archive import Archive
+from nightcrew.archives.frame import Copy, Frame
+from nightcrew.archives.manifest import Left, Manifest
+from nightcrew.clock import instant
+from nightcrew.errors import DatabaseError
+from nightcrew.owing import Owing
+
+Values: TypeAlias = tuple[Any, ...]
+Coming: TypeAlias = dict[tuple[str, tuple[str, ...]], set[Values]]
+"""Values of columns, by table, of rows that will have been put back before."""
+Erased: TypeAlias = Callable[[Copy, Sequence[int]], set[int]]
+"""Returns which rows, by their places, are of somebody who was erased, and must never come back."""
+
+Link: TypeAlias = tuple[str, str, str, str | None]
+"""A column of a table that refers to one of another, its primary key where none is named, without a foreign key."""
+
+EXISTS, TAKEN, PARENT, SCHEMA, ERASED, REFUSED = "exists", "unique", "parent", "schema", "erased", "refused"
+REASONS: Mapping[str, str] = {
+    EXISTS: "a row with that key is there, and has other values",
+    TAKEN: "another row has a value that only one may have",
+    PARENT: "what it refers to is not there",
+    SCHEMA: "the table is not what it was",
+    ERASED: "it is of somebody who was erased",
+    REFUSED: "the database refuses it",
+}
+_LOOKED_AT = 100_000  # rows that a plan looks at one by one
+_NAMED = 5  # conflicts of a table that are named
+_RETRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What rows refer to by a foreign key: the columns' values that are `there`, or in rows that are put back."""
+
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+    there: set[Values]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a table says to rows that are to come back into it, by their places.
+
+    Rows that are `same` are there already as they were; `conflicts` are those that cannot come, by the reason and what
+    it is about.
+    """
+
+    same: set[int] = field(default_factory=set)
+    conflicts: dict[int, tuple[str, str]] = field(default_factory=dict)
+    references: tuple[Reference, ...] = ()
+
+
+class Tables(Protocol):
+    """The application's tables, as rows are put back into them."""
+
+    def looking(self) -> Any:
+        """Open a transaction that changes nothing."""
+
+    def restoring(self) -> Any:
+        """Open one in which rows are put back."""
+
+    def facts(self, connection: Any, copy: Copy, places: Sequence[int], links: Sequence[Link], *, held: bool) -> Facts:
+        """Hold rows against their table; what they refer to, by links too, is `held`, lest it go before they come."""
+
+    def put_back(self, connection: Any, copies: Sequence[Copy]) -> None:
+        """Insert rows as they were; raises DatabaseError where the database would not have one."""
+
+    def attempt(self, connection: Any, copy: Copy) -> str | None:
+        """Insert the rows of a copy, or say why the database would not have them."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What becomes of a table's rows: put `back` now or `before`, there as they were (`same`), or in conflict."""
+
+    archived: int = 0
+    back: int = 0
+    same: int = 0
+    before: int = 0
+    conflicts: Counter[str] = field(default_factory=Counter)
+    named: list[str] = field(default_factory=list)
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        counts = {"archived": self.archived, "back": self.back, "same": self.same, "before": self.before}
+        return counts | {"conflicts": dict(self.conflicts), "named": list(self.named)}
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What an undo of a run would do, or has `done`, by table; the run's rows are in so many frames.
+
+    What is not `exact` was looked at for a part of the rows only; `unseen` were not. It can be asked for `until` (UTC).
+    """
+
+    run: str
+    job: str
+    tables: Mapping[str, Tally]
+    frames: int
+    until: datetime
+    done: bool = False
+    unseen: int = 0
+    keys: Mapping[str, set[str]] = field(default_factory=dict)
+    gone: Mapping[str, int] = field(default_factory=dict)
+    stopped: str | None = None
+
+    @property
+    def back(self) -> int:
+        """How many rows are put back in all."""
+        return sum(tally.back for tally in self.tables.values())
+
+    @property
+    def conflicts(self) -> int:
+        """How many rows are not."""
+        return sum(tally.conflicts.total() for tally in self.tables.values())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every row was looked at."""
+        return self.unseen == 0
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON values; instants are ISO-8601 in UTC."""
+        return {
+            "run": self.run,
+            "job": self.job,
+            "done": self.done,
+            "frames": self.frames,
+            "until": instant(self.until),
+            "tables": {name: tally.json() for name, tally in self.tables.items()},
+            "unseen": self.unseen,
+            "blobsGone": dict(self.gone),
+            "stopped": self.stopped,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What becomes of a frame's rows, by table: their places, and why some do not come back."""
+
+    back: Mapping[str, Sequence[int]]
+    same: Mapping[str, Sequence[int]]
+    conflicts: Mapping[str, Mapping[int, tuple[str, str]]]
+
+    @property
+    def left(self) -> Left:
+        return {table: sorted(found) for table, found in self.conflicts.items() if found}
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """What it takes to put rows back: where their frames are, their tables, and which columns name `blobs`.
+
+    Rows that are `erased` never come back, and what refers to them by `links` without a foreign key does not either.
+    """
+
+    archive: Archive
+    tables: Tables
+    erased: Erased
+    blobs: Sequence[Owing] = ()
+    links: Sequence[Link] = ()
+
+    def look(self, manifests: Sequence[Manifest]) -> Undo:
+        """Say what an undo would do; changes nothing.
+
+        Raises ArchiveError where a frame cannot be read, StoreError and DatabaseError where one of the two is away.
+        """
+        account, coming, seen = _Account.of(manifests, self.blobs), Coming(), 0
+        for manifest in manifests:
+            rows = sum(manifest.open.values())
+            if seen >= _LOOKED_AT:
+                account.unseen += rows
+            elif rows:
+                frame, seen = self.archive.read(manifest), seen + rows
+                with self.tables.looking() as connection:
+                    verdict = self._judged(connection, frame, _places(manifest, frame), coming, held=False)
+                account.note(frame, verdict)
+                _remember(coming, frame, verdict)
+        return account.undo(done=False)
+
+    def carry_out(self, manifests: Sequence[Manifest], heard: Callable[[Undo], str | None]) -> Undo:
+        """Put back what can be, frame by frame, each in a transaction that also says so: nothing comes back twice.
+
+        `heard` is told how far it is, and may say why it is to stop. Whatever stops it, the next call goes on. Raises
+        what `look` does.
+        """
+        account = _Account.of(manifests, self.blobs)
+        for manifest in manifests:
+            if not sum(manifest.open.values()):
+                continue
+            frame = self.archive.read(manifest)
+            if (verdict := self._patiently(manifest, frame)) is not None:
+                account.note(frame, verdict)
+            if (stopped := heard(account.undo(done=True))) is not None:
+                return replace(account.undo(done=True), stopped=stopped)
+        return account.undo(done=True)
+
+    def _patiently(self, manifest: Manifest, frame: Frame) -> _Verdict | None:
+        """Put a frame back; where the database would not have a row after all, row by row."""
+        singly, tried = False, 0
+        while True:
+            tried += 1
+            try:
+                return self._put_back(manifest, frame, singly=singly)
+            except DatabaseError as error:
+                if error.away or tried > _RETRIES or not (error.of_row or error.transient):
+                    raise
+                singly = singly or error.of_row
+
+    def _put_back(self, manifest: Manifest, frame: Frame, *, singly: bool) -> _Verdict | None:
+        with self.tables.restoring() as connection:
+            held = self.archive.manifests.held(connection, manifest.id)
+            if held is None or not sum(held.open.values()):  # somebody else has put it back, or its time is over
+                return None
+            verdict = self._judged(connection, frame, _places(held, frame), {}, held=True)
+            if singly:
+                verdict = self._one_by_one(connection, frame, verdict)
+            elif back := [copy.picked(verdict.back[copy.table]) for copy in frame.copies if verdict.back[copy.table]]:
+                self.tables.put_back(connection, back)
+            self.archive.manifests.restored(connection, manifest.id, verdict.left)
+            return verdict
+
+    def _one_by_one(self, connection: Any, frame: Frame, verdict: _Verdict) -> _Verdict:
+        """Attempt each row alone, again and again while some come, for they may wait for each other."""
+        waiting = [(copy, place) for copy in frame.copies for place in verdict.back[copy.table]]
+        back: dict[str, list[int]] = {copy.table: [] for copy in frame.copies}
+        reasons: dict[tuple[str, int], str] = {}
+        came = True
+        while waiting and came:
+            came, again = False, []
+            for copy, place in waiting:
+                if (reason := self.tables.attempt(connection, copy.picked([place]))) is None:
+                    back[copy.table].append(place)
+                    came = True
+                else:
+                    reasons[copy.table, place] = reason
+                    again.append((copy, place))
+            waiting = again
+        conflicts = {table: dict(found) for table, found in verdict.conflicts.items()}
+        for copy, place in waiting:
+            conflicts[copy.table][place] = (REFUSED, reasons[copy.table, place])
+        return _Verdict(back, verdict.same, conflicts)
+
+    def _judged(
+        self, connection: Any, frame: Frame, places: Mapping[str, Sequence[int]], coming: Coming, *, held: bool
+    ) -> _Verdict:
+        """Decide about each row: first by its own table, then by what it refers to, until nothing changes any more."""
+        facts: dict[str, Facts] = {}
+        conflicts: dict[str, dict[int, tuple[str, str]]] = {}
+        back: dict[str, list[int]] = {}
+        for copy in frame.copies:
+            gone = dict.fromkeys(self.erased(copy, places[copy.table]), (ERASED, ""))
+            alive = [place for place in places[copy.table] if place not in gone]
+            facts[copy.table] = known = self.tables.facts(connection, copy, alive, self.links, held=held)
+            conflicts[copy.table] = {**known.conflicts, **gone}
+            back[copy.table] = [p for p in alive if p not in known.conflicts and p not in known.same]
+        while lost := dict(_parentless(frame, facts, back, coming)):
+            for (table, place), about in lost.items():
+                conflicts[table][place] = (PARENT, about)
+            back = {table: [p for p in found if (table, p) not in lost] for table, found in back.items()}
+        return _Verdict(back, {table: sorted(found.same) for table, found in facts.items()}, conflicts)
+
+
+def _places(manifest: Manifest, frame: Frame) -> Mapping[str, Sequence[int]]:
+    """Return the places of rows that have not been put back."""
+    if manifest.restored_at is None:
+        return {copy.table: range(len(copy.rows)) for copy in frame.copies}
+    return {copy.table: (manifest.left or {}).get(copy.table, ()) for copy in frame.copies}
+
+
+def _parentless(
+    frame: Frame, facts: Mapping[str, Facts], back: Mapping[str, Sequence[int]], coming: Coming
+) -> Iterator[tuple[tuple[str, int], str]]:
+    """Find rows that refer to what is neither there nor comes back."""
+    copies = {copy.table: copy for copy in frame.copies}
+    for table, copy in copies.items():
+        rows = copy.values if back[table] and facts[table].references else []
+        for reference in facts[table].references if rows else ():
+            own = copy.of(reference.columns)
+            known = reference.there | coming.get((reference.parent, reference.parent_columns), set())
+            if (parent := copies.get(reference.parent)) is not None:
+                known = known | set(_values(parent, reference.parent_columns, back[reference.parent]))
+            for place in back[table]:
+                value = tuple(rows[place][column] for column in own)
+                if None not in value and value not in known:
+                    yield (table, place), f"{', '.join(reference.columns)} → {reference.parent}"
+
+
+def _values(copy: Copy, names: tuple[str, ...], places: Sequence[int]) -> Iterator[Values]:
+    own, rows = copy.of(names), copy.values
+    return (tuple(rows[place][column] for column in own) for place in places)
+
+
+def _remember(coming: Coming, frame: Frame, verdict: _Verdict) -> None:
+    """Know the keys of rows that will have come back when older frames do."""
+    for copy in frame.copies:
+        coming.setdefault((copy.table, copy.key), set()).update(_values(copy, copy.key, verdict.back[copy.table]))
+
+
+@dataclass(slots=True)
+class _Account:
+    """What has become of a run's rows so far."""
+
+    manifests: Sequence[Manifest]
+    blobs: Sequence[Owing]
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    unseen: int = 0
+
+    @classmethod
+    def of(cls, manifests: Sequence[Manifest], blobs: Sequence[Owing]) -> "_Account":
+        """Begin with what is written down of frames."""
+        account = cls(manifests, blobs)
+        for manifest in manifests:
+            for table, rows in manifest.counts.items():
+                tally = account.tallies.setdefault(table, Tally())
+                tally.archived += rows
+                tally.before += rows - manifest.open.get(table, 0)
+        return account
+
+    def note(self, frame: Frame, verdict: _Verdict) -> None:
+        """Add what becomes of a frame's rows."""
+        for copy in frame.copies:
+            tally, found = self.tallies[copy.table], verdict.conflicts[copy.table]
+            tally.back += len(verdict.back[copy.table])
+            tally.same += len(verdict.same[copy.table])
+            tally.conflicts.update(reason for reason, _ in found.values())
+            for place, (reason, about) in list(found.items())[: max(0, _NAMED - len(tally.named))]:
+                (key,) = _values(copy, copy.key, [place])
+                named = ", ".join(f"{name} {value}" for name, value in zip(copy.key, key, strict=True))
+                tally.named.append(f"{named}: {REASONS[reason]}{f' ({about})' if about else ''}")
+            for owing in self.blobs:
+                if owing.table == copy.table and owing.column in copy.columns:
+                    named_by = _values(copy, (owing.column,), verdict.back[copy.table])
+                    self.keys.setdefault(owing.store, set()).update(key for (key,) in named_by if key)
+
+    def undo(self, *, done: bool) -> Undo:
+        """Return it as it stands."""
+        first, tallies = self.manifests[0], dict(self.tallies)
+        until = min(manifest.until for manifest in self.manifests if manifest.until is not None)
+        return Undo(first.run, first.job, tallies, len(self.manifests), until, done, self.unseen, self.keys)

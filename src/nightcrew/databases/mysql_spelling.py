@@ -1,0 +1,84 @@
+"""The values of MySQL and MariaDB as texts and numbers that come back as they were, whatever the column's type."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.archives.frame import Copy, values
+from nightcrew.database import Column, Table
+from nightcrew.databases.dialect import Named
+from nightcrew.databases.keys import by_key
+from nightcrew.databases.names import quoted
+
+_TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
+_BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring",
+          "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection", "geomcollection",
+          "vector")  # fmt: skip
+_WHOLE = ("tinyint", "smallint", "mediumint", "int", "integer", "bigint", "bit", "year")
+# Zero dates, and a zero that shall not be counted up, are among what a table may hold.
+_AS_IT_WAS = "SET SESSION foreign_key_checks = 0, sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'"
+_MODE = "SELECT @@SESSION.sql_mode"
+
+
+class MySQLSpelling:
+    """A value is its text; bytes are bytes, and so is what is made of them; whole numbers are numbers."""
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Need nothing: sessions of ours are in UTC."""
+
+    def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Say all of a value: a FLOAT would be rounded, and the driver makes something of dates that they are not."""
+        kind = _kind(column)
+        if kind in _TEXTS:
+            return held
+        if kind in _BYTES:
+            return sa.func.hex(held)
+        if kind in _WHOLE:
+            return sa.literal_column("0") + held if kind == "bit" else held
+        if kind in ("float", "double", "real"):
+            return held + sa.literal_column("0e0")
+        return sa.cast(held, sa.CHAR)
+
+    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+        """List the values."""
+        known = by_key([rows.c[name] for name in names])
+        assert known is not None  # noqa: S101 - nobody asks for rows by no column
+        return known.among(_read([table.columns[name] for name in names], values))
+
+    @contextmanager
+    def restoring(self, connection: sa.Connection) -> Iterator[None]:
+        """Leave the order in which rows come to us: whoever puts them back has looked at what they refer to."""
+        mode = connection.exec_driver_sql(_MODE).scalar_one()
+        connection.exec_driver_sql(_AS_IT_WAS)
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SET SESSION foreign_key_checks = 1, sql_mode = %s", (mode,))
+
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
+        """Insert into one table after the other; the driver makes statements of many rows."""
+        for table, copy in copies:
+            into = ".".join(quoted(part, "`") for part in table.name.split("."))
+            names = ", ".join(quoted(name, "`") for name in copy.columns)
+            marks = ", ".join(["%s"] * len(copy.columns))
+            rows = _read([table.columns[name] for name in copy.columns], copy.rows)
+            statement = f"INSERT INTO {into} ({names})".replace("%", "%%")
+            connection.exec_driver_sql(f"{statement} VALUES ({marks})", rows)
+
+    def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
+        """Leave it to the database, which counts on from the highest."""
+
+
+def _kind(column: Column) -> str:
+    return column.kind.partition("(")[0].split()[0].lower()
+
+
+def _read(columns: Sequence[Column], rows: Sequence[str]) -> list[tuple[Any, ...]]:
+    bytes_at = [place for place, column in enumerate(columns) if _kind(column) in _BYTES]
+    read = values(rows)
+    for row in read:
+        for place in bytes_at:
+            row[place] = None if row[place] is None else bytes.fromhex(row[place])
+    return [tuple(row) for row in read]

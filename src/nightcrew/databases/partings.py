@@ -1,0 +1,48 @@
+"""What is done for rows under their locks, before they leave: what they owe is written down, and what they are copied.
+
+Every statement that takes rows by their places passes through here first, and every one that takes what hangs on them.
+"""
+
+import sqlalchemy as sa
+
+from nightcrew.database import Selection
+from nightcrew.databases import bills
+from nightcrew.databases.bunch import Bunch, place
+from nightcrew.databases.catalog import describe
+from nightcrew.databases.copies import demand_key
+from nightcrew.databases.dialect import Dialect
+from nightcrew.databases.paths import below
+from nightcrew.databases.target import Target
+
+
+def note(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
+    """Note locked rows."""
+    bills.note(connection, target, bunch)
+    if (copies := target.copies) is not None:
+        parts = (bunch.address.among(keys) for keys in copies.told(bunch.keys))
+        copies.add(connection, bunch.table, bunch.source, parts)
+
+
+def note_below(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
+    """Note the rows that hang on a locked bunch, having locked them, from the top down.
+
+    What only links lead to is not held, and noted when it is found; and so are rows that are followed one by one.
+    """
+    bills.note_below(connection, target, bunch)
+    if (copies := target.copies) is None or target.selection.knots:
+        return
+    selection = target.selection
+    ways = below(selection.drains + selection.cascades, bunch.table.name, selection.table.name)
+    for path in sorted((path for path in ways if not bills.linked(path)), key=len):
+        end = place(connection, target, path[-1].table)
+        parts = (target.hanging(path, end.source, part.held, among=part.source) for part in bunch.chunks())
+        copies.add(connection, end.table, end.source, parts)
+
+
+def check(connection: sa.Connection, dialect: Dialect, selection: Selection) -> None:
+    """Raise PolicyError for what could not be noted: a key that could be forgotten, rows that nothing tells apart."""
+    bills.check(connection, dialect, selection)
+    if selection.archived:
+        along = dict.fromkeys(path[-1].table for path in selection.drains + selection.cascades)
+        for table in (selection.table, *(describe(connection, dialect, name) for name in along)):
+            demand_key(dialect, table)

@@ -1,0 +1,172 @@
+"""Rows on their way back: held against their tables as these are now, and inserted as they were."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.archives import frame
+from nightcrew.archives.frame import Copy
+from nightcrew.archives.undo import EXISTS, SCHEMA, TAKEN, Facts, Reference, Values
+from nightcrew.archives.undo import Link as Connects
+from nightcrew.database import Table
+from nightcrew.databases.catalog import describe, source, split
+from nightcrew.databases.connect import Link
+from nightcrew.errors import DatabaseError, PolicyError
+
+_CHUNK = 1_000  # rows that one statement is told
+_LOOK = 30.0  # seconds a statement of a plan may take
+
+
+class Returns:
+    """The `Tables` of one database."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._spelling = link.dialect.spelling
+
+    @contextmanager
+    def looking(self) -> Iterator[sa.Connection]:
+        """Open a transaction that changes nothing."""
+        with self._link.glimpse(_LOOK) as connection:
+            self._spelling.begin(connection)
+            yield connection
+
+    @contextmanager
+    def restoring(self) -> Iterator[sa.Connection]:
+        """Open one in which rows may come in any order."""
+        with self._link.transaction() as connection:
+            self._spelling.begin(connection)
+            with self._spelling.restoring(connection):
+                yield connection
+
+    def facts(
+        self, connection: sa.Connection, copy: Copy, places: Sequence[int], links: Sequence[Connects], *, held: bool
+    ) -> Facts:
+        """Look for the rows' keys, for whatever else only one row may have, and for what they refer to."""
+        if not places:
+            return Facts()
+        try:
+            table = describe(connection, self._link.dialect, copy.table)
+        except PolicyError:
+            return Facts(conflicts=dict.fromkeys(places, (SCHEMA, "it is not in the database")))
+        if changed := _changed(copy, table):
+            return Facts(conflicts=dict.fromkeys(places, (SCHEMA, changed)))
+        rows = copy.values
+        same, conflicts = self._there(connection, table, copy, rows, places)
+        ahead = [place for place in places if place not in same and place not in conflicts]
+        for names in table.unique:
+            if names != copy.key and {*names} <= {*copy.columns}:
+                taken = self._present(connection, table, names, _picked(copy, rows, ahead, names), held=False)
+                own = copy.of(names)
+                found = [place for place in ahead if tuple(rows[place][column] for column in own) in taken]
+                conflicts |= dict.fromkeys(found, (TAKEN, ", ".join(names)))
+        references = []
+        for columns, parent, referred in self._keys(connection, table, links) if ahead else ():
+            values = _picked(copy, rows, ahead, columns)
+            there = self._present(connection, parent, referred, values, held=held)
+            references.append(Reference(columns, parent.name, referred, there))
+        return Facts(same, conflicts, tuple(references))
+
+    def put_back(self, connection: sa.Connection, copies: Sequence[Copy]) -> None:
+        """Insert them, and let what counts keys up go on behind them."""
+        tables = [(describe(connection, self._link.dialect, copy.table), copy) for copy in copies]
+        self._spelling.insert(connection, tables)
+        for table, copy in tables:
+            self._spelling.advance(connection, table, copy)
+
+    def attempt(self, connection: sa.Connection, copy: Copy) -> str | None:
+        """Insert within a savepoint."""
+        try:
+            with self._link.renamed(), connection.begin_nested():
+                self.put_back(connection, [copy])
+        except DatabaseError as error:
+            if not error.of_row:
+                raise
+            return str(error)
+        return None
+
+    def _there(
+        self, connection: sa.Connection, table: Table, copy: Copy, rows: Sequence[Sequence[Any]], places: Sequence[int]
+    ) -> tuple[set[int], dict[int, tuple[str, str]]]:
+        """Find rows by their keys; tell those that are as they were from those that are not."""
+        held, by_key = source(table.name, table.columns), dict[Values, int]()
+        own = copy.of(copy.key)
+        for place in places:
+            by_key[tuple(rows[place][column] for column in own)] = place
+        written = [self._spelling.written(table.columns[name], held.c[name]) for name in copy.columns]
+        same, conflicts = set[int](), dict[int, tuple[str, str]]()
+        for part in _parts(list(by_key)):
+            among = self._spelling.among(table, held, copy.key, part)
+            for found in connection.execute(sa.select(*written).select_from(held).where(among)):
+                (line,) = frame.values([frame.row(tuple(found))])
+                known = by_key.get(tuple(line[column] for column in own))
+                if known is not None and line == rows[known]:
+                    same.add(known)
+                elif known is not None:
+                    conflicts[known] = (EXISTS, "")
+        return same, conflicts
+
+    def _keys(
+        self, connection: sa.Connection, table: Table, links: Sequence[Connects]
+    ) -> Iterator[tuple[tuple[str, ...], Table, tuple[str, ...]]]:
+        """Return what a table refers to, by the foreign keys that it has now and by links: columns, table, columns."""
+        schema, bare = split(table.name)
+        for key in sa.inspect(connection).get_foreign_keys(bare, schema=schema):
+            named = key["referred_table"]
+            named = f"{key['referred_schema']}.{named}" if key["referred_schema"] else named
+            parent = describe(connection, self._link.dialect, named)
+            spelled = {name.lower(): name for name in parent.columns}
+            yield (
+                tuple(key["constrained_columns"]),
+                parent,
+                tuple(spelled[name.lower()] for name in key["referred_columns"]),
+            )
+        for child, column, above, referred in links:
+            if describe(connection, self._link.dialect, child).name == table.name:
+                parent = describe(connection, self._link.dialect, above)
+                yield (column,), parent, (referred,) if referred else parent.primary_key
+
+    def _present(
+        self,
+        connection: sa.Connection,
+        table: Table,
+        names: Sequence[str],
+        values: Sequence[Values],
+        *,
+        held: bool,
+    ) -> set[Values]:
+        """Return those values of columns that some row has; what is `held` does not go before we have ended."""
+        rows, found = source(table.name, table.columns), set[Values]()
+        written = [self._spelling.written(table.columns[name], rows.c[name]) for name in names]
+        for part in _parts(values):
+            these = sa.select(*written).select_from(rows).where(self._spelling.among(table, rows, names, part))
+            answer = connection.execute(these.with_for_update(read=True) if held else these)
+            found.update(tuple(line) for line in frame.values([frame.row(tuple(one)) for one in answer]))
+        return found
+
+
+def _picked(copy: Copy, rows: Sequence[Sequence[Any]], places: Sequence[int], names: Sequence[str]) -> list[Values]:
+    """Return the values that rows have in some columns, each once, but for those that have none."""
+    own = copy.of(names)
+    values = dict.fromkeys(tuple(rows[place][column] for column in own) for place in places)
+    return [value for value in values if None not in value]
+
+
+def _parts(values: Sequence[Values]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), _CHUNK):
+        yield [frame.row(value) for value in values[start : start + _CHUNK]]
+
+
+def _changed(copy: Copy, table: Table) -> str | None:
+    """Say how a table differs from what it was, in what rows of then cannot be without."""
+    for name, kind in zip(copy.columns, copy.kinds, strict=True):
+        column = table.columns.get(name)
+        if column is None or column.computed:
+            return f"{name} is {'computed' if column else 'gone'}"
+        if column.kind != kind:
+            return f"{name} was of type {kind}, and is of type {column.kind}"
+    if table.primary_key != copy.key:
+        return f"its primary key was {', '.join(copy.key)}, and is {', '.join(table.primary_key) or 'none'}"
+    return None

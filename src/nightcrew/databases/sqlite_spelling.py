@@ -1,0 +1,53 @@
+"""SQLite's values as they are: each has a kind of its own, whatever its column's type."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.archives.frame import Copy, values
+from nightcrew.database import Column, Table
+from nightcrew.databases.dialect import Named
+from nightcrew.databases.keys import by_key
+from nightcrew.databases.names import quoted
+
+_SOME = 500  # values that one statement may be told
+
+
+class SQLiteSpelling:
+    """A value is a number, a text, or bytes."""
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Need nothing."""
+
+    def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Leave it as it is."""
+        return held
+
+    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+        """List the values."""
+        known, found = by_key([rows.c[name] for name in names]), _read(values)
+        assert known is not None  # noqa: S101 - nobody asks for rows by no column
+        return sa.or_(*(known.among(found[start : start + _SOME]) for start in range(0, len(found), _SOME)))
+
+    @contextmanager
+    def restoring(self, connection: sa.Connection) -> Iterator[None]:
+        """Look at foreign keys when the transaction ends."""
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        yield
+
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
+        """Insert into one table after the other."""
+        for table, copy in copies:
+            into = ".".join(quoted(part, '"') for part in table.name.split("."))
+            names = ", ".join(quoted(name, '"') for name in copy.columns)
+            marks = ", ".join("?" * len(copy.columns))
+            connection.exec_driver_sql(f"INSERT INTO {into} ({names}) VALUES ({marks})", _read(copy.rows))
+
+    def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
+        """Leave it to the database, which counts on from the highest."""
+
+
+def _read(rows: Sequence[str]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in values(rows)]
