@@ -313,7 +313,7 @@ class Books(Protocol):
         """Return why work under a claim has to stop, as `hold` would raise it, where it has to; changes nothing."""
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
-        """Renew many leases in one statement; return those (job, fence) that were renewed."""
+        """Renew many leases in few statements; return those (job, fence) that were renewed."""
 
     def settle(self, job: str, fence: int, row: RunRow, sequel: Sequel, *, cut: bool = False) -> Settled | None:
         """Close the run, or hand it over (partial), from then on (retrying); None when a newer fence exists.

@@ -146,6 +146,28 @@ def test_who_was_superseded_settles_nothing_with_the_others(crew):
     assert books.run(stolen.run).state == "running"
 
 
+MORE_THAN_A_STATEMENT_TAKES = 33_000  # of two parameters each
+
+
+def test_the_leases_of_any_number_of_claims_are_renewed(crew):
+    books, claims = crew._station.books, crew._station.claims
+    held = [claims.by_hand(crew.jobs[f"job-{number}"], "cli", None) for number in (5, 6)]
+    mine = [(claim.job.name, claim.fence) for claim in held]
+    others = [(f"other-{number}", number) for number in range(MORE_THAN_A_STATEMENT_TAKES)]
+    assert books.renew_all([mine[0], *others, mine[1]], 60.0) == set(mine)
+    assert books.renew_all([], 60.0) == set()
+
+
+def test_any_number_of_runs_is_settled_at_once(crew):
+    books, claims = crew._station.books, crew._station.claims
+    held = [claims.by_hand(crew.jobs[f"job-{number}"], "cli", None) for number in (5, 6)]
+    mine = [(claim.fence, replace(books.run(claim.run), state=State.DONE)) for claim in held]
+    gone = mine[0][1]
+    others = [(n, replace(gone, id=f"other.{n}", job=f"other-{n}")) for n in range(MORE_THAN_A_STATEMENT_TAKES)]
+    assert books.settle_done([mine[0], *others, mine[1]]) == {(claim.job.name, claim.fence) for claim in held}
+    assert {run.state for run in crew.runs()} == {"done"}
+
+
 def refused(connection):
     connection.execute(sa.text("SELECT no_such_column FROM nightcrew_jobs"))
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from nightcrew.books import Bid, Bidder, RunRow, Won
 from nightcrew.databases.connect import Instant, Link, micros
 from nightcrew.databases.dialect import Dialect
-from nightcrew.databases.listed import listed
+from nightcrew.databases.listed import listed, parts
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
@@ -67,7 +67,9 @@ def note(connection: sa.Connection, now: sa.ColumnElement[Any], rows: Sequence[R
     """Record slots that will not run, unless a restored ledger knows them already."""
     if not rows:
         return
-    known = set(connection.execute(sa.select(runs.c.id).where(runs.c.id.in_({row.id for row in rows}))).scalars())
+    known: set[str] = set()
+    for part in parts([row.id for row in rows]):
+        known.update(connection.execute(sa.select(runs.c.id).where(runs.c.id.in_(part))).scalars())
     fresh = {row.id: values(row) for row in rows if row.id not in known}
     for noted in fresh.values():
         del noted["moment"], noted["finished_at"]

@@ -31,6 +31,7 @@ from nightcrew.databases.bids import begin, note, win
 from nightcrew.databases.connect import Link
 from nightcrew.databases.divisions import is_held, retire
 from nightcrew.databases.guests import lent
+from nightcrew.databases.listed import parts
 from nightcrew.databases.stages import stages
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError, JobPaused, RunCancelled
@@ -266,10 +267,13 @@ class Ledgers:
         return None if row.running else _halt(row)
 
     def renew_all(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
-        """Renew many leases in one statement; return those (job, fence) that were renewed.
+        """Renew many leases in few statements; return those (job, fence) that were renewed.
 
         A row that a batch of ours holds is passed over: its sweep renews it between two batches.
         """
+        return set().union(*(self._renewed(part, lease) for part in parts(held)))
+
+    def _renewed(self, held: Sequence[tuple[str, int]], lease: float) -> set[tuple[str, int]]:
         mine = sa.tuple_(jobs.c.name, jobs.c.fence).in_(list(held))
         pick = sa.select(jobs.c.name).where(mine).order_by(jobs.c.name).with_for_update(skip_locked=True)
         with self._link.transaction() as connection:
@@ -290,8 +294,10 @@ class Ledgers:
 
     def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
         """Close runs that are done under these fences, all at once; return those (job, fence) that were the newest."""
+        in_order = sorted(ended, key=lambda one: one[1].job)
         with self._link.transaction() as connection:
-            return endings.settle_done(connection, self._link, ended)
+            done = (endings.settle_done(connection, self._link, part) for part in parts(in_order))
+            return set().union(*done)
 
     def cancel(self, job: str, run: str, by: str, reason: str) -> bool:
         """Let an open run end where it is, and nobody go on with it; False when the job has no such run open."""
