@@ -72,17 +72,17 @@ class Debts(Protocol):
         Raises UsageError for what is no connection to this database, and for one that is in no transaction.
         """
 
-    def claim(self, store: str, most: int, held: float, run: str | None = None) -> Sequence[Debt]:
-        """Take debts of a store that are due, the oldest first; nobody else is given them for so many seconds.
+    def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
+        """Take debts of a store that are due, the oldest first; nobody else is given them for so many seconds."""
 
-        Those of a `run` are what was owed by it alone.
-        """
+    def of_run(self, run: str, store: str, after: int, most: int, held: float) -> Sequence[Debt]:
+        """Take what a run owes to a store, from a number on, whether it is due or somebody was given it."""
 
     def newest(self, connection: Connection) -> int:
         """Return the number of the newest debt, after which `incurred` counts."""
 
     def incurred(self, connection: Connection, run: str, since: int) -> Mapping[str, int]:
-        """Count by store what a run has owed since, in the transaction that does."""
+        """Count by store what a run owes since then."""
 
     def alike(self, store: str, prefix: str, finds: Callable[[str], object]) -> list[Debt]:
         """Return debts of a store, due or not, whose keys have the prefix and are found."""

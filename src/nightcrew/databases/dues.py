@@ -48,11 +48,10 @@ class Dues:
             guest.write(statement, [(store, key, *([] if later is None else [later])) for key in due])
         return len(due)
 
-    def claim(self, store: str, most: int, held: float, run: str | None = None) -> Sequence[Debt]:
+    def claim(self, store: str, most: int, held: float) -> Sequence[Debt]:
         """Let a claim be the time that a debt is next due at: who dies with it need not give it back."""
         due = sa.select(owed.c.id, owed.c.key, owed.c.attempts)
         due = due.where(owed.c.store == store, owed.c.due_at <= self._link.moment, owed.c.size == 1)
-        due = due if run is None else due.where(owed.c.run == run)
         due = due.order_by(owed.c.due_at, owed.c.id).limit(most).with_for_update(skip_locked=True)
         while True:
             with self._link.transaction() as connection:
@@ -60,8 +59,20 @@ class Dues:
                 if debts:
                     connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
                     return debts
-                if not unpack(connection, store, self._link.moment, run):
+                if not unpack(connection, store, self._link.moment):
                     return debts
+
+    def of_run(self, run: str, store: str, after: int, most: int, held: float) -> Sequence[Debt]:
+        """Take its parcels apart, and go on by the numbers of the rows."""
+        these = sa.select(owed.c.id, owed.c.key, owed.c.attempts).where(owed.c.run == run, owed.c.store == store)
+        with self._link.transaction() as connection:
+            for number in connection.execute(these.where(owed.c.size > 1).with_for_update()).scalars().all():
+                part(connection, number)
+            rows = connection.execute(these.where(owed.c.id > after).order_by(owed.c.id).limit(most).with_for_update())
+            debts = [Debt(row.id, row.key, row.attempts) for row in rows]
+            if debts:
+                connection.execute(_these(sa.update(owed), debts).values(due_at=self._link.later(held)))
+        return debts
 
     def newest(self, connection: sa.Connection) -> int:
         """Look at the end of the table."""

@@ -54,10 +54,9 @@ def packed(rows: sa.CTE, name: str, given: Mapping[str, sa.ColumnElement[Any]]) 
     return Parcel(counted, tuple(insert.cte(f"{name}_owed_{place}") for place, insert in enumerate(inserts)))
 
 
-def unpack(connection: sa.Connection, store: str, now: sa.ColumnElement[Any], run: str | None = None) -> int:
+def unpack(connection: sa.Connection, store: str, now: sa.ColumnElement[Any]) -> int:
     """Take the oldest parcel of a store that is due apart; return how many keys were in it, 0 where there is none."""
     due = sa.select(owed.c.id).where(owed.c.store == store, owed.c.due_at <= now, owed.c.size > 1)
-    due = due if run is None else due.where(owed.c.run == run)
     due = due.order_by(owed.c.due_at, owed.c.id).limit(1).with_for_update(skip_locked=True)
     number = connection.execute(due).scalar_one_or_none()
     return 0 if number is None else part(connection, number)

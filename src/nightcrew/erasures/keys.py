@@ -51,8 +51,9 @@ def _shielded(work: Work, name: str, act: Any) -> str | None:
 
 
 def _settle(work: Work, name: str) -> None:
-    store, debts = work.kit.stores[name], work.kit.debts
-    while claimed := debts.claim(name, store.most, _HELD, run=work.erasure.id):
+    store, debts, last = work.kit.stores[name], work.kit.debts, 0
+    while claimed := debts.of_run(work.erasure.id, name, last, store.most, _HELD):
+        last = claimed[-1].id
         keys = list(dict.fromkeys(debt.key for debt in claimed))
         try:
             gone = _remove(work, name, keys)
@@ -61,7 +62,7 @@ def _settle(work: Work, name: str) -> None:
             raise
         debts.settle(debt for debt in claimed if debt.key not in gone.left)
         debts.put_off({debt: (_REFUSED, _LATER) for debt in claimed if debt.key in gone.left})
-        work.count(f"owed {name}", held=gone.held, residual=len(gone.left))
+        work.count(f"owed {name}", held=gone.held)
 
 
 _REFUSED = "it would not go while a subject was erased"

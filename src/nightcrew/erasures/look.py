@@ -40,9 +40,10 @@ def parts(work: Work, facts: Facts) -> Iterator[Part]:
     yield from _tables(work, tally, surveyed)
     yield from _loosened(work, surveyed)
     yield from _kept(work)
-    for name, numbers in tally.items():
-        if name.startswith("owed "):
-            yield _owed(name.removeprefix("owed "), numbers)
+    with work.kit.database.transaction() as connection:
+        left = work.kit.debts.incurred(connection, work.erasure.id, 0)
+    for name in dict.fromkeys((*(each.removeprefix("owed ") for each in tally if each.startswith("owed ")), *left)):
+        yield _owed(name, tally.get(f"owed {name}", {}), left.get(name, 0))
     for trace in work.policy.traces:
         yield _traced(work, trace, tally.get(keys.part(trace), {}))
     for name in (name.removeprefix("own ") for name in tally if name.startswith("own ")):
@@ -99,8 +100,9 @@ def _kept(work: Work) -> Iterator[Part]:
             yield Part(table, column, "keep", stay, 0, 0, stay, why)
 
 
-def _owed(store: str, numbers: Mapping[str, int]) -> Part:
-    found, held, residual = (numbers.get(name, 0) for name in ("found", "held", "residual"))
+def _owed(store: str, numbers: Mapping[str, int], residual: int) -> Part:
+    """Of what is not owed any more nothing is left: a debt is forgotten once its key is gone, or found to be in use."""
+    found, held = (numbers.get(name, 0) for name in ("found", "held"))
     why = "other rows have them, too" if held else None
     return Part(store, "keys of its rows", "remove", found, found - held - residual, residual, held, why)
 
