@@ -118,5 +118,7 @@ class Backfill:
             elif asked.outcome is not Outcome.IN_PROGRESS_ELSEWHERE or waited > self.claims.lease or self.stop.is_set():
                 return [*reports, turned_away(self.job, self.trigger, asked, self.clock.now())]
             else:
-                self._politeness -= _LOOK if asked.run is None else 0
                 self.clock.wait(self.stop, _LOOK)
+                if polite and asked.run is None:  # nobody is at work: it is we who wait, however short the lease
+                    self._politeness -= _LOOK
+                    begun = self.clock.monotonic()

@@ -27,8 +27,8 @@ def this_hour():
 class Hourly:
     """A crew with an hourly function that notes its slots, and fails for those that it is told to."""
 
-    def __init__(self, url):
-        self.crew = Nightcrew(url, settings=Settings(), lease=2.0)
+    def __init__(self, url, lease):
+        self.crew = Nightcrew(url, settings=Settings(), lease=lease)
         self.ran, self.fails = [], set()
         self.crew.add(Job("report", every(HOUR), function=self.report))
 
@@ -58,8 +58,8 @@ class Hourly:
 
 
 @contextmanager
-def hourly(url):
-    found = Hourly(url)
+def hourly(url, lease=2.0):
+    found = Hourly(url, lease)
     found.crew.migrate()
     yield found
     found.crew.close()
@@ -235,3 +235,12 @@ def test_the_command_lists_the_slots_and_then_runs_them(tmp_path, monkeypatch, c
     assert capsys.readouterr().out == "no slot of that time is left to run\n"
     assert command(nightcrew, [*words, "2001-01-01T00:00Z"], Desk()) == 2
     assert "ends before it begins" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lease", [0.5, 2.0])
+def test_however_short_the_lease_a_slot_that_no_ticker_comes_for_keeps_none_of_the_past_from_being_run(tmp_path, lease):
+    with hourly(f"sqlite:///{tmp_path}/x.db", lease) as job:
+        job.passed_over(6)
+        job.rewrite(mark=this_hour() - HOUR)  # so that the slot of this hour is due once more, as it seems
+        assert [report.outcome for report in job.backfill(4, 3)] == ["succeeded"] * 2
+        assert job.ran == hours(4, 3)
