@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from nightcrew import ending, guard
 from nightcrew import plan as plans
 from nightcrew.backfill import Backfill, backlog
-from nightcrew.bid import is_paused, waits
+from nightcrew.bid import is_paused, slot_asked_for, waits
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
 from nightcrew.claim import INSIDE, LEASE, Claim
@@ -181,6 +181,11 @@ class Nightcrew(Erasing):
         """Work at a run that is shared, `called` to one of its ranges perhaps; None where nobody holds it any more."""
         claim = self._registered(lambda: self._station.claims.join(self.job_named(job), run, trigger, called))
         return None if claim is None else self._carry_out(claim, Budget.of(self.clock, deadline, self._stopping))
+
+    def slot_of(self, name: str, asked: datetime) -> datetime | None:
+        """Return the slot that an instant falls into, by the database's clock; raises UsageError for one to come."""
+        now, standings = self._registered(lambda: self._station.books.standings([name]), looking=True)
+        return slot_asked_for(in_force(self.job_named(name), standings[name]), asked, now)
 
     def adrift(self) -> list[tuple[str, str]]:
         """Return (job, run) of the runs under way that have a range which nobody works at."""

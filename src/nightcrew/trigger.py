@@ -88,6 +88,9 @@ class Roster(Protocol):
     ) -> Report | None:
         """Work at a run that is shared, `called` to one of its ranges perhaps; None where nobody holds it any more."""
 
+    def slot_of(self, name: str, asked: datetime) -> datetime | None:
+        """Return the slot that an instant falls into, by the database's clock; raises UsageError for one to come."""
+
     def adrift(self) -> list[tuple[str, str]]:
         """Return (job, run) of the runs under way that have a range which nobody works at."""
 

@@ -10,10 +10,12 @@ from celery import Celery
 
 from nightcrew import Job, Nightcrew, Settings, cron
 from nightcrew.caller import Caller
-from nightcrew.clock import instant
+from nightcrew.clock import SystemClock, instant
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.errors import BrokerError, ConfigurationError, UsageError
 from nightcrew.triggers.celery import LOOK, TAKE, attach
+from nightcrew.triggers.http import PREFIX, Door
+from nightcrew.triggers.request import Request
 
 
 @pytest.fixture
@@ -112,6 +114,38 @@ def test_a_call_over_http_is_sent_where_that_is_asked_for_and_run_for_its_caller
     assert (name, asked["slot"]) == ("nightcrew.daily", instant(today()))
     assert app.tasks[name](**asked)["outcome"] == "succeeded"
     assert crew.runs()[0].caller == "curl#1234"
+
+
+class Ahead(SystemClock):
+    """A process's clock that is days ahead of the database's, or behind it."""
+
+    days = 3
+
+    def now(self):
+        return super().now() + timedelta(days=self.days)
+
+
+@pytest.mark.parametrize("days", [3, -3])
+def test_whether_a_slot_is_still_to_come_is_judged_by_the_databases_clock_before_it_is_sent(server_url, days):
+    clock = Ahead()
+    clock.days = days
+    crew = Nightcrew(server_url, settings=Settings(secret="correct-horse-battery-staple"), clock=clock)
+    crew.add(Job("daily", cron("0 0 * * *"), function=print))
+    crew.migrate()
+    sent = []
+    crew.errand = lambda *asked: sent.append(asked) or "task 7"
+    secret = (b"authorization", b"Bearer correct-horse-battery-staple")
+
+    def answer(slot):
+        query = f"slot={instant(slot)}".encode()
+        return Door(crew).answer(
+            Request("GET", f"{PREFIX}/daily", query=query, headers=(secret,), client="203.0.113.9")
+        )
+
+    to_come, past = answer(today() + timedelta(days=1)), answer(today())
+    assert (to_come.status, b"lies in the future" in to_come.body) == (400, True)
+    assert (past.status, [slot for _, slot, *_ in sent]) == (202, [today()])
+    crew.close()
 
 
 def test_a_broker_that_is_away_is_told_of_and_not_waited_for():

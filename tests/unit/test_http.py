@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nightcrew.bid import slot_asked_for
 from nightcrew.caller import Caller
 from nightcrew.clock import SystemClock
 from nightcrew.errors import BrokerError, DatabaseError, JobFailed, SafetyStop, UnknownJob, UsageError
@@ -70,6 +71,9 @@ class Crew:
         if isinstance(self.ends, Exception):
             raise self.ends
         return Report(name, self.ends, "Deleted 3 expired rows.", NOW, asked["trigger"], deleted=3)
+
+    def slot_of(self, name: str, asked: datetime) -> datetime | None:
+        return slot_asked_for(self.jobs[name], asked, NOW)
 
     def tell(self, kind: str, **facts: Any) -> None:
         self.heard.append((kind, facts))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from nightcrew.bid import slot_asked_for
 from nightcrew.caller import Caller
 from nightcrew.clock import instant
 from nightcrew.errors import (
@@ -140,7 +139,7 @@ class Door:
     def _handed_over(self, errand: Errand, job: Job, slot: datetime | None, caller: Caller, *, now: bool) -> Report:
         """Leave a call to a worker, which finds out what comes of it."""
         moment = self._roster.clock.now()
-        meant = None if slot is None else slot_asked_for(job, slot, moment)
+        meant = None if slot is None else self._roster.slot_of(job.name, slot)
         known_as = errand(job.name, slot, caller, now)
         message = f"Job {job.name} was handed to a worker ({known_as})."
         outcome, next_slot = Outcome.IN_PROGRESS_ELSEWHERE, job.schedule.after(moment)
