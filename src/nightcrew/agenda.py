@@ -1,5 +1,6 @@
 """When each job is to be looked at again, so that one look at many jobs asks for few of them."""
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
@@ -13,6 +14,9 @@ from nightcrew.job import Job
 _FEW = 100  # so many jobs are looked at with every look: whatever somebody does to their rows is noticed at once
 _PATIENCE = timedelta(minutes=1)  # between two looks at a job with a schedule of another version
 _WHOLE = 300.0  # seconds between two looks at all of more: for a schedule that another version has changed, say
+_LONGEST_LEAD = 0.25  # seconds before an instant in which all that is due then has been looked at, at most
+_READINGS = 5  # of the database's clock that are kept in mind: the one whose answer came at once tells most
+_SLEW = 0.0005  # of a second that a clock which is being set right may lose in a second, against another
 
 
 class Agenda:
@@ -27,18 +31,37 @@ class Agenda:
         self._queue: list[tuple[datetime, str]] = []
         self._waiting: set[str] = set()
         self._others: set[str] = set()
-        self._seen: tuple[datetime, float] | None = None
-        self._whole_at = 0.0
+        self._readings: deque[tuple[datetime, float]] = deque(maxlen=_READINGS)
+        self._whole_at = self._begun = self._lead = 0.0
 
-    def look(self, jobs: Mapping[str, Job], *, sparing: bool) -> tuple[datetime, dict[str, Standing]]:
-        """Read the database's clock, and the standings of these jobs, or `sparing` of those that may have to do."""
-        asked = self._asked(jobs) if sparing else None
-        now, standings = self._books.standings(jobs) if asked is None else self._books.stirring(asked)
+    def look(
+        self, jobs: Mapping[str, Job], *, sparing: bool, ahead: bool
+    ) -> tuple[datetime, datetime, dict[str, Standing]]:
+        """Read the database's clock, and the standings of these jobs, or `sparing` of those that may have to do.
+
+        Also returns the moment that the look is for: now, or, `ahead` of it, when something will be due in an instant.
+        """
+        self._begun = self._clock.monotonic()
+        coming = self._coming() if ahead else None
+        asked = self._asked(jobs, coming) if sparing else None
+        if asked is None:
+            now, standings = self._books.standings(jobs)
+            heard_at = self._clock.monotonic()
+        else:
+            now, heard_at, standings = self._books.stirring(asked)
         with self._lock:
-            self._seen = now, self._clock.monotonic()
+            self._heard(now, heard_at)
             if asked is None and self._at.keys() <= jobs.keys():
-                self._whole_at = self._seen[1] + _WHOLE
-        return now, {name: standing for name, standing in standings.items() if name in jobs}
+                self._whole_at = heard_at + _WHOLE
+        moment = now if coming is None else max(now, coming)
+        return now, moment, {name: standing for name, standing in standings.items() if name in jobs}
+
+    def until(self, moment: datetime) -> float:
+        """Return the seconds to wait, after a look ahead, for its moment; and learn how long before to begin it."""
+        with self._lock:
+            took = self._clock.monotonic() - self._begun
+            self._lead = min(max(2 * took, 0.9 * self._lead), _LONGEST_LEAD)
+            return (moment - self._now()).total_seconds()
 
     def heed(self, job: Job, standing: Standing, now: datetime, *, ours: bool, changed: bool) -> None:
         """Look at a job again when it may have to do, or with the next look if its row was `changed` by us.
@@ -57,22 +80,42 @@ class Agenda:
         self._note(job.name, job.schedule.after(slot or now), now)
 
     def quiet(self) -> float:
-        """Return for how many seconds nothing becomes due."""
+        """Return for how many seconds nothing need be looked at: until shortly before something is due."""
         with self._lock:
-            while self._queue and self._at[self._queue[0][1]] != self._queue[0][0]:
-                heappop(self._queue)
-            if self._seen is None or not self._queue:
+            first = self._first()
+            if first is None or not self._readings:
                 return float("inf")
-            return max(0.0, (self._queue[0][0] - self._now(self._seen)).total_seconds())
+            return max(0.0, ((first - self._now()).total_seconds() - self._lead) / (1 - _SLEW))
 
-    def _asked(self, jobs: Mapping[str, Job]) -> list[str] | None:
-        """Return which of the jobs are to be looked at now; None for every one."""
+    def _first(self) -> datetime | None:
+        """Return when something is due first, of what is not waited for by now."""
+        while self._queue and self._at[self._queue[0][1]] != self._queue[0][0]:
+            heappop(self._queue)
+        return self._queue[0][0] if self._queue else None
+
+    def _coming(self) -> datetime | None:
+        """Return when something is due first, if that is in an instant."""
         with self._lock:
-            if self._seen is None or len(jobs) <= _FEW or self._clock.monotonic() >= self._whole_at:
+            first = self._first()
+            if first is None or not self._readings:
+                return None
+            return first if first <= self._now() + timedelta(seconds=self._lead) else None
+
+    def _heard(self, now: datetime, at: float) -> None:
+        """Note what the database's clock read before an answer came, at a monotonic instant; it may have been set."""
+        latest = now + timedelta(seconds=at - self._begun)
+        if self._readings and self._now(at) > latest:
+            self._readings.clear()
+        self._readings.append((now, at))
+
+    def _asked(self, jobs: Mapping[str, Job], coming: datetime | None) -> list[str] | None:
+        """Return which of the jobs are to be looked at now, for what is due by then; None for every one."""
+        with self._lock:
+            if not self._readings or len(jobs) <= _FEW or self._clock.monotonic() >= self._whole_at:
                 return None
             if not jobs.keys() <= self._at.keys():
                 return None
-            now = self._now(self._seen)
+            now = coming or self._now()
             while self._queue and self._queue[0][0] <= now:
                 when, job = heappop(self._queue)
                 if self._at[job] == when:
@@ -90,6 +133,7 @@ class Agenda:
                 heappush(self._queue, (when, job))
             self._at[job] = when
 
-    def _now(self, seen: tuple[datetime, float]) -> datetime:
-        moment, at = seen
-        return moment + timedelta(seconds=self._clock.monotonic() - at)
+    def _now(self, at: float | None = None) -> datetime:
+        """Return what the database's clock reads at least, by now or at a monotonic instant."""
+        at = self._clock.monotonic() if at is None else at
+        return max(read + timedelta(seconds=(1 - _SLEW) * (at - then)) for read, then in self._readings)

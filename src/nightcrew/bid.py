@@ -146,6 +146,8 @@ def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]
     Of those that wait for the job's window only the latest is run; the others are skipped.
     """
     since = _since(standing)
+    if job.schedule.after(since) >= before:  # as it is nearly always
+        return ()
     until = before - _TICK
     paused_at = standing.paused_at or until
     awake = min(paused_at, until)

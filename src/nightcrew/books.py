@@ -354,8 +354,11 @@ class Books(Protocol):
     def came(self, distances: Mapping[str, Distance]) -> None:
         """Note how far runs have come, except where somebody holds their rows."""
 
-    def stirring(self, jobs: Sequence[str]) -> tuple[datetime, dict[str, Standing]]:
-        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says."""
+    def stirring(self, jobs: Sequence[str]) -> tuple[datetime, float, dict[str, Standing]]:
+        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says.
+
+        Also returns the monotonic instant at which the database's clock was known.
+        """
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:
         """Keep every trigger from claiming this job's slots."""

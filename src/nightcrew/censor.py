@@ -11,6 +11,7 @@ _NAMED = re.compile(
     r"(?i)(password|passwd|pwd|secret|token)(['\"]?\s{0,9}[=:]\s{0,9})"
     r"('[^']{0,500}'|\"[^\"]{0,500}\"|[^\s&,;]+)"
 )
+_SIGNS = ("://", "passw", "pwd", "secret", "token")  # most texts have none of them, which is seen at once
 _PASSWORD = re.compile(r"://[^\s:/@]*:(.*)@")
 _LONGEST, _SHOWN = 27, 8  # characters of a key that is shown whole, and of a longer one
 _UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}", re.IGNORECASE)
@@ -38,8 +39,12 @@ class Censor:
     def __call__(self, text: str) -> str:
         """Return the text without them."""
         for known in self._known:
-            text = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", "***", text)
-        return _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
+            if known in text:
+                text = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", "***", text)
+        folded = text.casefold()
+        if any(sign in folded for sign in _SIGNS):
+            text = _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
+        return text
 
     def value(self, value: Any) -> Any:
         """Return a text or an exception as a text without them, alone or in a list, and any other value as it is."""

@@ -158,18 +158,25 @@ class Claims:
         return found
 
     def due(
-        self, jobs: Iterable[Job], trigger: str, *, start: bool = False, buried: list[tuple[Job, Taken]] | None = None
+        self,
+        jobs: Iterable[Job],
+        trigger: str,
+        *,
+        start: bool = False,
+        buried: list[tuple[Job, Taken]] | None = None,
+        stop: Event | None = None,
     ) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
 
         With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
-        Runs that nobody goes on with any more are added to the `buried`.
+        Runs that nobody goes on with any more are added to the `buried`. With `stop`, which ends it, it waits for what
+        will be due in an instant, having looked at that before.
         """
         claims: list[Claim] = []
         asked_at = self._clock.monotonic()
         try:
             bidder = replace(self._bidder(trigger, Caller()), waits=False)  # one held row must not keep all from all
-            for found in self._due(jobs, bidder, start=start):
+            for found in self._due(jobs, bidder, start=start, stop=stop):
                 if isinstance(found, Claim):
                     claims.append(self._hold(found, asked_at))  # an error must find those before it
                 elif buried is not None:
@@ -180,29 +187,33 @@ class Claims:
             raise
         return claims
 
-    def _due(self, jobs: Iterable[Job], bidder: Bidder, *, start: bool) -> Iterator[Claim | tuple[Job, Taken]]:
+    def _due(
+        self, jobs: Iterable[Job], bidder: Bidder, *, start: bool, stop: Event | None
+    ) -> Iterator[Claim | tuple[Job, Taken]]:
         enabled = {job.name: job for job in jobs if job.enabled}
         inside = bidder.trigger == INSIDE
-        now, standings = self.agenda.look(enabled, sparing=inside and not start)
+        waits = stop if not start else None
+        now, moment, standings = self.agenda.look(enabled, sparing=inside and not start, ahead=waits is not None)
         bids: list[Bid] = []
         for name, standing in standings.items():
             changed = self._rescheduled(enabled[name], standing, now)
             ours = standing.meaning == enabled[name].schedule.meaning
             job = enabled[name] = in_force(enabled[name], standing)
-            self.agenda.heed(job, standing, now, ours=ours, changed=changed)
+            self.agenda.heed(job, standing, moment, ours=ours, changed=changed)
             if changed or is_paused(standing, now):
                 continue
-            ahead = timedelta(0) if inside else early(job, now)
+            by = moment if inside else now + early(job, now)
+            shut = job.window is not None and job.window.closes(now, by - now) is None
             if standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
-            elif (job.window is not None and job.window.closes(now, ahead) is None) or between_attempts(standing, now):
+            elif shut or between_attempts(standing, now):
                 continue
             elif standing.run is not None:
                 if (reopened := self._left_open(job, standing, now, bidder)) is not None:
                     yield reopened if isinstance(reopened, Claim) else (job, reopened)
-            elif (bid := bid_for(job, standing, now + ahead, inside=inside, start=start)) is not None:
+            elif (bid := bid_for(job, standing, by, inside=inside, start=start)) is not None:
                 bids.append(bid)
-        if bids:
+        if bids and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
             by_job = {bid.job: bid for bid in bids}
             for one in self._books.claim(bids, bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
                 self.agenda.claimed(enabled[one.job], by_job[one.job].slot, now)

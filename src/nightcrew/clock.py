@@ -80,6 +80,11 @@ class Lease:
         self._asked_at = max(self._asked_at, asked_at)
 
     @property
+    def fresh(self) -> bool:
+        """Whether it began, or was renewed, so lately that it need not be renewed with the others."""
+        return self._clock.monotonic() < self._asked_at + self._trusted / 6
+
+    @property
     def age(self) -> float:
         """Return how many seconds ago it began, however often it has been renewed since."""
         return self._clock.monotonic() - self._won_at

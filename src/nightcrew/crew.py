@@ -115,9 +115,12 @@ class Nightcrew(Erasing):
         return [*failed, *(partial(self._carry_out, claim, budget) for claim in claims)]
 
     def hand_out(self, *, start: bool, stop: Event) -> list[Callable[[], None]]:
-        """Claim as `due` does, for the ticker: functions that are done are settled together, a moment later."""
+        """Claim as `due` does, for the ticker: functions that are done are settled together, a moment later.
+
+        What will be due in an instant is waited for, unless somebody says `stop`.
+        """
         station, budget = self._station, Budget.of(self.clock, stop=stop)
-        claims = self._registered(lambda: station.claims.due(self._jobs.values(), INSIDE, start=start))
+        claims = self._registered(lambda: station.claims.due(self._jobs.values(), INSIDE, start=start, stop=stop))
         rooms = station.claims, station.broom, budget, self.spread, station.settler
         return [partial(carry_out_together, claim, *rooms) for claim in claims]
 

@@ -88,9 +88,10 @@ class Heartbeat:
                 if not claims:
                     self._beating = None
                     return
+            old = [key for key, leases in claims.items() if not all(lease.fresh for lease in leases)]
             asked_at = self._clock.monotonic()
             try:
-                for key in self._books.renew_all(list(claims), self._lease):
+                for key in self._books.renew_all(old, self._lease) if old else ():
                     for lease in claims[key]:
                         lease.renewed(asked_at)
                 if taken:

@@ -259,6 +259,8 @@ def _between(schedule: Schedule, after: datetime, until: datetime, limit: int | 
 
 
 def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is UTC:
+        return moment
     if moment.utcoffset() is None:
         raise ScheduleError(f"moment {moment} has no time zone; give it one, such as tzinfo=UTC.")
     try:

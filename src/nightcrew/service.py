@@ -1,5 +1,6 @@
 """Service: the job routes and the ticker in one process, until a signal ends it."""
 
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) ->
         _look(crew, talk)
         shown = f"[{host}]" if ":" in host else host
         talk(f"serving {len(crew.jobs)} jobs on http://{shown}:{listening.getsockname()[1]}; Ctrl-C stops")
+        gc.freeze()  # what is there from the start stays: to look through it all would hold up what is due
         config = uvicorn.Config(crew.asgi, lifespan="on", log_level="warning", server_header=False)
         server = _Server(config, crew)
         code = _run(server, listening)

@@ -51,12 +51,19 @@ class Settler:
         self._ended: list[_Ended] = []
         self._thread: Thread | None = None
         self._closing = Event()
-        self._known_until = float("-inf")
+        self._known_until = self._look_at = float("-inf")
 
     def trusts(self, claim: Claim) -> bool:
         """Whether work may begin without a look at the place, and at the claim, of a function and won a moment ago."""
         new = claim.lease is not None and claim.lease.age < _NEW and not claim.resumed
-        return new and claim.job.policy is None and self._clock.monotonic() < self._known_until
+        if not new or claim.job.policy is not None:
+            return False
+        now = self._clock.monotonic()
+        with self._lock:
+            if self._look_at <= now < self._known_until:  # one looks again in good time, and no other waits for that
+                self._look_at = self._known_until
+                return False
+        return now < self._known_until
 
     def settle(
         self, claim: Claim, row: RunRow, then: Callable[[Settle], object], alone: Settle, looked_at: float | None
@@ -69,6 +76,7 @@ class Settler:
         with self._lock:
             if looked_at is not None:
                 self._known_until = max(self._known_until, looked_at + _KNOWN)
+                self._look_at = self._known_until - _KNOWN / 2
             self._ended.append(_Ended(claim, row, then, alone))
             if self._thread is not None:
                 return

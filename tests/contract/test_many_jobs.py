@@ -84,6 +84,31 @@ def test_a_job_that_becomes_due_is_asked_for_then(crew):
     assert crew.calls == ["soon"]
 
 
+def test_a_slot_that_is_due_in_an_instant_is_looked_at_before_and_claimed_no_earlier(crew, monkeypatch):
+    monkeypatch.setattr("nightcrew.agenda._LONGEST_LEAD", 1.0)
+    crew.add(Job("soon", every("3 seconds"), function=lambda run: crew.calls.append((run.slot, run.moment))))
+    time.sleep(max(0.0, time.time() % 3 - 1))
+    assert hand_out(crew) == []
+    crew._station.claims.agenda._lead = 1.0
+    time.sleep(crew.rest(60))
+    looked_at = crew.clock.now()
+    (work,) = hand_out(crew)
+    work()
+    ((slot, moment),) = crew.calls
+    assert looked_at < slot <= moment < slot + timedelta(seconds=1)
+
+
+def test_who_is_told_to_stop_claims_nothing_that_was_waited_for(crew):
+    crew.add(Job("soon", every("30 days"), function=lambda run: crew.calls.append("soon")))
+    assert hand_out(crew) == []
+    crew._station.claims.agenda._lead = timedelta(days=30).total_seconds()
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    assert crew.hand_out(start=False, stop=stop) == []
+    assert crew.at_work == []
+    assert [run for run in crew.runs("soon") if run.state == "running"] == []
+
+
 def test_a_run_whose_holder_has_died_is_taken_over_though_nobody_asked_for_its_job(crew):
     dead = Nightcrew(crew._station.link.engine.url.render_as_string(hide_password=False), settings=Settings())
     dead.add(crew.jobs["job-7"])

@@ -120,6 +120,8 @@ def test_no_listener_hears_a_secret():
         '{"secret": "hunter2"}',
         "token=hunter2&x=1",
         "pwd: hunter2",
+        "PassWord=hunter2",
+        "\u017fecret: hunter2",
         "redis://user:hunter2@cache and http://h",
     ],
 )

@@ -89,8 +89,11 @@ class Ledgers:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""
         return standings.named(self._link, names)
 
-    def stirring(self, names: Sequence[str]) -> tuple[datetime, dict[str, Standing]]:
-        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says."""
+    def stirring(self, names: Sequence[str]) -> tuple[datetime, float, dict[str, Standing]]:
+        """Read the same of these jobs, and of every one that somebody waits for, whatever its schedule says.
+
+        Also returns the monotonic instant at which the database's clock was known.
+        """
         return standings.stirring(self._link, names)
 
     def pause(self, job: str, by: str, reason: str, until: datetime | None) -> None:

@@ -40,9 +40,9 @@ def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int
 
     One that is closed already under its fence was by a commit whose answer was lost.
     """
-    claims = sa.tuple_(jobs.c.name, jobs.c.fence).in_([(row.job, fence) for fence, row in ended])
-    mine = sa.select(jobs.c.name, jobs.c.fence).where(claims, jobs.c.owner.is_not(None)).order_by(jobs.c.name)
-    held = {(row.name, row.fence) for row in connection.execute(mine.with_for_update())}
+    of_jobs = jobs.c.name.in_({row.job for _, row in ended}), jobs.c.owner.is_not(None)
+    mine = sa.select(jobs.c.name, jobs.c.fence).where(*of_jobs).order_by(jobs.c.name).with_for_update()
+    held = {tuple(row) for row in connection.execute(mine)}.intersection((row.job, fence) for fence, row in ended)
     done = [row for fence, row in ended if (row.job, fence) in held]
     if done:
         failed = sa.case((jobs.c.failed_run == jobs.c.run, None), else_=jobs.c.failed_run)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from nightcrew.books import Standing
 from nightcrew.databases.connect import Link
+from nightcrew.databases.listed import listed
 from nightcrew.databases.tables import jobs, place
 from nightcrew.errors import RowLost
 
@@ -16,23 +17,26 @@ _NAMED = 500  # so many jobs are asked for by name; who asks for more reads them
 
 def named(link: Link, names: Iterable[str] | None) -> tuple[datetime, dict[str, Standing]]:
     """Read the standings of these jobs, or of all; raises RowLost for a name that has no row."""
-    if names is None:
-        return _read(link, sa.true())
-    asked = set(names)
-    now, found = _read(link, of(asked))
+    asked = None if names is None else set(names)
+    now, _, found = _read(link, sa.true() if asked is None else of(asked))
+    if asked is None:
+        return now, found
     _see_all(asked, found)
     return now, {name: standing for name, standing in found.items() if name in asked}
 
 
-def stirring(link: Link, names: Sequence[str]) -> tuple[datetime, dict[str, Standing]]:
+def stirring(link: Link, names: Sequence[str]) -> tuple[datetime, float, dict[str, Standing]]:
     """Read those of these jobs, and of every one that somebody waits for, whatever its schedule says.
 
     Nobody holds its run any more, its pause is over, or a newer version asks whether its schedule is still anybody's.
+    Also returns the monotonic instant at which the database's clock was known.
     """
     left = sa.and_(jobs.c.run.is_not(None), sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < link.moment))
-    now, found = _read(link, sa.or_(of(names), left, jobs.c.paused_until <= link.moment, jobs.c.rival.is_not(None)))
+    asked = jobs.c.name.in_(sa.select(listed(link.dialect, {"name": str}, [[name] for name in names]).c.name))
+    ours = sa.or_(asked, left, jobs.c.paused_until <= link.moment, jobs.c.rival.is_not(None))
+    now, heard_at, found = _read(link, ours)
     _see_all(set(names), found)
-    return now, found
+    return now, heard_at, found
 
 
 def stop() -> list[sa.Label[Any]]:
@@ -51,11 +55,13 @@ def _see_all(asked: set[str], found: dict[str, Standing]) -> None:
         raise RowLost(lost)
 
 
-def _read(link: Link, wanted: sa.ColumnElement[bool]) -> tuple[datetime, dict[str, Standing]]:
+def _read(link: Link, wanted: sa.ColumnElement[bool]) -> tuple[datetime, float, dict[str, Standing]]:
     one = sa.select(link.clock_reading()).subquery("clock")
     known = {"job": jobs.c.name, **jobs.c, **{word.name: word for word in stop()}}
     columns = [known[name] for name in Standing.__slots__]
     statement = sa.select(one.c.now, *columns).select_from(one.outerjoin(jobs, wanted))
     with link.transaction(writes=False) as connection:
-        rows = connection.execute(statement).all()
-    return rows[0].now, {row.name: Standing(*row[1:]) for row in rows if row.name is not None}
+        answer = connection.execute(statement)
+        heard_at = link.monotonic()  # before the rows are read, which takes a while
+        rows = answer.all()
+    return rows[0].now, heard_at, {row.name: Standing(*row[1:]) for row in rows if row.name is not None}

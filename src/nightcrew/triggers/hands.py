@@ -30,6 +30,11 @@ class Hands:
         return not self._waiting and sum(thread.is_alive() for thread in self._threads) < self._number
 
     @property
+    def few(self) -> bool:
+        """Whether something waits, and one more hand could be put to it."""
+        return bool(self._waiting) and sum(thread.is_alive() for thread in self._threads) < self._number
+
+    @property
     def busy(self) -> bool:
         """Whether some hand is at work."""
         return any(thread.is_alive() for thread in self._threads)
@@ -39,16 +44,20 @@ class Hands:
         self._waiting.extend(works)
 
     def work(self) -> None:
-        """Put hands to whatever waits; where no thread can be started, the caller works it off itself."""
+        """Put one more hand to what waits, if there is one; where no thread can be started, the caller works it off.
+
+        Runs that are over in no time are worked off by one hand: several would keep each other from the processor.
+        """
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        for _ in range(min(len(self._waiting), self._number - len(self._threads))):
-            thread = Thread(target=self.work_off, name="nightcrew-run", daemon=True)
-            try:
-                thread.start()
-            except (RuntimeError, MemoryError):  # the process has as many threads as it may
-                self.work_off()
-                return
-            self._threads.append(thread)
+        if not self._waiting or len(self._threads) >= self._number:
+            return
+        thread = Thread(target=self.work_off, name="nightcrew-run", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # the process has as many threads as it may
+            self.work_off()
+            return
+        self._threads.append(thread)
 
     def work_off(self) -> None:
         """Carry out what waits, one after the other, until nothing does."""
@@ -73,7 +82,8 @@ def side_by_side(works: Sequence[Work]) -> list[Report]:
     reports: list[Future[Report]] = [Future() for _ in works]
     hands = Hands(lost=lambda error: None)
     hands.take(partial(_note, report, work) for report, work in zip(reports, works, strict=True))
-    hands.work()
+    for _ in range(HANDS):
+        hands.work()
     hands.join()
     return [report.result() for report in reports]
 

@@ -14,6 +14,7 @@ PERIOD = 1.0  # seconds between two looks: one small statement when nothing is d
 # kills a process 30 s after it was asked to end, and the application has an end of its own to make.
 _PATIENCE = 20.0
 _BUSY, _BREATH = 0.05, 0.002  # the same while no hand is free, and at least
+_STEP = 0.005  # seconds that what waits is left to the hands at work, before one more is put to it
 _SLOWEST = 30.0  # seconds between two looks while the database is away
 
 
@@ -111,6 +112,8 @@ class Ticker:
         if free:
             self._hands.take(self._roster.hand_out(start=start, stop=self._stop))
         self._hands.work()
+        while self._hands.few and not self._roster.clock.wait(self._stop, _STEP):
+            self._hands.work()
         return free
 
     def _lost(self, error: BaseException) -> None:

@@ -1,5 +1,6 @@
 """nightcrew: a ticker in a process, with the ledger in the database."""
 
+import gc
 import signal
 
 from tests.bench.schedulers.sink import JOBS, URL, note
@@ -16,5 +17,6 @@ crew = Nightcrew(URL, settings=Settings())
 for number in range(JOBS):
     crew.add(Job(f"job-{number}", every("1 second"), function=work(number), catch_up="all"))
 crew.migrate()
+gc.freeze()  # as `nightcrew serve` does
 crew.start()
 signal.pause()
