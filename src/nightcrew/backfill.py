@@ -7,7 +7,8 @@ from threading import Event
 
 from nightcrew.bid import run_id
 from nightcrew.books import Books, RunRow
-from nightcrew.claim import Claim, Claims
+from nightcrew.claim import Claim
+from nightcrew.claims import Claims
 from nightcrew.clock import Clock, instant
 from nightcrew.done import turned_away
 from nightcrew.errors import UsageError, misfit

@@ -13,7 +13,8 @@ from nightcrew.backfill import Backfill, backlog
 from nightcrew.bid import is_paused, slot_asked_for, waits
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
-from nightcrew.claim import INSIDE, LEASE, Claim
+from nightcrew.claim import Claim
+from nightcrew.claims import INSIDE, LEASE
 from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
@@ -115,10 +116,7 @@ class Nightcrew(Erasing):
         return [*failed, *(partial(self._carry_out, claim, budget) for claim in claims)]
 
     def hand_out(self, *, start: bool, stop: Event) -> list[Callable[[], None]]:
-        """Claim as `due` does, for the ticker: functions that are done are settled together, a moment later.
-
-        What will be due in an instant is waited for, unless somebody says `stop`.
-        """
+        """Claim as `due` does, for the ticker, and what is due in an instant; what is done is settled later."""
         station, budget = self._station, Budget.of(self.clock, stop=stop)
         claims = self._registered(lambda: station.claims.due(self._jobs.values(), INSIDE, start=start, stop=stop))
         rooms = station.claims, station.broom, budget, self.spread, station.settler

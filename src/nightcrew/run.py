@@ -10,7 +10,8 @@ from nightcrew.bid import MOST_EARLY
 from nightcrew.books import Pause, Sequel, Settled, altogether
 from nightcrew.call import Call, call
 from nightcrew.censor import Censor
-from nightcrew.claim import Claim, Claims
+from nightcrew.claim import Claim
+from nightcrew.claims import Claims
 from nightcrew.clock import Budget, instant
 from nightcrew.database import Expected, Selection
 from nightcrew.done import Done, Gone, removed, report_of, row_of, rows_of

@@ -9,7 +9,7 @@ from weakref import ref
 from nightcrew.archives.archive import Archive
 from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
-from nightcrew.claim import Claims
+from nightcrew.claims import Claims
 from nightcrew.clock import Clock
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.books import Bid, Bidder
-from nightcrew.claim import LOSSES, Claim
+from nightcrew.claim import Claim
+from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import entries as entry_table
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table

@@ -13,7 +13,8 @@ from tests.conftest import administrator, fresh, server
 
 from nightcrew import Job, Nightcrew, Settings, every
 from nightcrew.books import Registration, Sequel
-from nightcrew.claim import LOSSES, Claim
+from nightcrew.claim import Claim
+from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import entries, jobs, place, runs
 from nightcrew.errors import ClaimLost, DatabaseError
 from nightcrew.outcome import State

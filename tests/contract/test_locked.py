@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
-from nightcrew.claim import LOSSES
+from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import jobs, ranges
 
 DAILY = cron("0 0 * * *")

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, every
-from nightcrew.claim import LOSSES
+from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
 from nightcrew.errors import ConfigurationError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nightcrew import Nightcrew, Settings
 from nightcrew.books import Bidder
-from nightcrew.claim import LOSSES
+from nightcrew.claims import LOSSES
 from nightcrew.console import prose
 from nightcrew.console.screen import Screen
 from nightcrew.databases.tables import jobs as job_table

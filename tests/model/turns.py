@@ -17,7 +17,8 @@ from tests.model.witness import Witness, effects
 
 from nightcrew import Job, Nightcrew, Settings, every
 from nightcrew.books import Sequel, Standing
-from nightcrew.claim import Claim, Claims
+from nightcrew.claim import Claim
+from nightcrew.claims import Claims
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import entries, jobs, place, runs

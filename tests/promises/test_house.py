@@ -1,4 +1,4 @@
-"""The tree is what the README says it is."""
+"""The tree is what its picture says it is."""
 
 import ast
 import asyncio
@@ -23,12 +23,12 @@ def relative(path: Path) -> str:
 
 
 def pictured() -> dict[str, str]:
-    """Return the names in the README's picture, with their lines."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^[├└]── (\S+?)/?\s{2,}(.+)$", readme, re.MULTILINE))
+    """Return the names in the picture, with their lines."""
+    page = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^[├└]── (\S+?)/?\s{2,}(.+)$", page, re.MULTILINE))
 
 
-def test_the_readme_shows_every_room_and_no_other():
+def test_the_picture_shows_every_room_and_no_other():
     rooms = {path.name for path in SOURCE.iterdir() if not path.name.startswith("_") and path.name != "py.typed"}
     assert set(pictured()) == rooms
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.story.test_ranges import FRESH, fill, left
 
 from nightcrew import Nightcrew, Settings
-from nightcrew.claim import LOSSES
+from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import ranges as range_table
 from nightcrew.errors import UsageError

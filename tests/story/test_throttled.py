@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from nightcrew import Nightcrew, Settings
-from nightcrew.claim import LEASE
+from nightcrew.claims import LEASE
 from nightcrew.gauge import Level
 
 DDL = "CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})"
