@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from threading import Event
 from typing import Any
@@ -10,18 +11,19 @@ from typing import Any
 from nightcrew.clock import Clock
 from nightcrew.database import Connection, Selection
 from nightcrew.depot import Depot
-from nightcrew.erased import Erasure, subject_of
-from nightcrew.erasures import coverage, eraser, prospect, receipt, rows
+from nightcrew.erased import Erasure, State, subject_of
+from nightcrew.erasures import completion, coverage, eraser, prospect, receipt, rows
 from nightcrew.erasures.prospect import Prospect
 from nightcrew.erasures.vault import Vault
 from nightcrew.erasures.work import Kit
 from nightcrew.errors import ConfigurationError, SafetyStop, UsageError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry
+from nightcrew.owing import Owing
 from nightcrew.policy import Policy
 from nightcrew.settings import ERASURE_KEY
 from nightcrew.stock import Stock
-from nightcrew.store import BlobStore
+from nightcrew.store import BlobStore, Store
 from nightcrew.stores import blob_store
 from nightcrew.stores.address import address
 
@@ -105,6 +107,8 @@ class Erasing(Stock):
         subjects = {one.subject for one in chain(lost.values(), late)}
         found, done = 0, []
         for job, policy, selection, key in self._people(kit, subjects):
+            if stop is not None and stop.is_set():
+                raise SafetyStop("the replay was stopped before its end: call again to go on with it")
             found += 1
             if confirm:
                 done.append(self._erase(job, policy, selection, key, by, stop or Event()))
@@ -134,6 +138,34 @@ class Erasing(Stock):
                 _, policy, selection = self._selected(job.name)
             found[job.name] = list(coverage.gaps(policy, selection, tables))
         return found
+
+    def columns_of(self, store: str) -> tuple[Owing, ...]:
+        """Return the columns that hold keys of a store; who is back after all owes no erasure any more."""
+        for job in self._completing():
+            if completion.store_of(job.name) == store:
+                return (completion.owing(job.name, self._selected(job.name)[2]),)
+        return super().columns_of(store)
+
+    def _owed_to(self) -> Mapping[str, Store]:
+        """Return the stores, and those that erasures are owed to."""
+        stores = {completion.store_of(job.name): partial(self._complete, job) for job in self._completing()}
+        return {**self._stores, **{name: completion.Completions(name, complete) for name, complete in stores.items()}}
+
+    def _completing(self) -> list[Job]:
+        """Return the jobs whose erasures are completed once nothing can be put back."""
+        with_key = self.settings.erasure_key is not None
+        return [job for job in self._jobs.values() if with_key and (rule := job.policy) and rule.erase and rule.archive]
+
+    def _complete(self, job: Job, key: str) -> str | None:
+        """Complete an erasure that is owed; return why it is incomplete, if it is."""
+        chosen, policy, selection = self._selected(job.name)
+        try:
+            closed = self._erase(chosen, policy, selection, (key,), job.name, Event())
+        except SafetyStop as why:
+            return str(why)
+        if closed.state is State.COMPLETE:
+            return None
+        return f"receipt {closed.number} of its erasure is incomplete: 'nightcrew erase receipts'"
 
     def _erase(
         self, job: Job, policy: Policy, selection: Selection, key: Sequence[str], by: str, stop: Event

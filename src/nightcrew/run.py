@@ -16,6 +16,7 @@ from nightcrew.clock import Budget, instant
 from nightcrew.database import Expected, Selection
 from nightcrew.done import Done, Gone, removed, report_of, row_of, rows_of
 from nightcrew.ending import sequel
+from nightcrew.erasures import completion
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, RunCancelled, SafetyStop
 from nightcrew.fleet import Company, Spread, dissolve
 from nightcrew.hold import staying
@@ -175,11 +176,17 @@ def _do(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: 
 
 
 def _taken(claim: Claim, admission: guard.Admission, broom: Broom, budget: Budget, company: Company) -> Swept:
-    """Sweep; or erase subject after subject, where the policy says so and there is a key to write receipts with."""
-    policy, kit = claim.job.policy, broom.kit()
-    if policy is not None and policy.erase and kit is not None and admission.selection.table.primary_key:
-        return part(claim, admission.selection, admission.permit, broom, budget, kit)
-    return sweep(claim, admission.selection, admission.permit, broom, budget, company)
+    """Sweep; or erase subject after subject, where the policy says so and there is a key to write receipts with.
+
+    Where what leaves can still be put back, their erasures are only owed.
+    """
+    policy, selection, kit = claim.job.policy, admission.selection, broom.kit()
+    if policy is not None and policy.erase and kit is not None and selection.table.primary_key:
+        if policy.archive is None and not claim.cut:
+            return part(claim, selection, admission.permit, broom, budget, kit)
+        if policy.archive is not None:
+            selection = completion.owed(claim.job.name, policy, selection)
+    return sweep(claim, selection, admission.permit, broom, budget, company)
 
 
 def _not_begun(claim: Claim, broom: Broom, reason: str) -> Done:

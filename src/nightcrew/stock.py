@@ -29,7 +29,7 @@ from nightcrew.schedule import every
 from nightcrew.settings import ERASURE_KEY, Settings
 from nightcrew.shelf import check_archive
 from nightcrew.station import Stationed
-from nightcrew.store import MOST
+from nightcrew.store import MOST, Store
 
 _KEY = "set NIGHTCREW_ARCHIVE_KEY to a key of its own, which 'nightcrew secret new' makes"
 
@@ -252,4 +252,8 @@ class Stock(Roll, Stationed):
         keep_up(run, archive, self._station.books.run)
 
     def _drain(self, run: Call) -> None:
-        outbox.drain(run, self._stores, self.columns_of, self._station.debts)
+        outbox.drain(run, self._owed_to(), self.columns_of, self._station.debts)
+
+    def _owed_to(self) -> Mapping[str, Store]:
+        """Return whatever something may be owed to, by name."""
+        return self._stores

@@ -416,12 +416,43 @@ def test_whoever_was_erased_does_not_come_back(database_url, vault):
     assert dict(found.tables["files"].conflicts) == {"parent": 1}
     assert [row.id for row in site.rows()["users"]] == [1, 3]
     assert {row.user_id for row in site.rows()["chats"]} == {1, 3}
-    # And whoever leaves by such a job leaves for good.
-    report = eraser.crew.run("purge", now=True)
-    assert report.deleted == 2
-    with pytest.raises(UsageError, match="archived nothing"):
-        eraser.crew.undo(report.run)
     eraser.crew.close()
+    site.crew.close()
+
+
+def test_an_erasure_is_completed_once_nothing_can_be_put_back(database_url, vault):
+    site = Site(database_url, vault, erasure=True, traces=[{"store": "uploads", "keys": "users/{id}/*"}])
+    site.crew.migrate()
+    site.run(*SCHEMA)
+    site.fill(3)
+    for user in (1, 2, 3):
+        site.uploads.put(f"users/{user}/face", b"")
+    run = site.purged()
+    site.crew.run("drain-outbox", now=True)
+    assert len(site.uploads.page().blobs) == 3
+    assert {each.store: each.owed for each in site.crew.owed() if each.owed} == {"erasures of purge": 3}
+    assert (site.undone(run).back, list(site.crew.receipts())) == (3 * 7, [])
+    assert not any(each.owed for each in site.crew.owed())
+    assert site.crew.erase(3, by="support").state == "complete"  # at once
+    again = site.purged()
+    site.run("UPDATE nightcrew_owed SET due_at = '2020-01-01 00:00:00'")  # a week later
+    site.run(f"INSERT INTO users VALUES (1, 1, 'u1@a', '{OLD}', 'a1')")  # who is back, with a new account
+    site.crew.run("drain-outbox", now=True)
+    assert [said["result"] for said in site.crew.receipts()] == ["complete", "complete"]
+    assert [blob.key for blob in site.uploads.page().blobs] == ["users/1/face"]
+    assert [each.owed for each in site.crew.owed()] == [0] * len(site.crew.owed())
+    assert dict(site.undone(again).tables["users"].conflicts)["erased"] == 1
+    site.crew.close()
+
+
+def test_what_an_erasure_could_not_find_once_the_row_is_gone_is_refused_beforehand(database_url, vault):
+    site = Site(database_url, vault, erasure=True, traces=[{"store": "uploads", "keys": "mail/{email}/*"}])
+    site.crew.migrate()
+    site.run(*SCHEMA)
+    site.fill(1)
+    report = site.crew.run("purge", now=True)
+    assert (report.outcome, report.deleted) == ("failed", 0)
+    assert "names email, which nobody knows any more" in report.message
     site.crew.close()
 
 

@@ -19,7 +19,7 @@ from nightcrew.policy import Action, Policy, Sql
 from nightcrew.report import indented, seconds
 from nightcrew.roll import JobStatus
 from nightcrew.schedule import Cron, Schedule
-from nightcrew.settings import SHORTEST_SECRET, Settings
+from nightcrew.settings import ERASURE_KEY, SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
 
 _BAD = {State.FAILED, State.MISSED}
@@ -364,6 +364,12 @@ def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
         found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
     elif settings.secret == settings.previous_secret:
         found.append("CRON_SECRET_PREVIOUS is the same as CRON_SECRET; unset it")
+    erasing = [job.name for job in crew.jobs.values() if job.policy and job.policy.erase]
+    if erasing and settings.erasure_key is None:
+        found.append(
+            f"{ERASURE_KEY} is not set, so {', '.join(erasing)} removes rows, and what they name in stores, without"
+            " looking for anything else of a person, and without a receipt; 'nightcrew secret new' makes one"
+        )
     return found + [leap for job in crew.jobs.values() if job.enabled and (leap := _leap(job, now))]
 
 

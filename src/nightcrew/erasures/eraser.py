@@ -11,6 +11,7 @@ from nightcrew import plan as plans
 from nightcrew.database import Database, Form, Selection
 from nightcrew.erased import Erasure, Found, State, subject_of
 from nightcrew.erasures import keys, look, own, receipt, rows
+from nightcrew.erasures.completion import store_of
 from nightcrew.erasures.work import Gate, Kit, Work, needed
 from nightcrew.errors import SafetyStop, StoreError
 from nightcrew.hold import Hold
@@ -32,14 +33,16 @@ def whole(policy: Policy, database: Database, holds: Sequence[Hold]) -> Selectio
 def begin(kit: Kit, policy: Policy, selection: Selection, key: Sequence[str], job: str, by: str) -> Erasure | None:
     """Return the erasure of a row: the one that is under way, or a new one; None for a row that nobody has ever seen.
 
-    Nothing of it is removed yet. Where the row is gone, an earlier erasure may know what else is to be looked for.
+    Nothing of it is removed yet. Where the row is gone, an earlier erasure may know what else is to be looked for; or
+    it left by a job that owes the rest.
     """
     subject = subject_of(kit.secret, selection.table.name, key)
     before = kit.erasures.of(subject)
     if (under_way := next((one for one in before if one.state is State.OPEN), None)) is not None:
         return under_way
     found = kit.subjects.find(selection.table, key, needed(policy, selection))
-    values = _values(selection, key, found, before)
+    owed = len(key) == 1 and bool(kit.debts.owed(store_of(job), list(key)))
+    values = _values(selection, key, found, before, owed=owed)
     if values is None:
         return None
     _reach(kit)
@@ -62,12 +65,12 @@ def begin(kit: Kit, policy: Policy, selection: Selection, key: Sequence[str], jo
 
 
 def _values(
-    selection: Selection, key: Sequence[str], found: Found | None, before: Sequence[Erasure]
+    selection: Selection, key: Sequence[str], found: Found | None, before: Sequence[Erasure], *, owed: bool
 ) -> Mapping[str, str | None] | None:
     if found is not None:
         return found.values
     known = next((one.facts["values"] for one in before if "values" in one.facts), None)
-    return known or (dict(zip(selection.table.primary_key, key, strict=True)) if before else None)
+    return known or (dict(zip(selection.table.primary_key, key, strict=True)) if before or owed else None)
 
 
 def _reach(kit: Kit) -> None:
@@ -90,7 +93,8 @@ def work_of(kit: Kit, policy: Policy, selection: Selection, erasure: Erasure, ga
     key = [values[name] for name in selection.table.primary_key]
     found = kit.subjects.find(selection.table, key, ())
     narrowed = replace(selection, only=found.key if found else tuple(key), run=erasure.id)
-    return Work(kit, policy, narrowed, erasure, values, gate)
+    runs = (erasure.id, *(one.id for one in kit.erasures.of(erasure.subject) if one.state is State.INCOMPLETE))
+    return Work(kit, policy, narrowed, erasure, values, gate, runs)
 
 
 def erase(work: Work) -> Erasure:
@@ -109,9 +113,7 @@ def erase(work: Work) -> Erasure:
             kit.vault.withdraw(erasure)
         kit.erasures.drop(erasure)
         raise
-    facts = kit.erasures.facts(erasure.id)
-    stores = [name.removeprefix("owed ") for name in facts.get("tally", {}) if name.startswith("owed ")]
-    problems += keys.settle(work, stores)
+    problems += keys.settle(work)
     problems += keys.follow(work)
     own.forget(work)
     parts = list(look.parts(work, kit.erasures.facts(erasure.id)))

@@ -1,6 +1,7 @@
 """The keys: of what rows named in stores, and of what is named after the row there; removed, and looked for again."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,15 +16,27 @@ _HELD = 300.0  # seconds that a batch of debts is ours
 _LATER = timedelta(minutes=1)  # before somebody else tries again what would not go
 
 
-def settle(work: Work, stores: Sequence[str]) -> list[str]:
-    """Settle what the rows of this erasure owed to some stores; return what is wrong."""
-    return [problem for name in stores if (problem := _shielded(work, name, _settle)) is not None]
+def settle(work: Work) -> list[str]:
+    """Settle what the rows owe, be it from an earlier erasure that was incomplete; return what is wrong."""
+    return [problem for name in owed(work) if (problem := _shielded(work, name, _settle)) is not None]
+
+
+def owed(work: Work) -> Counter[str]:
+    """Count by store what erasures of the subject owe now."""
+    counts: Counter[str] = Counter()
+    with work.kit.database.transaction() as connection:
+        for run in work.runs:
+            counts.update(work.kit.debts.incurred(connection, run, 0))
+    return counts
 
 
 def follow(work: Work) -> list[str]:
     """Remove the keys that are named after the row; return what is wrong."""
     problems = []
     for trace in work.policy.traces:
+        if unknown := [name for name in trace.columns if name not in work.values]:
+            problems.append(f"store {trace.store}: {trace} was skipped, for nobody knows {unknown[0]} any more")
+            continue
         if (values := work.named(trace)) is None:
             continue
         if column := trace.ambiguous(values):
@@ -51,8 +64,13 @@ def _shielded(work: Work, name: str, act: Any) -> str | None:
 
 
 def _settle(work: Work, name: str) -> None:
+    for run in work.runs:
+        _settle_run(work, name, run)
+
+
+def _settle_run(work: Work, name: str, run: str) -> None:
     store, debts, last = work.kit.stores[name], work.kit.debts, 0
-    while claimed := debts.of_run(work.erasure.id, name, last, store.most, _HELD):
+    while claimed := debts.of_run(run, name, last, store.most, _HELD):
         last = claimed[-1].id
         keys = list(dict.fromkeys(debt.key for debt in claimed))
         try:
@@ -62,7 +80,8 @@ def _settle(work: Work, name: str) -> None:
             raise
         debts.settle(debt for debt in claimed if debt.key not in gone.left)
         debts.put_off({debt: (_REFUSED, _LATER) for debt in claimed if debt.key in gone.left})
-        work.count(f"owed {name}", held=gone.held)
+        earlier = run != work.erasure.id
+        work.count(f"owed {name}", held=gone.held, found=len(keys) if earlier else 0)
 
 
 _REFUSED = "it would not go while a subject was erased"

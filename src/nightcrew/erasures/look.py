@@ -40,8 +40,7 @@ def parts(work: Work, facts: Facts) -> Iterator[Part]:
     yield from _tables(work, tally, surveyed)
     yield from _loosened(work, surveyed)
     yield from _kept(work)
-    with work.kit.database.transaction() as connection:
-        left = work.kit.debts.incurred(connection, work.erasure.id, 0)
+    left = keys.owed(work)
     for name in dict.fromkeys((*(each.removeprefix("owed ") for each in tally if each.startswith("owed ")), *left)):
         yield _owed(name, tally.get(f"owed {name}", {}), left.get(name, 0))
     for trace in work.policy.traces:

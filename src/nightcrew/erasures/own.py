@@ -6,6 +6,7 @@ Whoever keeps something more of a person (mails to be sent, copies of rows) adds
 import re
 from collections.abc import Callable, Mapping
 
+from nightcrew.erasures.completion import store_of
 from nightcrew.erasures.work import Work
 from nightcrew.report import one_line
 
@@ -30,7 +31,17 @@ def _ledger(work: Work) -> int:
     return work.kit.erasures.scrub(work.selection.table.name, words, named)
 
 
-FORGETTING: Mapping[str, Callable[[Work], int]] = {"ledger": _ledger}
+def _owed(work: Work) -> int:
+    """Forget that the rest of this erasure is owed."""
+    key, debts = work.key, work.kit.debts
+    if len(key) != 1:
+        return 0
+    found = debts.alike(store_of(work.erasure.job), key[0], key[0].__eq__)
+    debts.settle(found)
+    return len(found)
+
+
+FORGETTING: Mapping[str, Callable[[Work], int]] = {"ledger": _ledger, "outbox": _owed}
 """What forgets a subject, by the name that its receipt has for it; each says how many things it has forgotten."""
 
 

@@ -87,7 +87,8 @@ def _batch(work: Work) -> Taken:
             if error.away or not error.transient or next(tries, None) is None:
                 raise
             continue
-        if not work.gate.goes_on(kit.clock.monotonic() - started) and not taken.rows:
+        begun = taken.load > 0 and not taken.rows
+        if not work.gate.goes_on(kit.clock.monotonic() - started) and begun:  # else every call brings it forward
             raise Stopped
         return taken
 
@@ -114,7 +115,7 @@ def _stragglers(work: Work, key: ForeignKey, values: list[str]) -> None:
             facts, newest = _begin(work, connection)
             counts = work.kit.subjects.take(connection, work.selection, key, values, _MOST)
             _account(work, connection, facts, newest, counts)
-        if not work.gate.goes_on(0.0):
-            raise Stopped
         if not sum(counts.values()):
             return
+        if not work.gate.goes_on(0.0):
+            raise Stopped

@@ -44,7 +44,10 @@ class Kit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An erasure under way: the one row in `selection`, and those of its `values` by which the rest is found."""
+    """An erasure under way: the one row in `selection`, and those of its `values` by which the rest is found.
+
+    Its `runs` are those erasures of the subject that may owe something.
+    """
 
     kit: Kit
     policy: Policy
@@ -52,6 +55,7 @@ class Work:
     erasure: Erasure
     values: Mapping[str, str | None]
     gate: Gate
+    runs: tuple[str, ...]
 
     @property
     def key(self) -> tuple[str, ...]:
