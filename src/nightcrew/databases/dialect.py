@@ -140,6 +140,9 @@ class Spelling(Protocol):
     def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
         """Compose the test whether columns of a table have one of these values, each a JSON array of them."""
 
+    def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Return the foreign keys by which a table refers to others, and to itself."""
+
     def restoring(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Let rows come in the block in any order, whatever they refer to."""
 

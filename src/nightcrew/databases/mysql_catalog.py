@@ -62,6 +62,17 @@ SELECT {_named("table_name")} AS name, constraint_name AS `constraint`, column_n
  ORDER BY ordinal_position
 """
 
+_PARENTS = f"""
+SELECT {_named("k.table_schema")} AS `schema`, {_named("k.table_name")} AS name, k.constraint_name AS `constraint`,
+       {_named("k.referenced_table_schema")} AS parent_schema, {_named("k.referenced_table_name")} AS parent_name,
+       k.column_name AS child, k.referenced_column_name AS parent, r.delete_rule AS rule
+  FROM information_schema.key_column_usage AS k JOIN information_schema.referential_constraints AS r
+    ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
+   AND r.table_name = k.table_name
+ WHERE k.table_schema = :schema AND k.table_name = :name AND k.referenced_column_name IS NOT NULL
+ ORDER BY k.constraint_name, k.ordinal_position
+"""
+
 
 def relation(connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
     """Look a table or view up in the URL's database, or in `schema`."""
@@ -123,6 +134,15 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
         _foreign_key(own, row, pairs[row.schema][row.name, row.constraint], indexes[row.schema][row.name])
         for row in met
     ]
+
+
+def parents(connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+    """Return the foreign keys by which a table refers to others, and to itself."""
+    rows = connection.execute(sa.text(_PARENTS), _the(relation)).all()
+    own = connection.engine.url.database
+    indexes = _indexes(connection, relation.schema, [relation.name])[relation.name]
+    found = [list(group) for _, group in groupby(rows, key=lambda row: row.constraint)]
+    return [_foreign_key(own, pairs[0], pairs, indexes) for pairs in found]
 
 
 def _the(relation: Relation) -> dict[str, str]:

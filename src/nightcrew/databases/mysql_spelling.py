@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.archives.frame import Copy, values
-from nightcrew.database import Column, Table
-from nightcrew.databases.dialect import Named
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases import mysql_catalog
+from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
 
@@ -46,6 +47,10 @@ class MySQLSpelling:
         known = by_key([rows.c[name] for name in names])
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
         return known.among(_read([table.columns[name] for name in names], values))
+
+    def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Read them of the catalog."""
+        return mysql_catalog.parents(connection, relation)
 
     @contextmanager
     def restoring(self, connection: sa.Connection) -> Iterator[None]:

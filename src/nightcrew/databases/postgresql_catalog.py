@@ -92,6 +92,11 @@ SELECT n.nspname AS schema, c.relname AS name, pg_table_is_visible(c.oid) AS vis
  WHERE k.oid = ANY(CAST(:keys AS oid[]))
  ORDER BY n.nspname, c.relname, k.conname
 """
+_OWN = f"""
+SELECT k.oid FROM pg_constraint AS k
+ WHERE k.contype = 'f' AND k.conrelid = {_THE_TABLE}
+   AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
+"""
 _RULES = {"a": "NO ACTION", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 # What a role may not read of a table, or not all of, it is told no figures about either. The size is looked at first.
@@ -135,6 +140,13 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
     links = connection.execute(sa.text(_LINKS), {"tops": tops}).all()
     met = below({link.parent for link in links if link.top}, ((link.parent, link.child, link.oid) for link in links))
     rows = connection.execute(sa.text(_REFERENCES), {"keys": met}).all() if met else []
+    return [_foreign_key(row) for row in rows]
+
+
+def parents(connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+    """Return the foreign keys by which a table refers to others, and to itself."""
+    own = connection.execute(sa.text(_OWN), _the(relation)).scalars().all()
+    rows = connection.execute(sa.text(_REFERENCES), {"keys": own}).all() if own else []
     return [_foreign_key(row) for row in rows]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.archives.frame import Copy
-from nightcrew.database import Column, Table
-from nightcrew.databases.dialect import Named
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases import postgresql_catalog
+from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.names import quoted
 
 # Whatever the role is set to: a text has to say all of a value, and be read by another session.
@@ -39,6 +40,10 @@ class PostgreSQLSpelling:
         own = rows.c[names[0]] if len(names) == 1 else sa.tuple_(*(rows.c[name] for name in names))
         found: sa.ColumnElement[bool] = own.in_(given)
         return found
+
+    def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Read them of the catalog."""
+        return postgresql_catalog.parents(connection, relation)
 
     @contextmanager
     def restoring(self, connection: sa.Connection) -> Iterator[None]:

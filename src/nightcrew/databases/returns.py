@@ -112,20 +112,13 @@ class Returns:
         self, connection: sa.Connection, table: Table, links: Sequence[Connects]
     ) -> Iterator[tuple[tuple[str, ...], Table, tuple[str, ...]]]:
         """Return what a table refers to, by the foreign keys that it has now and by links: columns, table, columns."""
-        schema, bare = split(table.name)
-        for key in sa.inspect(connection).get_foreign_keys(bare, schema=schema):
-            named = key["referred_table"]
-            named = f"{key['referred_schema']}.{named}" if key["referred_schema"] else named
-            parent = describe(connection, self._link.dialect, named)
-            spelled = {name.lower(): name for name in parent.columns}
-            yield (
-                tuple(key["constrained_columns"]),
-                parent,
-                tuple(spelled[name.lower()] for name in key["referred_columns"]),
-            )
+        dialect = self._link.dialect
+        relation = dialect.relation(connection, *split(table.name))
+        for key in self._spelling.parents(connection, relation) if relation else ():
+            yield key.columns, describe(connection, dialect, key.parent), key.parent_columns
         for child, column, above, referred in links:
-            if describe(connection, self._link.dialect, child).name == table.name:
-                parent = describe(connection, self._link.dialect, above)
+            if describe(connection, dialect, child).name == table.name:
+                parent = describe(connection, dialect, above)
                 yield (column,), parent, (referred,) if referred else parent.primary_key
 
     def _present(

@@ -84,6 +84,24 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
     return keys
 
 
+def parents(connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+    """Return the foreign keys by which a table refers to others, and to itself."""
+    rows = connection.execute(sa.text(_in(connection, relation.schema, _REFERENCES)), {"schema": relation.schema}).all()
+    own = [row for row in rows if row.name == relation.name]
+    named = {row.parent_name: _spelled(connection, relation.schema, row.parent_name) for row in own}
+    columns = _columns(connection, relation.schema, [relation.name, *named.values()])
+    indexes = _indexes(connection, relation.schema, columns)[relation.name]
+    found = [list(group) for _, group in groupby(own, key=lambda row: row.id)]
+    parents = [(pairs, named[pairs[0].parent_name]) for pairs in found]
+    return [_foreign_key(relation.schema, pairs, indexes, parent, columns[parent]) for pairs, parent in parents]
+
+
+def _spelled(connection: sa.Connection, schema: str, name: str) -> str:
+    """Return a table's name as it was created; that of one that is not there as it is written."""
+    row = connection.execute(sa.text(_in(connection, schema, _RELATION)), {"name": name}).one_or_none()
+    return name if row is None else str(row.name)
+
+
 def _is_attached(connection: sa.Connection, schema: str | None) -> bool:
     files = connection.execute(sa.text("SELECT name FROM pragma_database_list")).scalars().all()
     return schema is None or schema in files

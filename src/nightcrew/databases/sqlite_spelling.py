@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.archives.frame import Copy, values
-from nightcrew.database import Column, Table
-from nightcrew.databases.dialect import Named
+from nightcrew.database import Column, ForeignKey, Table
+from nightcrew.databases import sqlite_catalog
+from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
 
@@ -30,6 +31,10 @@ class SQLiteSpelling:
         known, found = by_key([rows.c[name] for name in names]), _read(values)
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
         return sa.or_(*(known.among(found[start : start + _SOME]) for start in range(0, len(found), _SOME)))
+
+    def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
+        """Read them of the catalog."""
+        return sqlite_catalog.parents(connection, relation)
 
     @contextmanager
     def restoring(self, connection: sa.Connection) -> Iterator[None]:
