@@ -18,7 +18,8 @@ from nightcrew.plan import Plan
 from nightcrew.policy import Policy
 from nightcrew.rails import Permit
 from nightcrew.throttle import Throttle
-from nightcrew.walk import SIZES, Broom
+from nightcrew.walk import Broom
+from nightcrew.weight import SIZES
 
 _ADMITTED = "admitted"
 _RUNS = 10  # of the past say what is usual

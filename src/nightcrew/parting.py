@@ -18,7 +18,8 @@ from nightcrew.policy import Policy
 from nightcrew.rails import Permit
 from nightcrew.sweep import Swept
 from nightcrew.throttle import Stop, Throttle
-from nightcrew.walk import MOST_PASSED_BY, SIZES, Broom, Undeletable
+from nightcrew.walk import MOST_PASSED_BY, Broom, Undeletable
+from nightcrew.weight import SIZES
 
 
 class _Fenced:

@@ -34,8 +34,8 @@ from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
-_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "archive", "returns",
-          "migrations", "claims", "settler", "broom")  # fmt: skip
+_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "archive", "migrations",
+          "claims", "settler", "broom")  # fmt: skip
 
 
 class Station:
@@ -114,9 +114,8 @@ class Station:
         """Where rows are copied before they leave, if anywhere."""
         return self._archive(Inventory(self.link)) if self._archive else None
 
-    @cached_property
     def returns(self) -> Returns:
-        """The application's tables, as rows come back into them."""
+        """Return the application's tables, for rows to come back into them."""
         return Returns(self.link)
 
     @cached_property

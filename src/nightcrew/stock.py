@@ -169,7 +169,7 @@ class Stock(Roll, Stationed):
         job = self._jobs.get(frames[0].job)
         policy = job.policy if job else None
         blobs, links = (policy.blobs, list(_links(policy))) if policy else ((), [])
-        returning = Returning(archive, self._station.returns, self._erased(), blobs, links)
+        returning = Returning(archive, self._station.returns(), self._erased(), blobs, links)
         if not restore:
             return self._with_blobs(returning.look(frames))
         found = returning.carry_out(frames, lambda _so_far: "stopped" if stop() else None)

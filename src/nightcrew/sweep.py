@@ -16,7 +16,8 @@ from nightcrew.partition import shed
 from nightcrew.rails import Permit
 from nightcrew.ranges import OUTSIDE
 from nightcrew.throttle import Pace, Throttle
-from nightcrew.walk import SIZES, Broom, Undeletable, Walk
+from nightcrew.walk import Broom, Undeletable, Walk
+from nightcrew.weight import size_of
 
 # Seconds before each further walk for rows that somebody held when we came by. They are visited again and never waited
 # for: who waits for a row stands in the way of everybody that comes after.
@@ -55,7 +56,7 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
     """
     with broom.watch.over(claim.job) as look:
         duty = broom.database.most_duty
-        throttle = Throttle.of(claim.job.pace, SIZES[selection.form], claim.bidder.lease, duty)
+        throttle = Throttle.of(claim.job.pace, size_of(selection), claim.bidder.lease, duty)
         metronome = Metronome(claim, broom.ledger, throttle, look, budget)
         if claim.cut:
             return _together(claim, selection, permit, broom, metronome, company)

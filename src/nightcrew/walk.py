@@ -11,7 +11,7 @@ from nightcrew.books import Books
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.consent import Consents
-from nightcrew.database import MOST, Connection, Cursor, Database, Form, Key, Selection, Taken
+from nightcrew.database import Connection, Cursor, Database, Form, Key, Selection, Taken
 from nightcrew.erasures.work import Kit
 from nightcrew.errors import DatabaseError
 from nightcrew.hold import Hold
@@ -19,18 +19,10 @@ from nightcrew.ledger import Entry, Ledger
 from nightcrew.metronome import Metronome
 from nightcrew.rails import FEW, Strays, canary
 from nightcrew.ranges import Range, Ranges
-from nightcrew.throttle import Size, Stop, Take, Throttle
+from nightcrew.throttle import Stop, Take, Throttle
 from nightcrew.watch import Watch
-from nightcrew.weight import Weight, begun
+from nightcrew.weight import SIZES, Weight, begun, size_of
 
-# One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
-# with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
-# counts with them.
-SIZES = {
-    Form.RANGE: Size(10_000, 1_000_000, 0.25),
-    Form.CONTENDED: Size(1_000, 1_000_000, 0.25),
-    Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
-}
 _MOST_LOCKED = 20_000  # rows that are locked by one statement, to be removed by another that lists them
 _FIRST = SIZES[Form.LOCKED].first
 _RETRIES = 5  # times one batch is tried again after a deadlock, a lock waited for in vain, or a lost connection
@@ -102,7 +94,7 @@ class Walk:
         self.cursor = stage.cursor
         self._metronome = metronome
         self._retries = 0
-        self.weight = Weight(SIZES[selection.form].first)
+        self.weight = Weight(size_of(selection).first)
         self._step = 0  # rows that the last batch might take
         self._suspects = 0  # rows yet to be passed of a batch that failed for one of them
         self._ended = False
@@ -233,9 +225,12 @@ class Walk:
 
     def _size(self, rows: int, *, even: bool) -> int:
         """Return how many rows of the table make so many with what hangs on them, going by the batches before."""
-        form = self.selection.form
-        listed = form is Form.CONTENDED and not even
-        most = min(self._few, rows) if self._canary else min(rows, _MOST_LOCKED if listed else SIZES[form].most)
+        listed = self.selection.form is Form.CONTENDED and not even
+        most = (
+            min(self._few, rows)
+            if self._canary
+            else min(rows, _MOST_LOCKED if listed else size_of(self.selection).most)
+        )
         size = self.weight.of_ours(most)
         return max(1, min(size, self._suspects // _NARROWING)) if self._suspects else size
 

@@ -2,10 +2,26 @@
 
 import sys
 
-from nightcrew.database import Taken
+from nightcrew.database import MOST, Form, Selection, Taken
+from nightcrew.throttle import Size
 from nightcrew.trust import FILL, Trust
 
+# One window is one index range of rows that nobody waits for; rows that others contend for, or that take children
+# with them, are locked one by one, and a writer who waits for them should not yet call it slow. What hangs on rows
+# counts with them.
+SIZES = {
+    Form.RANGE: Size(10_000, 1_000_000, 0.25),
+    Form.CONTENDED: Size(1_000, 1_000_000, 0.25),
+    Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
+}
+# Each also writes a blob, however few rows it has.
+_ARCHIVED = Size(1_000, MOST, 0.25, least=500)
 _RISE = 4  # times as many rows may make the next batch as made the last, once these were all that were looked at
+
+
+def size_of(selection: Selection) -> Size:
+    """Return how large the batches of a selection are."""
+    return _ARCHIVED if selection.archived else SIZES[selection.form]
 
 
 class Weight:

@@ -3,9 +3,10 @@
 import multiprocessing
 import sys
 
-from tests.bench import blobs, claims, endurance, foreground, forms, http_401, outbox, plan, scheduler, sweep
+from tests.bench import archive, blobs, claims, endurance, foreground, forms, http_401, outbox, plan, scheduler, sweep
 
 MEASURES = {
+    "archive": archive.measure,
     "blobs": blobs.measure,
     "claims": claims.measure,
     "endurance": endurance.measure,

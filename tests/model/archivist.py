@@ -24,7 +24,7 @@ def crew_that_archives(url: str, folder: str) -> Nightcrew:
     """Return a crew with one job that takes users with their files, and an archive of these."""
     settings, stores = Settings(archive_key=KEY), {"vault": Disk(folder)}
     crew = Nightcrew(url, settings=settings, lease=0.3, blobs=stores, archive="vault")
-    terms = {"older_than": timedelta(days=1), "every": "1 day", "pace": "fast", "max_fraction": 1}
+    terms = {"older_than": timedelta(days=1), "every": "1 day", "pace": "fast", "max_fraction": 1, "pause_after": 0}
     crew.expire("reap", "users", column="left_at", erase=True, archive=timedelta(days=7), **terms)
     return crew
 

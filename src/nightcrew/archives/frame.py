@@ -7,6 +7,7 @@ values in their order.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from nightcrew.errors import ArchiveError, MissingExtra
@@ -17,7 +18,7 @@ _LARGEST = 2**31  # bytes that a frame may have when it is unpacked: what says m
 _EXTRA = "archives need zstandard; run: pip install 'nightcrew[archive]'"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Copy:
     """Rows of a table as they were, each a JSON array of its values in the order of the columns.
 
@@ -31,7 +32,7 @@ class Copy:
     key: tuple[str, ...]
     rows: Sequence[str]
 
-    @property
+    @cached_property
     def values(self) -> list[list[Any]]:
         """The rows as values."""
         return values(self.rows)
@@ -117,7 +118,8 @@ def row(values: Sequence[Any]) -> str:
 
 def values(rows: Sequence[str]) -> list[list[Any]]:
     """Return the values of rows that are lines."""
-    return [json.loads(line, object_hook=_read) for line in rows]
+    read: list[list[Any]] = json.loads(f"[{','.join(rows)}]", object_hook=_read)
+    return read
 
 
 def _read(found: Mapping[str, str]) -> bytes:

@@ -6,7 +6,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives import frame
 from nightcrew.archives.frame import Copy
 from nightcrew.database import Column, Key, Table
 from nightcrew.databases.catalog import source
@@ -15,7 +14,7 @@ from nightcrew.errors import DatabaseError, PolicyError
 
 _MOST_BYTES = 64 * 1024 * 1024  # of one batch: it is in memory until it is written
 _ONE = 4 * 1024 * 1024  # bytes that one statement should answer with
-_FIRST, _MOST = 100, 1_000  # rows that one statement is told
+_FIRST, _MOST = 250, 5_000  # rows that one statement is told
 
 
 @dataclass(slots=True)
@@ -43,16 +42,16 @@ class Copies:
         """Read rows, under whatever lock they have or by this get, as `held` finds them, part by part."""
         known = self._of(connection, table)
         spelling, columns = self.dialect.spelling, {name: rows.c[name] for name in table.columns}
-        written = [spelling.written(column, columns[column.name]) for column in known.columns]
+        lines = spelling.lines([spelling.written(column, columns[column.name]) for column in known.columns])
         key = self.dialect.key(rows, table)  # type: ignore[arg-type]
         assert key is not None  # noqa: S101 - looked at when the table was first met
         for part in held:
-            statement = sa.select(*written, *key.columns).select_from(rows).where(part)
+            statement = sa.select(*lines, *key.columns).select_from(rows).where(part)
             for found in connection.execute(statement.with_for_update()):
                 values = tuple(found)
-                line = frame.row(values[: len(written)])
+                line = spelling.line(values[: len(lines)])
                 self.bytes += len(line)
-                known.rows.setdefault(values[len(written) :], line)
+                known.rows.setdefault(values[len(lines) :], line)
             if self.bytes > _MOST_BYTES and sum(len(each.rows) for each in self.kept.values()) > 1:
                 raise DatabaseError(
                     f"a batch of table {table.name!r} has more than {_MOST_BYTES >> 20} MiB to archive: it is tried"

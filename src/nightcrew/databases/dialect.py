@@ -131,8 +131,18 @@ class Tally:
 class Spelling(Protocol):
     """How values are written so that they come back as they were, and how rows of them go back into their tables."""
 
+    @property
+    def most(self) -> int:
+        """How many values `among` may be told at once."""
+
     def begin(self, connection: sa.Connection) -> None:
         """Let what this transaction reads say all of a value."""
+
+    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
+        """Compose what a row is asked for, so that `line` can write it down."""
+
+    def line(self, values: Sequence[Any]) -> str:
+        """Write a row down as a JSON array of what its columns are written as."""
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Compose what a column's value is written as."""
@@ -146,8 +156,11 @@ class Spelling(Protocol):
     def restoring(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Let rows come in the block in any order, whatever they refer to."""
 
-    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
-        """Insert rows into their tables, as these are now, what the database would count up included."""
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]], *, ordered: bool) -> None:
+        """Insert rows into their tables, as these are now, what the database would count up included.
+
+        If they are `ordered`, no table's rows refer to those of a later one.
+        """
 
     def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
         """Let whatever counts up a table's columns go on behind the rows that were put back."""

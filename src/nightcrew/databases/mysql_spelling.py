@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, values
+from nightcrew.archives.frame import Copy, row, values
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import mysql_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -26,8 +26,18 @@ _MODE = "SELECT @@SESSION.sql_mode"
 class MySQLSpelling:
     """A value is its text; bytes are bytes, and so is what is made of them; whole numbers are numbers."""
 
+    most = 1_000
+
     def begin(self, connection: sa.Connection) -> None:
         """Need nothing: sessions of ours are in UTC."""
+
+    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
+        """Ask for each value."""
+        return written
+
+    def line(self, values: Sequence[Any]) -> str:
+        """Write them here."""
+        return row(values)
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Say all of a value: a FLOAT would be rounded, and the driver makes something of dates that they are not."""
@@ -62,7 +72,7 @@ class MySQLSpelling:
         finally:
             connection.exec_driver_sql("SET SESSION foreign_key_checks = 1, sql_mode = %s", (mode,))
 
-    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]], *, ordered: bool) -> None:
         """Insert into one table after the other; the driver makes statements of many rows."""
         for table, copy in copies:
             into = ".".join(quoted(part, "`") for part in table.name.split("."))
@@ -83,7 +93,7 @@ def _kind(column: Column) -> str:
 def _read(columns: Sequence[Column], rows: Sequence[str]) -> list[tuple[Any, ...]]:
     bytes_at = [place for place, column in enumerate(columns) if _kind(column) in _BYTES]
     read = values(rows)
-    for row in read:
+    for one in read:
         for place in bytes_at:
-            row[place] = None if row[place] is None else bytes.fromhex(row[place])
-    return [tuple(row) for row in read]
+            one[place] = None if one[place] is None else bytes.fromhex(one[place])
+    return [tuple(one) for one in read]

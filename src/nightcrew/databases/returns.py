@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,21 +11,22 @@ from nightcrew.archives import frame
 from nightcrew.archives.frame import Copy
 from nightcrew.archives.undo import EXISTS, SCHEMA, TAKEN, Facts, Reference, Values
 from nightcrew.archives.undo import Link as Connects
-from nightcrew.database import Table
+from nightcrew.database import ForeignKey, Table
 from nightcrew.databases.catalog import describe, source, split
 from nightcrew.databases.connect import Link
 from nightcrew.errors import DatabaseError, PolicyError
 
-_CHUNK = 1_000  # rows that one statement is told
 _LOOK = 30.0  # seconds a statement of a plan may take
 
 
 class Returns:
-    """The `Tables` of one database."""
+    """The `Tables` of one database, for one undo: what these are is asked once."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._spelling = link.dialect.spelling
+        self._tables: dict[str, Table] = {}
+        self._parents: dict[str, list[ForeignKey]] = {}
 
     @contextmanager
     def looking(self) -> Iterator[sa.Connection]:
@@ -48,7 +50,7 @@ class Returns:
         if not places:
             return Facts()
         try:
-            table = describe(connection, self._link.dialect, copy.table)
+            table = self._table(connection, copy.table)
         except PolicyError:
             return Facts(conflicts=dict.fromkeys(places, (SCHEMA, "it is not in the database")))
         if changed := _changed(copy, table):
@@ -71,10 +73,24 @@ class Returns:
 
     def put_back(self, connection: sa.Connection, copies: Sequence[Copy]) -> None:
         """Insert them, and let what counts keys up go on behind them."""
-        tables = [(describe(connection, self._link.dialect, copy.table), copy) for copy in copies]
-        self._spelling.insert(connection, tables)
+        order = self._order(connection, [copy.table for copy in copies])
+        named = {copy.table: copy for copy in copies}
+        tables = [(self._table(connection, name), named[name]) for name in order or named]
+        self._spelling.insert(connection, tables, ordered=order is not None)
         for table, copy in tables:
             self._spelling.advance(connection, table, copy)
+
+    def _order(self, connection: sa.Connection, names: Sequence[str]) -> list[str] | None:
+        """Put tables after those that they refer to; None where that leads round."""
+        above = {
+            name: {parent.name for _, parent, _ in self._keys(connection, self._table(connection, name), ())}
+            for name in names
+        }
+        try:
+            order = TopologicalSorter(above).static_order()
+            return [name for name in order if name in above]
+        except CycleError:
+            return None
 
     def attempt(self, connection: sa.Connection, copy: Copy) -> str | None:
         """Insert within a savepoint."""
@@ -87,6 +103,11 @@ class Returns:
             return str(error)
         return None
 
+    def _table(self, connection: sa.Connection, name: str) -> Table:
+        if name not in self._tables:
+            self._tables[name] = describe(connection, self._link.dialect, name)
+        return self._tables[name]
+
     def _there(
         self, connection: sa.Connection, table: Table, copy: Copy, rows: Sequence[Sequence[Any]], places: Sequence[int]
     ) -> tuple[set[int], dict[int, tuple[str, str]]]:
@@ -96,11 +117,12 @@ class Returns:
         for place in places:
             by_key[tuple(rows[place][column] for column in own)] = place
         written = [self._spelling.written(table.columns[name], held.c[name]) for name in copy.columns]
+        lines = self._spelling.lines(written)
         same, conflicts = set[int](), dict[int, tuple[str, str]]()
-        for part in _parts(list(by_key)):
+        for part in _parts(list(by_key), self._spelling.most):
             among = self._spelling.among(table, held, copy.key, part)
-            for found in connection.execute(sa.select(*written).select_from(held).where(among)):
-                (line,) = frame.values([frame.row(tuple(found))])
+            answer = connection.execute(sa.select(*lines).select_from(held).where(among))
+            for line in frame.values([self._spelling.line(tuple(found)) for found in answer]):
                 known = by_key.get(tuple(line[column] for column in own))
                 if known is not None and line == rows[known]:
                     same.add(known)
@@ -112,13 +134,14 @@ class Returns:
         self, connection: sa.Connection, table: Table, links: Sequence[Connects]
     ) -> Iterator[tuple[tuple[str, ...], Table, tuple[str, ...]]]:
         """Return what a table refers to, by the foreign keys that it has now and by links: columns, table, columns."""
-        dialect = self._link.dialect
-        relation = dialect.relation(connection, *split(table.name))
-        for key in self._spelling.parents(connection, relation) if relation else ():
-            yield key.columns, describe(connection, dialect, key.parent), key.parent_columns
+        if table.name not in self._parents:
+            relation = self._link.dialect.relation(connection, *split(table.name))
+            self._parents[table.name] = self._spelling.parents(connection, relation) if relation else []
+        for key in self._parents[table.name]:
+            yield key.columns, self._table(connection, key.parent), key.parent_columns
         for child, column, above, referred in links:
-            if describe(connection, dialect, child).name == table.name:
-                parent = describe(connection, dialect, above)
+            if self._table(connection, child).name == table.name:
+                parent = self._table(connection, above)
                 yield (column,), parent, (referred,) if referred else parent.primary_key
 
     def _present(
@@ -133,7 +156,7 @@ class Returns:
         """Return those values of columns that some row has; what is `held` does not go before we have ended."""
         rows, found = source(table.name, table.columns), set[Values]()
         written = [self._spelling.written(table.columns[name], rows.c[name]) for name in names]
-        for part in _parts(values):
+        for part in _parts(values, self._spelling.most):
             these = sa.select(*written).select_from(rows).where(self._spelling.among(table, rows, names, part))
             answer = connection.execute(these.with_for_update(read=True) if held else these)
             found.update(tuple(line) for line in frame.values([frame.row(tuple(one)) for one in answer]))
@@ -147,9 +170,9 @@ def _picked(copy: Copy, rows: Sequence[Sequence[Any]], places: Sequence[int], na
     return [value for value in values if None not in value]
 
 
-def _parts(values: Sequence[Values]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _CHUNK):
-        yield [frame.row(value) for value in values[start : start + _CHUNK]]
+def _parts(values: Sequence[Values], most: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), most):
+        yield [frame.row(value) for value in values[start : start + most]]
 
 
 def _changed(copy: Copy, table: Table) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, values
+from nightcrew.archives.frame import Copy, row, values
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import sqlite_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -19,8 +19,18 @@ _SOME = 500  # values that one statement may be told
 class SQLiteSpelling:
     """A value is a number, a text, or bytes."""
 
+    most = 10_000
+
     def begin(self, connection: sa.Connection) -> None:
         """Need nothing."""
+
+    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
+        """Ask for each value."""
+        return written
+
+    def line(self, values: Sequence[Any]) -> str:
+        """Write them here."""
+        return row(values)
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Leave it as it is."""
@@ -42,7 +52,7 @@ class SQLiteSpelling:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
         yield
 
-    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]]) -> None:
+    def insert(self, connection: sa.Connection, copies: Sequence[tuple[Table, Copy]], *, ordered: bool) -> None:
         """Insert into one table after the other."""
         for table, copy in copies:
             into = ".".join(quoted(part, '"') for part in table.name.split("."))
@@ -55,4 +65,4 @@ class SQLiteSpelling:
 
 
 def _read(rows: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in values(rows)]
+    return [tuple(one) for one in values(rows)]
