@@ -1,7 +1,7 @@
 """When each job is to be looked at again, so that one look at many jobs asks for few of them."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from threading import Lock
@@ -13,6 +13,7 @@ from nightcrew.job import Job
 
 _FEW = 100  # so many jobs are looked at with every look: whatever somebody does to their rows is noticed at once
 _PATIENCE = timedelta(minutes=1)  # between two looks at a job with a schedule of another version
+_BACKLOG = 300  # jobs that are asked for at a time of those that were found to be due and left
 _WHOLE = 300.0  # seconds between two looks at all of more: for a schedule that another version has changed, say
 _LONGEST_LEAD = 0.25  # seconds before an instant in which all that is due then has been looked at, at most
 _READINGS = 5  # of the database's clock that are kept in mind: the one whose answer came at once tells most
@@ -31,6 +32,7 @@ class Agenda:
         self._queue: list[tuple[datetime, str]] = []
         self._waiting: set[str] = set()
         self._others: set[str] = set()
+        self._left: list[str] = []
         self._readings: deque[tuple[datetime, float]] = deque(maxlen=_READINGS)
         self._whole_at = self._begun = self._lead = 0.0
 
@@ -75,6 +77,11 @@ class Agenda:
             self._meanings[job.name] = job.schedule.meaning
             self._note(job.name, now if changed else look_again(job, standing, now), now)
 
+    def leave(self, jobs: Sequence[str]) -> None:
+        """Look soon at jobs that have to do, and were left for want of hands; the first of them first."""
+        with self._lock:
+            self._left[:0] = jobs
+
     def claimed(self, job: Job, slot: datetime | None, now: datetime) -> None:
         """Look at a job again when the slot after this one is due."""
         self._note(job.name, job.schedule.after(slot or now), now)
@@ -82,6 +89,8 @@ class Agenda:
     def quiet(self) -> float:
         """Return for how many seconds nothing need be looked at: until shortly before something is due."""
         with self._lock:
+            if self._left:
+                return 0.0
             first = self._first()
             if first is None or not self._readings:
                 return float("inf")
@@ -94,10 +103,10 @@ class Agenda:
         return self._queue[0][0] if self._queue else None
 
     def _coming(self) -> datetime | None:
-        """Return when something is due first, if that is in an instant."""
+        """Return when something is due first, if that is in an instant and nothing was left that is due by now."""
         with self._lock:
             first = self._first()
-            if first is None or not self._readings:
+            if first is None or not self._readings or self._left:
                 return None
             return first if first <= self._now() + timedelta(seconds=self._lead) else None
 
@@ -111,16 +120,24 @@ class Agenda:
     def _asked(self, jobs: Mapping[str, Job], coming: datetime | None) -> list[str] | None:
         """Return which of the jobs are to be looked at now, for what is due by then; None for every one."""
         with self._lock:
-            if not self._readings or len(jobs) <= _FEW or self._clock.monotonic() >= self._whole_at:
+            some, self._left = self._left[:_BACKLOG], self._left[_BACKLOG:]
+            in_parts = self._readings and len(jobs) > _FEW and self._clock.monotonic() < self._whole_at
+            if not in_parts or not jobs.keys() <= self._at.keys():
+                self._left.clear()
                 return None
-            if not jobs.keys() <= self._at.keys():
-                return None
-            now = coming or self._now()
-            while self._queue and self._queue[0][0] <= now:
-                when, job = heappop(self._queue)
-                if self._at[job] == when:
-                    self._waiting.add(job)
-            return sorted(self._waiting.intersection(jobs))
+            due = self._due(coming or self._now())
+            self._waiting |= due
+            # What waits for something else, a person perhaps, waits until those that were left are begun with.
+            return sorted((due.union(some) if some else self._waiting).intersection(jobs))
+
+    def _due(self, now: datetime) -> set[str]:
+        """Take from the queue what was to be looked at by now."""
+        due = set()
+        while self._queue and self._queue[0][0] <= now:
+            when, job = heappop(self._queue)
+            if self._at[job] == when:
+                due.add(job)
+        return due
 
     def _note(self, job: str, when: datetime, now: datetime) -> None:
         if job in self._others:

@@ -32,6 +32,7 @@ from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 from nightcrew.ranges import Ranges
 from nightcrew.rivalry import Rivalry, in_force
+from nightcrew.stride import Share, Stride
 from nightcrew.taken import Taken, failed_so_far, in_progress, over, paused, shut
 
 LEASE = 60.0  # seconds; renewed every third of it, so a dead holder is replaced within a minute
@@ -71,6 +72,7 @@ class Claims:
         self.lease = lease
         self.rivalry = Rivalry(books, clock)
         self.agenda = Agenda(books, clock)
+        self.stride = Stride(clock)
 
     @property
     def held(self) -> list[str]:
@@ -96,18 +98,20 @@ class Claims:
         start: bool = False,
         buried: list[tuple[Job, Taken]] | None = None,
         stop: Event | None = None,
+        hands: int | None = None,
     ) -> list[Claim]:
         """Claim every slot that is due and free, all in one statement, and every run that was left open.
 
         With `start`, jobs that run on start also get their latest slot if it was due before they were registered.
         Runs that nobody goes on with any more are added to the `buried`. With `stop`, which ends it, it waits for what
-        will be due in an instant, having looked at that before.
+        will be due in an instant, having looked at that before. With so many `hands`, no more is claimed than they can
+        begin with soon, and the next look goes on.
         """
         claims: list[Claim] = []
         asked_at = self._clock.monotonic()
         try:
             bidder = replace(self._bidder(trigger, Caller()), waits=False)  # one held row must not keep all from all
-            for found in self._due(jobs, bidder, start=start, stop=stop):
+            for found in self._due(jobs, bidder, self.stride.share(hands), start=start, stop=stop):
                 if isinstance(found, Claim):
                     claims.append(self._hold(found, asked_at))  # an error must find those before it
                 elif buried is not None:
@@ -119,7 +123,7 @@ class Claims:
         return claims
 
     def _due(
-        self, jobs: Iterable[Job], bidder: Bidder, *, start: bool, stop: Event | None
+        self, jobs: Iterable[Job], bidder: Bidder, share: Share, *, start: bool, stop: Event | None
     ) -> Iterator[Claim | tuple[Job, Taken]]:
         enabled = {job.name: job for job in jobs if job.enabled}
         inside = bidder.trigger == INSIDE
@@ -140,13 +144,15 @@ class Claims:
             elif shut or between_attempts(standing, now):
                 continue
             elif standing.run is not None:
-                if (reopened := self._left_open(job, standing, now, bidder)) is not None:
+                fits = not standing.left(now) or share.takes(job)
+                if fits and (reopened := self._left_open(job, standing, now, bidder)) is not None:
                     yield reopened if isinstance(reopened, Claim) else (job, reopened)
             elif (bid := bid_for(job, standing, by, inside=inside, start=start)) is not None:
                 bids.append(bid)
-        if bids and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
-            by_job = {bid.job: bid for bid in bids}
-            for one in self._books.claim(bids, bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
+        by_job = share.first(bids, enabled, start=start)
+        self.agenda.leave(share.left)
+        if by_job and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
+            for one in self._books.claim(list(by_job.values()), bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
                 self.agenda.claimed(enabled[one.job], by_job[one.job].slot, now)
                 yield Claim.of(enabled[one.job], by_job[one.job], one, bidder)
 

@@ -115,10 +115,10 @@ class Nightcrew(Erasing):
         failed = [partial(turned_away, job, trigger, taken, self.clock.now()) for job, taken in buried]
         return [*failed, *(partial(self._carry_out, claim, budget) for claim in claims)]
 
-    def hand_out(self, *, start: bool, stop: Event) -> list[Callable[[], None]]:
-        """Claim as `due` does, for the ticker, and what is due in an instant; what is done is settled later."""
-        station, budget = self._station, Budget.of(self.clock, stop=stop)
-        claims = self._registered(lambda: station.claims.due(self._jobs.values(), INSIDE, start=start, stop=stop))
+    def hand_out(self, *, start: bool, stop: Event, hands: int | None = None) -> list[Callable[[], None]]:
+        """Claim what `hands` can begin with soon, and what is due in an instant; what is done is settled later."""
+        station, budget, whose = self._station, Budget.of(self.clock, stop=stop), self._jobs.values()
+        claims = self._registered(lambda: station.claims.due(whose, INSIDE, start=start, stop=stop, hands=hands))
         rooms = station.claims, station.broom, budget, self.spread, station.settler
         return [partial(carry_out_together, claim, *rooms) for claim in claims]
 

@@ -54,6 +54,7 @@ def carry_out_together(
     """Do the same; a run that is done is settled a moment later, with others, and what was looked at is trusted."""
     started, quick = broom.clock.monotonic(), settler.trusts(claim)
     done = _done(claim, claims, broom, budget, spread, quick=quick)
+    claims.stride.took(claim.job, broom.clock.monotonic() - started)
     end, alone = partial(_ended, claim, claims, broom, done, started), partial(_settle, claim, done, broom)
     if claim.job.policy is not None or done.state is not State.DONE or claim.job.overlap is Overlap.SKIP:
         end(alone)

@@ -62,8 +62,8 @@ class Roster(Protocol):
         `deadline` has passed.
         """
 
-    def hand_out(self, *, start: bool, stop: Event) -> Sequence[Callable[[], None]]:
-        """Claim as `due` does, for the ticker: what is done may be settled and told of a moment later."""
+    def hand_out(self, *, start: bool, stop: Event, hands: int) -> Sequence[Callable[[], None]]:
+        """Claim what so many hands can begin with soon; what is done may be settled and told of a moment later."""
 
     def rest(self, longest: float) -> float:
         """Return for how many seconds nothing becomes due as far as is known, so many at most."""

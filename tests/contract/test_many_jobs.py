@@ -171,6 +171,85 @@ def test_who_was_superseded_settles_nothing_with_the_others(crew):
     assert books.run(stolen.run).state == "running"
 
 
+# ── several processes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_due(crew, seconds):
+    """Let the latest slot of every job be due, each of which takes so long as far as anybody knows."""
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    for job in crew.jobs.values() if seconds else ():
+        crew._station.claims.stride.took(job, seconds)
+    crew._station.claims.agenda._whole_at = 0.0  # nobody would look at them for long
+
+
+def claimed(crew, hands=4):
+    works = crew.hand_out(start=False, stop=threading.Event(), hands=hands)
+    return [work.args[0].job.name for work in works]
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(10.0, 4), (0.25, 8), (None, 16), (0.001, MANY)])
+def test_a_look_claims_what_its_hands_can_begin_with_soon(crew, seconds, most):
+    make_due(crew, seconds)
+    first = claimed(crew)
+    assert len(first) == most
+    assert crew.rest(60) == (0 if most < MANY else 60)
+    second = claimed(crew)
+    assert len(second) == min(most, MANY - most)
+    assert not set(first) & set(second)
+
+
+def test_what_a_process_has_no_hand_for_is_left_to_the_others_and_nothing_is_left_over(crew):
+    other = Nightcrew(crew._station.link.engine.url.render_as_string(hide_password=False), settings=Settings())
+    for job in crew.jobs.values():
+        other.add(job)
+    assert hand_out(other, start=True) == []
+    make_due(crew, 10.0)
+    make_due(other, 10.0)
+    found = {crew: [], other: []}
+    for _ in range(2 * MANY):
+        for each in (crew, other):
+            found[each] += claimed(each)
+        if sum(map(len, found.values())) == MANY:
+            break
+    assert sorted(found[crew] + found[other]) == sorted(crew.jobs)
+    assert min(map(len, found.values())) > MANY / 4
+    assert [claimed(each) for each in found] == [[], []]
+    other.close()
+
+
+def test_runs_that_were_left_are_taken_over_no_faster_than_there_are_hands(crew):
+    dead = Nightcrew(crew._station.link.engine.url.render_as_string(hide_password=False), settings=Settings())
+    for number in range(10):
+        dead.add(crew.jobs[f"job-{number}"])
+        claim = dead._station.claims.by_hand(dead.jobs[f"job-{number}"], "cli", None)
+        dead._station.claims.release(claim)
+    dead.close()
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(lease_until=ago(seconds=1)))
+    make_due(crew, 10.0)
+    looks = [claimed(crew) for _ in range(3)]
+    assert [len(one) for one in looks] == [4, 4, 4]
+    assert len({job for one in looks for job in one}) == 12
+
+
+def test_a_look_at_what_was_left_asks_for_those_and_for_no_other(crew, monkeypatch):
+    monkeypatch.setattr("nightcrew.agenda._BACKLOG", 10)
+    make_due(crew, 10.0)
+    claimed(crew)
+    statements = count(crew, lambda: claimed(crew))
+    (look, *_) = (statement for statement in statements if "nightcrew_place" in statement)
+    assert look.count("job-") == 10
+
+
+def test_at_the_start_what_runs_on_start_is_claimed_however_much_it_is(tmp_path):
+    crew = Nightcrew(f"sqlite:///{tmp_path}/x.db", settings=Settings())
+    for number in range(20):
+        crew.add(Job(f"job-{number}", cron("0 0 * * *"), function=lambda run: 1, on_start=number < 18))
+    assert len(crew.hand_out(start=True, stop=threading.Event(), hands=4)) == 18
+    crew.close()
+
+
 MORE_THAN_A_STATEMENT_TAKES = 33_000  # of two parameters each
 
 

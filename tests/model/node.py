@@ -54,14 +54,14 @@ class Rioter(Nightcrew):
         self._claim.now = claim
         return super()._carry_out(claim, budget)
 
-    def hand_out(self, *, start, stop):
+    def hand_out(self, *, start, stop, hands=None):
         """Let each work know its claim: a function is not told of it."""
 
         def work(one) -> None:
             self._claim.now = one.args[0]
             one()
 
-        return [partial(work, one) for one in super().hand_out(start=start, stop=stop)]
+        return [partial(work, one) for one in super().hand_out(start=start, stop=stop, hands=hands)]
 
     def work(self, run) -> None:
         """Do what is left of a run's batches; a database that is away is waited for, as a sweep does.

@@ -110,7 +110,7 @@ class Ticker:
         """
         free = self._hands.free
         if free:
-            self._hands.take(self._roster.hand_out(start=start, stop=self._stop))
+            self._hands.take(self._roster.hand_out(start=start, stop=self._stop, hands=free))
         self._hands.work()
         while self._hands.few and not self._roster.clock.wait(self._stop, _STEP):
             self._hands.work()
