@@ -22,8 +22,8 @@ class _Kept:
     """Rows of one table by their keys."""
 
     table: Table
-    key: Address
     columns: Sequence[Column]
+    width: int = 0  # of what is written down, in what is asked
     rows: dict[Key, str] = field(default_factory=dict)
 
 
@@ -40,24 +40,32 @@ class Copies:
         self, connection: sa.Connection, table: Table, rows: sa.FromClause, held: Iterable[sa.ColumnElement[bool]]
     ) -> None:
         """Read rows, under whatever lock they have or by this get, as `held` finds them, part by part."""
-        known = self._of(connection, table)
-        spelling, columns = self.dialect.spelling, {name: rows.c[name] for name in table.columns}
-        lines = spelling.lines([spelling.written(column, columns[column.name]) for column in known.columns])
-        key = self.dialect.key(rows, table)  # type: ignore[arg-type]
-        assert key is not None  # noqa: S101 - looked at when the table was first met
+        asked = self.asked(connection, table, rows)
         for part in held:
-            statement = sa.select(*lines, *key.columns).select_from(rows).where(part)
-            for found in connection.execute(statement.with_for_update()):
-                values = tuple(found)
-                line = spelling.line(values[: len(lines)])
-                self.bytes += len(line)
-                known.rows.setdefault(values[len(lines) :], line)
-            if self.bytes > _MOST_BYTES and sum(len(each.rows) for each in self.kept.values()) > 1:
-                raise DatabaseError(
-                    f"a batch of table {table.name!r} has more than {_MOST_BYTES >> 20} MiB to archive: it is tried"
-                    " again with fewer rows",
-                    transient=True,
-                )
+            self.hear(table, connection.execute(sa.select(*asked).select_from(rows).where(part).with_for_update()))
+
+    def asked(self, connection: sa.Connection, table: Table, rows: sa.FromClause) -> list[sa.Label[Any]]:
+        """Return what a statement has to answer with of each row: what is written down of it, and its key."""
+        known, spelling = self._of(connection, table), self.dialect.spelling
+        lines = spelling.lines([spelling.written(column, rows.c[column.name]) for column in known.columns])
+        key = demand_key(self.dialect, table, rows)
+        known.width = len(lines)
+        return [each.label(f"nightcrew_{place}") for place, each in enumerate((*lines, *key.columns))]
+
+    def hear(self, table: Table, answer: sa.Result[Any]) -> int:
+        """Take what a statement answers with; return of how many rows that is."""
+        known, line, found = self.kept[table.name], self.dialect.spelling.line, answer.all()
+        for values in found:
+            written = line(values[: known.width])
+            self.bytes += len(written)
+            known.rows.setdefault(tuple(values[known.width :]), written)
+        if self.bytes > _MOST_BYTES and sum(len(each.rows) for each in self.kept.values()) > 1:
+            raise DatabaseError(
+                f"a batch of table {table.name!r} has more than {_MOST_BYTES >> 20} MiB to archive: it is tried again"
+                " with fewer rows",
+                transient=True,
+            )
+        return len(found)
 
     def told(self, keys: Sequence[Sequence[Any]]) -> Iterable[Sequence[Sequence[Any]]]:
         """Part rows that are known by their places, so that no statement answers with too much."""
@@ -87,9 +95,8 @@ class Copies:
         return tuple(_copy(known) for known in self.kept.values() if known.rows)
 
     def _forget_those_there(self, connection: sa.Connection, known: _Kept) -> None:
-        rows = source(known.table.name, known.table.columns)
-        key, keys = self.dialect.key(rows, known.table), list(known.rows)
-        assert key is not None  # noqa: S101 - looked at when the table was first met
+        rows, keys = source(known.table.name, known.table.columns), list(known.rows)
+        key = demand_key(self.dialect, known.table, rows)
         for start in range(0, len(keys), _MOST):
             there = sa.select(*key.columns).select_from(rows).where(key.among(keys[start : start + _MOST]))
             for found in connection.execute(there):
@@ -99,15 +106,14 @@ class Copies:
         if table.name not in self.kept:
             if not self.kept:
                 self.dialect.spelling.begin(connection)
-            key = demand_key(self.dialect, table)
             columns = [column for column in table.columns.values() if not column.computed]
-            self.kept[table.name] = _Kept(table, key, columns)
+            self.kept[table.name] = _Kept(table, columns)
         return self.kept[table.name]
 
 
-def demand_key(dialect: Dialect, table: Table) -> Address:
+def demand_key(dialect: Dialect, table: Table, rows: Any = None) -> Address:
     """Return how rows of a table are known; raises PolicyError where nothing tells them apart."""
-    key = dialect.key(source(table.name, table.columns), table)
+    key = dialect.key(source(table.name, table.columns) if rows is None else rows, table)
     if key is None:
         raise PolicyError(
             f"table {table.name!r} has no primary key, by which its rows could be put back once: add one, or leave"

@@ -147,8 +147,10 @@ class Spelling(Protocol):
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Compose what a column's value is written as."""
 
-    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
-        """Compose the test whether columns of a table have one of these values, each a JSON array of them."""
+    def among(
+        self, table: Table, rows: Named, names: Sequence[str], values: Sequence[Sequence[Any]]
+    ) -> sa.ColumnElement[bool]:
+        """Compose the test whether columns of a table have one of these values, as they were written."""
 
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Return the foreign keys by which a table refers to others, and to itself."""

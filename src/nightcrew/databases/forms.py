@@ -112,7 +112,8 @@ def empty(
         return haul or _locked(connection, target, window, limit, most)
     if window.measured and (haul := _at_once(connection, target, window, limit, even=even)):
         return haul
-    if target.address is None and isinstance(window, Stretch) and not target.noted_first:
+    plain = target.copies is None and not target.selection.blobs
+    if target.address is None and isinstance(window, Stretch) and plain:
         removed = _run(connection, target.removal(*window.bounds(target)).with_dialect_options(mysql_limit=limit))
         return Haul(removed, removed < limit, window.low, seen=removed)
     return _contended(connection, target, window, limit)
@@ -140,7 +141,7 @@ def _whole(connection: sa.Connection, target: Target, window: Window, limit: int
     """Remove whatever has expired in a window of at most so many rows."""
     statement, by_key = target.removal(*window.bounds(target)), isinstance(window, KeyRange)
     steered = target.found.steer(statement) if by_key and target.found.steer else statement
-    removed = bills.remove(connection, target, steered, *window.bounds(target), *target.expired)
+    removed = partings.remove(connection, target, steered, *window.bounds(target), *target.expired)
     # Where rows are kept by key, no trigger keeps one without a word, and the statement has seen every one.
     return Haul(removed, through=True, clean=by_key or (window.full and removed >= limit))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, row, values
+from nightcrew.archives.frame import Copy, row
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import mysql_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -52,11 +52,13 @@ class MySQLSpelling:
             return held + sa.literal_column("0e0")
         return sa.cast(held, sa.CHAR)
 
-    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    def among(
+        self, table: Table, rows: Named, names: Sequence[str], values: Sequence[Sequence[Any]]
+    ) -> sa.ColumnElement[bool]:
         """List the values."""
         known = by_key([rows.c[name] for name in names])
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
-        return known.among(_read([table.columns[name] for name in names], values))
+        return known.among(_ready([table.columns[name] for name in names], values))
 
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Read them of the catalog."""
@@ -78,7 +80,7 @@ class MySQLSpelling:
             into = ".".join(quoted(part, "`") for part in table.name.split("."))
             names = ", ".join(quoted(name, "`") for name in copy.columns)
             marks = ", ".join(["%s"] * len(copy.columns))
-            rows = _read([table.columns[name] for name in copy.columns], copy.rows)
+            rows = _ready([table.columns[name] for name in copy.columns], copy.values)
             statement = f"INSERT INTO {into} ({names})".replace("%", "%%")
             connection.exec_driver_sql(f"{statement} VALUES ({marks})", rows)
 
@@ -90,10 +92,15 @@ def _kind(column: Column) -> str:
     return column.kind.partition("(")[0].split()[0].lower()
 
 
-def _read(columns: Sequence[Column], rows: Sequence[str]) -> list[tuple[Any, ...]]:
-    bytes_at = [place for place, column in enumerate(columns) if _kind(column) in _BYTES]
-    read = values(rows)
-    for one in read:
-        for place in bytes_at:
-            one[place] = None if one[place] is None else bytes.fromhex(one[place])
-    return [tuple(one) for one in read]
+def _ready(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Return rows as the driver takes them."""
+    of_bytes = [_kind(column) in _BYTES for column in columns]
+    if not any(of_bytes):
+        return [tuple(one) for one in rows]
+    return [
+        tuple(
+            bytes.fromhex(value) if is_bytes and value is not None else value
+            for value, is_bytes in zip(one, of_bytes, strict=True)
+        )
+        for one in rows
+    ]

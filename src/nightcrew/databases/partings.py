@@ -10,9 +10,23 @@ from nightcrew.databases import bills
 from nightcrew.databases.bunch import Bunch, place
 from nightcrew.databases.catalog import describe
 from nightcrew.databases.copies import demand_key
-from nightcrew.databases.dialect import Dialect
+from nightcrew.databases.dialect import Dialect, Removal
 from nightcrew.databases.paths import below
-from nightcrew.databases.target import Target
+from nightcrew.databases.target import Clause, Target
+
+
+def remove(connection: sa.Connection, target: Target, statement: Removal, *where: Clause) -> int:
+    """Take rows away by a statement that says itself which, and answers with what they were; return how many."""
+    copies, own = target.copies, target.selection.table
+    if copies is None:
+        return bills.remove(connection, target, statement, *where)
+    if target.dialect.one_writer:  # nobody changes what is read before it goes
+        copies.add(connection, own, target.table, [sa.and_(*where)])
+        return bills.remove(connection, target, statement, *where)
+    asked = copies.asked(connection, own, target.table)
+    gone = statement.returning(*asked, *bills.labelled(target, target.table)).cte("gone")
+    answer = sa.select(*(gone.c[each.name] for each in asked))
+    return copies.hear(own, connection.execute(bills.with_debts(answer, target, gone)))
 
 
 def note(connection: sa.Connection, target: Target, bunch: Bunch) -> None:

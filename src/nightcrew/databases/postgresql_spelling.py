@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy
+from nightcrew.archives.frame import Copy, row
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import postgresql_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -44,10 +44,12 @@ class PostgreSQLSpelling:
             return sa.case((held.is_not(None), sa.func.format("%s", held)))
         return sa.cast(held, sa.Text)
 
-    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    def among(
+        self, table: Table, rows: Named, names: Sequence[str], values: Sequence[Sequence[Any]]
+    ) -> sa.ColumnElement[bool]:
         """Compare with what a JSON array lists."""
         listed = f"SELECT {_read(table, names)} FROM json_array_elements(CAST(:listed AS json)) AS nightcrew_row"
-        given = sa.text(listed).bindparams(listed=_array(values))
+        given = sa.text(listed).bindparams(listed=row(values))
         own = rows.c[names[0]] if len(names) == 1 else sa.tuple_(*(rows.c[name] for name in names))
         found: sa.ColumnElement[bool] = own.in_(given)
         return found
@@ -68,7 +70,7 @@ class PostgreSQLSpelling:
             return
         for table, copy in copies:
             names = ", ".join(quoted(name, '"') for name in copy.columns)
-            _copy(connection, f"COPY {_named(table)} ({names}) FROM STDIN", "".join(map(_line, copy.values)))
+            _copy(connection, f"COPY {_named(table)} ({names}) FROM STDIN", "".join(map(_line, copy.rows, copy.values)))
 
     def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
         """Move the sequences of columns on to what was put back, where they are behind it."""
@@ -110,9 +112,11 @@ def _copy(connection: sa.Connection, statement: str, data: str) -> None:
         raise sa.exc.DBAPIError.instance(None, None, error, kind, dialect=connection.dialect) from error
 
 
-def _line(values: Sequence[str | None]) -> str:
-    """Write a row as COPY reads it."""
-    return "\t".join("\\N" if value is None else value.translate(_ESCAPED) for value in values) + "\n"
+def _line(written: str, values: Sequence[str | None]) -> str:
+    """Write a row as COPY reads it; of what has a backslash in JSON, something is to be escaped here, too."""
+    if "\\" in written:
+        values = [None if value is None else value.translate(_ESCAPED) for value in values]
+    return "\t".join(["\\N" if value is None else value for value in values]) + "\n"
 
 
 def _named(table: Table) -> str:

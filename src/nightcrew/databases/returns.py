@@ -159,7 +159,7 @@ class Returns:
         for part in _parts(values, self._spelling.most):
             these = sa.select(*written).select_from(rows).where(self._spelling.among(table, rows, names, part))
             answer = connection.execute(these.with_for_update(read=True) if held else these)
-            found.update(tuple(line) for line in frame.values([frame.row(tuple(one)) for one in answer]))
+            found.update(map(tuple, frame.values([frame.row([list(one) for one in answer])])[0]))
         return found
 
 
@@ -170,9 +170,8 @@ def _picked(copy: Copy, rows: Sequence[Sequence[Any]], places: Sequence[int], na
     return [value for value in values if None not in value]
 
 
-def _parts(values: Sequence[Values], most: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), most):
-        yield [frame.row(value) for value in values[start : start + most]]
+def _parts(values: Sequence[Values], most: int) -> Iterator[Sequence[Values]]:
+    return (values[start : start + most] for start in range(0, len(values), most))
 
 
 def _changed(copy: Copy, table: Table) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, row, values
+from nightcrew.archives.frame import Copy, row
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import sqlite_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -36,9 +36,11 @@ class SQLiteSpelling:
         """Leave it as it is."""
         return held
 
-    def among(self, table: Table, rows: Named, names: Sequence[str], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    def among(
+        self, table: Table, rows: Named, names: Sequence[str], values: Sequence[Sequence[Any]]
+    ) -> sa.ColumnElement[bool]:
         """List the values."""
-        known, found = by_key([rows.c[name] for name in names]), _read(values)
+        known, found = by_key([rows.c[name] for name in names]), [tuple(one) for one in values]
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
         return sa.or_(*(known.among(found[start : start + _SOME]) for start in range(0, len(found), _SOME)))
 
@@ -58,11 +60,9 @@ class SQLiteSpelling:
             into = ".".join(quoted(part, '"') for part in table.name.split("."))
             names = ", ".join(quoted(name, '"') for name in copy.columns)
             marks = ", ".join("?" * len(copy.columns))
-            connection.exec_driver_sql(f"INSERT INTO {into} ({names}) VALUES ({marks})", _read(copy.rows))
+            connection.exec_driver_sql(
+                f"INSERT INTO {into} ({names}) VALUES ({marks})", [tuple(one) for one in copy.values]
+            )
 
     def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
         """Leave it to the database, which counts on from the highest."""
-
-
-def _read(rows: Sequence[str]) -> list[tuple[Any, ...]]:
-    return [tuple(one) for one in values(rows)]

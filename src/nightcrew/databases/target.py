@@ -95,17 +95,18 @@ class Target:
 
     @property
     def noted_first(self) -> bool:
-        """Whether what our own rows owe has to be read before they go, for no statement answers with what they had."""
-        if self.selection.archived:
-            return True
-        owes = any(owing.table == self.selection.table.name for owing in self.selection.blobs)
-        return owes and not (self.dialect.returning and self.selection.action is Action.DELETE)
+        """Whether what our own rows owe, or are, is read before they go: no statement answers with what they had."""
+        selection = self.selection
+        read = selection.archived or any(owing.table == selection.table.name for owing in selection.blobs)
+        return read and not (self.dialect.returning and selection.action is Action.DELETE)
 
     @property
     def noted_below(self) -> bool:
         """Whether rows of other tables that go along owe something, or are archived."""
-        own = self.selection.table.name
-        return self.selection.archived or any(owing.table != own for owing in self.selection.blobs)
+        selection = self.selection
+        along = selection.drains or selection.cascades or selection.knots
+        owes = any(owing.table != selection.table.name for owing in selection.blobs)
+        return owes or (selection.archived and bool(along))
 
     def looking_up(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Find what hangs on rows by an index in the block, where there is one all the way down."""
