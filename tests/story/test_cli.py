@@ -279,7 +279,7 @@ def test_show_says_a_schedule_once_and_everything_of_the_policy(shop: Shop) -> N
         "table": "users", "column": "left_at", "olderThan": "30 days", "where": "id > 5", "hold": None,
         "unlessExists": [], "erase": False, "links": [], "allowUnindexed": False, "action": "anonymize",
         "set": {"id": {"sql": "-id"}}, "keepLatest": None,
-        "per": [], "maxRows": None, "maxFraction": 0.2,
+        "per": [], "maxRows": None, "maxFraction": 0.2, "archive": None, "blobsAfter": None, "traces": [], "keep": {},
     }  # fmt: skip
 
 
