@@ -67,5 +67,5 @@ def notes(blobs: Iterable[Owing]) -> Mapping[str, str]:
     """Say by table what is owed of it, for the steps of a plan."""
     found: dict[str, list[str]] = {}
     for owing in blobs:
-        found.setdefault(owing.table, []).append(f"what {owing.column} names is owed to {owing.store}")
+        found.setdefault(owing.table, []).append(f"what {owing.column} names, to {owing.store}")
     return {table: "; ".join(said) for table, said in found.items()}

@@ -124,6 +124,8 @@ def _split(text: str) -> list[str]:
     parts = re.split(r"[ \t]+", expression)
     if len(parts) != 5 or not expression:
         seconds = "; leave out the seconds, or say every = '30 seconds'" if len(parts) in {6, 7} else ""
+        if parts[0].lower() == "every":
+            seconds = "; or say every = '5 minutes' in place of a schedule"
         count = len(parts) if expression else 0
         raise ScheduleError(f"schedule {text!r} has {count} fields; write five: {_ORDER}{seconds}.")
     return parts

@@ -53,7 +53,8 @@ class Step:
 
     "drop" takes whole partitions of the table first. Of "set null" and "set default", rows are counted that stay: their
     columns, which `note` names, refer to nothing afterwards. The rows are found by `index`; where one is wanting,
-    `create_index` is the statement that makes it. The `sample` are the primary keys of a few, the oldest first.
+    `create_index` is the statement that makes it. The `sample` are the primary keys of a few, the oldest first. What is
+    `owed` for them, and to which stores, is said in words.
     """
 
     table: str
@@ -64,6 +65,7 @@ class Step:
     index: str | None = None
     form: str | None = None
     note: str | None = None
+    owed: str | None = None
     create_index: str | None = None
     sample: tuple[Mapping[str, Any], ...] = ()
 
@@ -158,14 +160,9 @@ def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold
     forgotten = (*_half_counted(selection), *(_outliving(survey.loosened, job.policy.keep) if job.policy.erase else ()))
     whole = _whole(name, database.partitions(selection)) if selection.alone else ()
     owed = bill.notes(selection.blobs)
-    steps = tuple(_owing(step, owed) for step in (*whole, *drained, first, *cascaded, *loosened))
+    steps = tuple(replace(step, owed=owed.get(step.table)) for step in (*whole, *drained, first, *cascaded, *loosened))
     held = staying(selection, database)
     return Plan(job.name, moment, steps, (*warnings, *forgotten), exact=survey.exact, held=held)
-
-
-def _owing(step: Step, owed: Mapping[str, str]) -> Step:
-    said = filter(None, (step.note, owed.get(step.table)))
-    return replace(step, note="; ".join(said) or None) if step.table in owed else step
 
 
 def _sample(selection: Selection, database: Database) -> tuple[Mapping[str, Any], ...]:

@@ -105,6 +105,7 @@ class Stock(Roll, Stationed):
         return Comparison(store, found, shelf, self.columns_of(store), self._station.debts)
 
     def _sweep_orphans(self, store: str, run: Call) -> None:
+        """Looks for blobs that no row names, and for rows whose blob is missing."""
         orphans.sweep(run, self._comparison(store))
 
     def owe(self, connection: object, store: str, keys: Iterable[str], *, not_before: datetime | None = None) -> int:
@@ -247,11 +248,13 @@ class Stock(Roll, Stationed):
         return [] if self._seals else [f"what is archived in {self.archive} is not encrypted; {_KEY}"]
 
     def _keep_up(self, run: Call) -> None:
+        """Clears the archive of what has been kept long enough, and of batches that never committed."""
         archive = self._station.archive
         assert archive is not None  # noqa: S101 - the job is there where it is
         keep_up(run, archive, self._station.books.run)
 
     def _drain(self, run: Call) -> None:
+        """Settles what is owed to the stores: removes each key that no row holds any more."""
         outbox.drain(run, self._owed_to(), self.columns_of, self._station.debts)
 
     def _owed_to(self) -> Mapping[str, Store]:

@@ -8,6 +8,8 @@ from tests.conftest import MOMENT
 
 from nightcrew import Nightcrew, Policy, Settings
 from nightcrew.clock import SystemClock
+from nightcrew.console import prospect
+from nightcrew.console.screen import Screen
 from nightcrew.database import Form
 from nightcrew.databases.dues import Dues
 from nightcrew.databases.migrations import Migrations
@@ -272,11 +274,13 @@ def test_a_run_owes_by_its_name_and_its_plan_says_what(yard, tmp_path):
     blobs = policy("users.avatar", "files.blob_key").blobs
     crew.expire("sweep", "users", column="left_at", older_than=OLD / 2, every="1 day", blobs=blobs, max_fraction=1)
     drawn = crew.plan("sweep")
-    assert {step.table: step.note for step in drawn.steps} == {
-        "users": "what avatar names is owed to uploads",
-        "files": "with users; what blob_key names is owed to uploads",
-        "chats": "with users",
+    assert {step.table: step.owed for step in drawn.steps} == {
+        "users": "what avatar names, to uploads",
+        "files": "what blob_key names, to uploads",
+        "chats": None,
     }
+    said = prospect.lines(drawn, crew.jobs["sweep"], Screen())
+    assert "  owes     users: what avatar names, to uploads" in said
     assert any("no index begins with files.blob_key" in warning for warning in drawn.warnings)
     for key in held(yard, "users.avatar", "files.blob_key"):
         store.put(key, b"")

@@ -13,6 +13,7 @@ BAD = [
     ("   ", "", "has 0 fields; write five"),
     ("0 0 * *", "", "has 4 fields; write five"),
     ("0 0 0 * * *", "", "has 6 fields; write five: minute hour day-of-month month day-of-week; leave out the seconds"),
+    ("every 5 minutes", "", "; or say every = '5 minutes' in place of a schedule"),
     ("0 0 0 * * * 2026", "", "or say every = '30 seconds'"),
     ("@reboot", "", "set on_start = true"),
     ("@dayly", "", "did you mean '@daily'?"),

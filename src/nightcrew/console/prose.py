@@ -1,6 +1,6 @@
 """Prose: jobs, runs and standings in words for a person, and as JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from nightcrew.bid import MOST_CAUGHT_UP
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
+from nightcrew.console.deed import deed
 from nightcrew.console.screen import Screen, span, when
 from nightcrew.crew import Nightcrew
 from nightcrew.duration import spell
@@ -15,7 +16,7 @@ from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
 from nightcrew.failsafe import FAILSAFE
 from nightcrew.job import CatchUp, Job, Overlap
 from nightcrew.outcome import State
-from nightcrew.policy import Action, Policy, Sql
+from nightcrew.policy import Policy, Sql
 from nightcrew.report import indented, seconds
 from nightcrew.roll import JobStatus
 from nightcrew.schedule import Cron, Schedule
@@ -38,39 +39,6 @@ def clock(moment: datetime | None) -> str:
 
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def deed(job: Job) -> str:
-    """Say in words what a job does."""
-    if job.policy is None:
-        return f"calls {getattr(job.function, '__module__', '?')}.{getattr(job.function, '__qualname__', '?')}"
-    policy = job.policy
-    age = f"{spell(policy.older_than)} after {policy.column}" if policy.older_than else f"once {policy.column} is past"
-    return f"{_verb(policy)} {policy.table} {age}{''.join(_conditions(policy))}"
-
-
-def _verb(policy: Policy) -> str:
-    if policy.action is Action.DELETE:
-        return "deletes rows of"
-    if policy.action is Action.ANONYMIZE:
-        return f"anonymizes {', '.join(policy.set)} in rows of"
-    return f"clears {', '.join([policy.column, *policy.set])} in rows of"
-
-
-def _conditions(policy: Policy) -> Iterable[str]:
-    if policy.where:
-        yield f", where {policy.where}"
-    if policy.unless_exists:
-        yield f", unless {' or '.join(policy.unless_exists)} refers to them"
-    if policy.hold:
-        yield f", never where {policy.hold}"
-    if policy.keep_latest:
-        group = f" per {', '.join(policy.per)}" if policy.per else ""
-        yield f", never one of the latest {policy.keep_latest}{group}"
-    if policy.erase:
-        yield ", with everything that refers to them"
-    if policy.archive:
-        yield f", archived for {spell(policy.archive)}"
 
 
 def job(job: Job, now: datetime) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from nightcrew.console.prose import clock, deed
+from nightcrew.console.deed import deed
+from nightcrew.console.prose import clock
 from nightcrew.console.reversal import kept
 from nightcrew.console.screen import Screen
 from nightcrew.database import Form
@@ -79,6 +80,8 @@ def _facts(drawn: Plan) -> Iterator[tuple[str, str]]:
             yield "oldest", _keys(step)
         if step.form:
             yield "batches", _FORMS[Form(step.form)]
+        if step.owed:
+            yield "owes", f"{step.table}: {step.owed}"
     if drawn.forecast:
         yield "last run", _past(drawn.forecast)
     if drawn.forecast and drawn.forecast.due:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from nightcrew.archives.undo import REASONS, Tally, Undo
 from nightcrew.console.prose import clock
 from nightcrew.console.screen import Screen
+from nightcrew.done import rows_of
 from nightcrew.duration import spell
 from nightcrew.job import Job
 
@@ -19,7 +20,7 @@ def kept(job: Job, archive: str | None) -> str | None:
 def lines(found: Undo, archive: str, screen: Screen) -> list[str]:
     """Return what would come back, or has, by table, and why the rest does not."""
     verb = "put back" if found.done else "would be put back"
-    head = f"{found.run} of {found.job}, archived in {archive}: {found.back:,} rows {verb}"
+    head = f"{found.run} of {found.job}, archived in {archive}: {rows_of(found.back)} {verb}"
     rows = [[name, *(f"{number:,}" for number in _numbers(tally))] for name, tally in found.tables.items()]
     return [
         head,
