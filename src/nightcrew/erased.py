@@ -125,6 +125,9 @@ class Erasures(Protocol):
     def last(self) -> Erasure | None:
         """Return the erasure with the newest receipt."""
 
+    def some(self) -> list[Erasure]:
+        """Return the erasures with the oldest receipt and the newest, if there are any."""
+
     def receipts(self, after: int, most: int) -> list[Erasure]:
         """Return closed erasures by their numbers, from one on."""
 

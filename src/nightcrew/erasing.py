@@ -118,11 +118,11 @@ class Erasing(Stock):
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """Return what every receipt says, the oldest first."""
-        return (receipt.read(one) for one in _all_receipts(self._kit()))
+        return (receipt.read(one) for one in _all_receipts(self._kit(reading=True)))
 
     def verify(self) -> list[str]:
         """Say which receipts are missing or not as they were written, in the database and in the vault."""
-        kit = self._kit()
+        kit = self._kit(reading=True)
         found = list(receipt.faults(kit.secret, _all_receipts(kit)))
         if kit.vault is not None:
             found += [f"{kit.vault.place}: {fault}" for fault in receipt.faults(kit.secret, kit.vault.receipts())]
@@ -206,9 +206,9 @@ class Erasing(Stock):
         """Return what the vault has and the database has not, by ID; of an erasure that was closed, its receipt."""
         if kit.vault is None:
             return {}
-        known = kit.erasures.ids()
-        both = chain(kit.vault.announced(), kit.vault.receipts())
-        return {one.id: one for one in both if one.id not in known}
+        known, receipts = kit.erasures.ids(), list(kit.vault.receipts())
+        receipt.check_key(kit.secret, receipts)
+        return {one.id: one for one in chain(kit.vault.announced(), receipts) if one.id not in known}
 
     def _people(self, kit: Kit, subjects: set[str]) -> Iterator[tuple[Job, Policy, Selection, tuple[str, ...]]]:
         """Go through the rows of every table that is erased from, and return those of the subjects."""
@@ -228,14 +228,16 @@ class Erasing(Stock):
                 yield from ((job, policy, selection, key) for key in mine)
                 after = keys[-1]
 
-    def _kit(self) -> Kit:
-        """Return what erasures are done with; raises ConfigurationError where there is no key to make hashes of."""
+    def _kit(self, *, reading: bool = False) -> Kit:
+        """Return what erasures are done with; raises ConfigurationError without the key that hashes are made of."""
         if (kit := self._kit_if_any()) is None:
             raise ConfigurationError(
                 f"{ERASURE_KEY} is not set, by which erased subjects are known without a name: make one with"
                 " 'nightcrew secret new', and keep it as long as the receipts"
             )
         self._station.ready(self._jobs, looking=True)
+        if not reading:
+            receipt.check_key(kit.secret, kit.erasures.some())
         return kit
 
     def _kit_if_any(self) -> Kit | None:

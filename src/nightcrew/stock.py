@@ -19,6 +19,7 @@ from nightcrew.comparison import Comparison, Survey
 from nightcrew.debt import Balance, Overdue
 from nightcrew.depot import Depot
 from nightcrew.erased import subject_of
+from nightcrew.erasures import receipt
 from nightcrew.errors import ConfigurationError, MissingExtra, UsageError, did_you_mean, misfit
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
@@ -189,6 +190,8 @@ class Stock(Roll, Stationed):
             raise ConfigurationError(
                 f"somebody was erased, and must not come back: set {ERASURE_KEY}, by which their rows are known"
             )
+        if secret is not None:
+            receipt.check_key(secret, erasures.some())
 
         def places(copy: Copy, among: Sequence[int]) -> set[int]:
             if secret is None:

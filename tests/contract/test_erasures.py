@@ -403,6 +403,17 @@ def test_whom_a_restored_database_brings_back_is_erased_again(house):
     assert crew.erase(42, by="ann").number == 3
 
 
+def test_another_key_would_know_nobody_again_and_is_refused(house):
+    house.crew().erase(4, by="ann")
+    other = house.crew(key="another erasure key")
+    with pytest.raises(ConfigurationError, match="is not the key that the receipts were written with"):
+        other.erase(42, by="ann")
+    put_back(house, 4)
+    with pytest.raises(ConfigurationError, match="is not the key that the receipts were written with"):
+        other.replay(by="ops")
+    assert house.crew().replay(by="ops") == (1, [])
+
+
 def test_a_replay_that_breaks_off_is_gone_on_with(moody):
     crew = moody.crew()
     crew.erase(4, by="ann")

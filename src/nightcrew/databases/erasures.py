@@ -104,6 +104,11 @@ class Tombs:
         newest = sa.select(erasures).where(erasures.c.number.is_not(None)).order_by(erasures.c.number.desc())
         return next(iter(self._read(newest.limit(1))), None)
 
+    def some(self) -> list[Erasure]:
+        """Look by the number."""
+        newest = self.last()
+        return [*self.receipts(0, 1), newest] if newest else []
+
     def receipts(self, after: int, most: int) -> list[Erasure]:
         """Look by the number."""
         return self._read(sa.select(erasures).where(erasures.c.number > after).order_by(erasures.c.number).limit(most))

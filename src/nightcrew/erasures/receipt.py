@@ -10,6 +10,8 @@ from typing import Any
 from nightcrew.clock import instant
 from nightcrew.erased import Closed, Erasure, State
 from nightcrew.erasures.look import Part
+from nightcrew.errors import ConfigurationError
+from nightcrew.settings import ERASURE_KEY
 
 _VERSION = 1
 
@@ -44,6 +46,15 @@ def sealed(secret: str, text: str) -> str:
     return hmac.new(secret.encode(), text.encode(), sha256).hexdigest()
 
 
+def check_key(secret: str, receipts: Sequence[Erasure]) -> None:
+    """Raise ConfigurationError where none of some receipts was sealed with this key: it would know nobody again."""
+    if receipts and not any(_is_whole(secret, each) for each in receipts):
+        raise ConfigurationError(
+            f"{ERASURE_KEY} is not the key that the receipts were written with, by which erased subjects are known:"
+            " set that one"
+        )
+
+
 def read(erasure: Erasure) -> dict[str, Any]:
     """Return what a receipt says."""
     said: dict[str, Any] = json.loads(erasure.receipt or "{}")
@@ -57,13 +68,17 @@ def faults(secret: str, receipts: Iterable[Erasure]) -> Iterator[str]:
         if each.number != number + 1:
             yield f"receipt {number + 1} is missing: the next one is {each.number}"
         said = read(each)
-        if sealed(secret, each.receipt or "") != each.digest:
+        if not _is_whole(secret, each):
             yield f"receipt {each.number} was changed, or written with another NIGHTCREW_ERASURE_KEY"
         elif said["previous"] != before and each.number == number + 1:
             yield f"receipt {each.number} does not follow the one before it: that one was changed"
         elif (said["number"], said["subject"], said["result"]) != (each.number, each.subject, _result(each)):
             yield f"receipt {each.number} is not the one that belongs in its place"
         before, number = each.digest or "", each.number or 0
+
+
+def _is_whole(secret: str, erasure: Erasure) -> bool:
+    return sealed(secret, erasure.receipt or "") == erasure.digest
 
 
 def _result(erasure: Erasure) -> str:
