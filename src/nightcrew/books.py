@@ -276,11 +276,11 @@ class Books(Protocol):
         It fires nothing that was due before. Slots of the old one that nobody had run yet end as the row `unrun`.
         """
 
-    def challenge(self, standing: Standing, rival: str) -> None:
-        """Ask whether any crew has the schedule that is in force, for one that would take its place; does not wait."""
+    def challenge(self, asked: Sequence[tuple[Standing, str]]) -> None:
+        """Ask whether any crew has the schedules in force, for those that would take their places; does not wait."""
 
-    def answer(self, standing: Standing) -> None:
-        """Say that some crew has the schedule in force; does not wait."""
+    def answer(self, asked: Sequence[Standing]) -> None:
+        """Say that some crew has the schedules in force; does not wait."""
 
     def standings(self, jobs: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""

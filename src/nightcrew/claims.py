@@ -83,12 +83,9 @@ class Claims:
         """Return the jobs that `due` would claim something of now, by name."""
         by_name = {job.name: job for job in jobs if job.enabled}
         now, standings = self._books.standings(by_name)
-        found = []
-        for name, standing in standings.items():
-            job, changed = by_name[name], self._rescheduled(by_name[name], standing, now)
-            if not changed and is_waiting(in_force(job, standing), standing, now):
-                found.append(name)
-        return found
+        changed = self.rivalry.settle(by_name, standings, now)
+        still = ((name, standing) for name, standing in standings.items() if name not in changed)
+        return [name for name, standing in still if is_waiting(in_force(by_name[name], standing), standing, now)]
 
     def due(
         self,
@@ -129,13 +126,13 @@ class Claims:
         inside = bidder.trigger == INSIDE
         waits = stop if not start else None
         now, moment, standings = self.agenda.look(enabled, sparing=inside and not start, ahead=waits is not None)
+        changed = self.rivalry.settle(enabled, standings, now)
         bids: list[Bid] = []
         for name, standing in standings.items():
-            changed = self._rescheduled(enabled[name], standing, now)
             ours = standing.meaning == enabled[name].schedule.meaning
             job = enabled[name] = in_force(enabled[name], standing)
-            self.agenda.heed(job, standing, moment, ours=ours, changed=changed)
-            if changed or is_paused(standing, now):
+            self.agenda.heed(job, standing, moment, ours=ours, changed=name in changed)
+            if name in changed or is_paused(standing, now):
                 continue
             by = moment if inside else now + early(job, now)
             shut = job.window is not None and job.window.closes(now, by - now) is None
@@ -246,17 +243,12 @@ class Claims:
             skipped = lapsed(job, stopped, job.schedule.after(until))
             self._books.resume(standing, skipped, job.schedule.latest(until))
 
-    def _rescheduled(self, job: Job, standing: Standing, now: datetime) -> bool:
-        """Stand by the schedule in force, or contend for ours; return whether ours has come into force."""
-        rivals = standing.rival is not None or standing.meaning != job.schedule.meaning
-        return rivals and self.rivalry.settle(job, standing, now)
-
     def _ask(self, job: Job, wish: "_Wish") -> Claim | Taken:
         for attempt in range(5):
             asked_at = self._clock.monotonic()
             now, standings = self._books.standings([job.name])
             standing = standings[job.name]
-            if self._rescheduled(job, standing, now):
+            if self.rivalry.settle({job.name: job}, standings, now):
                 continue
             if is_paused(standing, now) and not (wish.at_once and standing.rests):
                 return paused(job, standing)

@@ -3,6 +3,7 @@
 The one in the job's row is, and every crew runs its slots, so that none is lost and none is run for another schedule.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -43,30 +44,51 @@ class Rivalry:
         self._clock = clock
         self._asked: dict[str, float] = {}
 
-    def settle(self, job: Job, standing: Standing, now: datetime, *, starting: bool = False) -> bool:
-        """Answer a rival of the schedule that is in force and ours; or put ours in force, or ask who has the other.
+    def settle(
+        self, jobs: Mapping[str, Job], standings: Mapping[str, Standing], now: datetime, *, starting: bool = False
+    ) -> set[str]:
+        """Answer rivals of the schedules that are in force and ours; put ours in force, or ask who has the others.
 
         A crew that is `starting` puts its own in force at once, unless the other has been for less than an hour: then
-        it may be the old one of two. Returns whether the standing has changed.
+        it may be the old one of two. Returns the jobs whose standing has changed, by name. However many jobs a look
+        finds in dispute, as in a deploy of thousands, it takes few statements to answer and to ask.
         """
-        ours = job.schedule.meaning
-        if standing.meaning == ours:
-            if standing.rival is not None:
-                self._books.answer(standing)
-            return False
-        waited = now - standing.rival_since if standing.rival_since is not None else None
-        unanswered = standing.rival == ours and waited is not None and waited >= PATIENCE
-        if unanswered or (starting and now - standing.epoch_at >= SETTLED):
-            unrun = unrun_before_change(job, standing, now)
-            return self._books.reschedule(standing, registration(job), now, unrun, waits=starting)
-        if (waited is None or (standing.rival != ours and waited > 2 * PATIENCE)) and self._may_ask(job):
-            self._books.challenge(standing, ours)
-        return False
+        answers: list[Standing] = []
+        questions: list[tuple[Standing, str]] = []
+        changed: set[str] = set()
+        for name, standing in standings.items():
+            ours = jobs[name].schedule.meaning
+            if standing.meaning == ours:
+                answers += [standing] if standing.rival is not None else []
+            elif self._gives_way(standing, ours, now, starting=starting):
+                unrun = unrun_before_change(jobs[name], standing, now)
+                if self._books.reschedule(standing, registration(jobs[name]), now, unrun, waits=starting):
+                    changed.add(name)
+            elif self._is_open(standing, ours, now) and self._may_ask(name):
+                questions.append((standing, ours))
+        if answers:
+            self._books.answer(answers)
+        if questions:
+            self._books.challenge(questions)
+        return changed
 
-    def _may_ask(self, job: Job) -> bool:
+    @staticmethod
+    def _gives_way(standing: Standing, ours: str, now: datetime, *, starting: bool) -> bool:
+        """Tell whether nobody has answered for the other schedule, or we start and need not ask."""
+        unanswered = standing.rival_since is not None and now - standing.rival_since >= PATIENCE
+        return (standing.rival == ours and unanswered) or (starting and now - standing.epoch_at >= SETTLED)
+
+    @staticmethod
+    def _is_open(standing: Standing, ours: str, now: datetime) -> bool:
+        """Tell whether nobody is asking, or somebody did who has gone."""
+        if standing.rival_since is None:
+            return True
+        return standing.rival != ours and now - standing.rival_since > 2 * PATIENCE
+
+    def _may_ask(self, job: str) -> bool:
         """Whether it is long enough ago that we asked; who was answered asks again, for an answer holds no longer."""
         now = self._clock.monotonic()
-        if now - self._asked.get(job.name, float("-inf")) < PATIENCE.total_seconds():
+        if now - self._asked.get(job, float("-inf")) < PATIENCE.total_seconds():
             return False
-        self._asked[job.name] = now
+        self._asked[job] = now
         return True

@@ -207,8 +207,7 @@ class Station:
     def _reschedule(self, jobs: Mapping[str, Job]) -> None:
         """Give each job's row the schedule it has now, or begin to; old ones' slots that nobody ran end as missed."""
         now, standings = self.books.standings(jobs)
-        for name, standing in standings.items():
-            self.claims.rivalry.settle(jobs[name], standing, now, starting=True)
+        self.claims.rivalry.settle(jobs, standings, now, starting=True)
 
     def start_anew(self) -> None:
         """Forget, in the child of a fork, what belongs to the parent: connections, leases, and locks somebody held."""

@@ -171,6 +171,35 @@ def test_who_was_superseded_settles_nothing_with_the_others(crew):
     assert books.run(stolen.run).state == "running"
 
 
+@pytest.mark.parametrize("which", ["asks", "answers"])
+def test_a_deploy_of_many_jobs_takes_few_statements_to_ask_and_to_answer(crew, which):
+    other = every("5 hours")
+    theirs = {"schedule": other.expression, "timezone": other.timezone, "meaning": other.meaning}
+    asked = {"rival": other.meaning, "rival_since": ago(seconds=5)}
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(**(theirs if which == "asks" else asked)))
+    statements = count(crew, lambda: crew.due(trigger="cli"))
+    assert len(statements) < 20
+    mine = None if which == "answers" else NEVER.meaning
+    assert {one.standing.rival for one in crew.status()} == {mine}
+    assert len(count(crew, lambda: crew.due(trigger="cli"))) < 5, "who has asked waits for an answer"
+
+
+def test_each_of_many_jobs_asks_for_its_own_schedule_and_none_for_one_that_has_changed(crew):
+    books = crew._station.books
+    _, seen = books.standings(crew.jobs)
+    rewrite(crew, "job-3", rival="somebody else's", rival_since=ago(seconds=5))
+    rewrite(crew, "job-4", meaning="another one by now")
+    books.challenge([(standing, f"rival of {name}") for name, standing in seen.items()])
+    _, after = books.standings(crew.jobs)
+    expected = {name: f"rival of {name}" for name in crew.jobs} | {"job-3": "somebody else's", "job-4": None}
+    assert {name: standing.rival for name, standing in after.items()} == expected
+    books.challenge([(after["job-3"], "the next")])
+    books.answer([after["job-5"], replace(after["job-6"], meaning="another one then")])
+    _, last = books.standings(["job-3", "job-5", "job-6"])
+    assert [last[name].rival for name in sorted(last)] == ["the next", None, "rival of job-6"]
+
+
 # ── several processes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

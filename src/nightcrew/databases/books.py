@@ -77,13 +77,13 @@ class Ledgers:
         """
         return registrations.reschedule(self._link, standing, registration, seen, unrun, waits=waits)
 
-    def challenge(self, standing: Standing, rival: str) -> None:
-        """Ask whether any crew has the schedule that is in force, for one that would take its place; does not wait."""
-        registrations.challenge(self._link, standing, rival)
+    def challenge(self, asked: Sequence[tuple[Standing, str]]) -> None:
+        """Ask whether any crew has the schedules in force, for those that would take their places; does not wait."""
+        registrations.challenge(self._link, asked)
 
-    def answer(self, standing: Standing) -> None:
-        """Say that some crew has the schedule in force; does not wait."""
-        registrations.answer(self._link, standing)
+    def answer(self, asked: Sequence[Standing]) -> None:
+        """Say that some crew has the schedules in force; does not wait."""
+        registrations.answer(self._link, asked)
 
     def standings(self, names: Iterable[str] | None = None) -> tuple[datetime, dict[str, Standing]]:
         """Read the database's clock and the standings in one statement; raises RowLost for a name that has no row."""

@@ -1,7 +1,8 @@
 """Registrations: how jobs get their rows, and which schedule stands there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -9,6 +10,7 @@ from nightcrew.books import Registration, RunRow, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link
 from nightcrew.databases.divisions import is_held
+from nightcrew.databases.listed import parts
 from nightcrew.databases.standings import of
 from nightcrew.databases.tables import jobs
 from nightcrew.errors import DatabaseError
@@ -78,21 +80,33 @@ def reschedule(
         raise
 
 
-def challenge(link: Link, standing: Standing, rival: str) -> None:
-    """Ask whether any crew has the schedule that is in force, unless another one has asked meanwhile."""
-    unasked = jobs.c.rival.is_not_distinct_from(standing.rival)
-    asked = {"rival": rival, "rival_since": link.moment}
-    with link.transaction() as connection:
-        if not is_held(connection, standing.job):
-            connection.execute(sa.update(jobs).where(*_same(standing), unasked).values(asked))
+def challenge(link: Link, asked: Sequence[tuple[Standing, str]]) -> None:
+    """Ask whether any crew has the schedules in force, each unless another one has asked meanwhile."""
+    for known in {standing.rival for standing, _ in asked}:
+        for part in parts([(standing, rival) for standing, rival in asked if standing.rival == known]):
+            rivals = sa.case({standing.job: rival for standing, rival in part}, value=jobs.c.name)
+            unasked = jobs.c.rival.is_not_distinct_from(known)
+            _say(link, [one for one, _ in part], {"rival": rivals, "rival_since": link.moment}, unasked)
 
 
-def answer(link: Link, standing: Standing) -> None:
-    """Say that some crew has the schedule in force."""
-    unasked = {"rival": None, "rival_since": None}
+def answer(link: Link, asked: Sequence[Standing]) -> None:
+    """Say that some crew has the schedules in force."""
+    for part in parts(asked):
+        _say(link, part, {"rival": None, "rival_since": None}, sa.true())
+
+
+def _say(link: Link, asked: Sequence[Standing], said: Mapping[str, Any], where: sa.ColumnElement[bool]) -> None:
+    """Write into the rows that nobody's transaction holds, and whose schedules are the same; into others another time.
+
+    Their locks are taken in one order, so that two who do this do not wait for each other.
+    """
+    names = jobs.c.name.in_([standing.job for standing in asked])
+    pick = sa.select(jobs.c.name, jobs.c.meaning).where(names).order_by(jobs.c.name)
+    seen = {(standing.job, standing.meaning) for standing in asked}
     with link.transaction() as connection:
-        if not is_held(connection, standing.job):
-            connection.execute(sa.update(jobs).where(*_same(standing)).values(unasked))
+        found = connection.execute(pick.with_for_update(skip_locked=True))
+        if free := [row.name for row in found if (row.name, row.meaning) in seen]:
+            connection.execute(sa.update(jobs).where(jobs.c.name.in_(free), where).values(said))
 
 
 def _same(standing: Standing) -> tuple[sa.ColumnElement[bool], ...]:
