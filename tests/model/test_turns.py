@@ -14,7 +14,7 @@ from tests.model.timepiece import Timepiece
 from tests.model.turns import Hindsight, Turns
 from tests.model.witness import effects
 
-from nightcrew import claim
+from nightcrew import claims
 from nightcrew.databases.connect import Link
 from nightcrew.databases.migrations import Migrations
 
@@ -61,7 +61,7 @@ class Table:
 @pytest.fixture(autouse=True)
 def few_losses(monkeypatch, caplog):
     """Let a run be buried sooner than it is usually; and log nothing of thousands of pauses."""
-    monkeypatch.setattr(claim, "LOSSES", 2)
+    monkeypatch.setattr(claims, "LOSSES", 2)
     caplog.set_level("CRITICAL", "nightcrew")
 
 
@@ -213,7 +213,7 @@ def test_a_version_that_kept_to_its_own_schedule_would_lose_slots_of_the_one_in_
     with fresh("sqlite", tmp_path) as url:
         table = Table(url)
         table.order(turns)
-        monkeypatch.setattr(claim, "in_force", lambda job, standing: job)
+        monkeypatch.setattr(claims, "in_force", lambda job, standing: job)
         with pytest.raises(AssertionError):
             table.order(turns)
         table.link.close()
