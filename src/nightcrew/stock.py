@@ -245,9 +245,6 @@ class Stock(Roll, Stationed):
             frame.demand()
         except MissingExtra as problem:
             return [str(problem)]
-        both = [job.name for job in self._jobs.values() if job.policy and job.policy.erase and job.policy.archive]
-        if both and self.settings.erasure_key:
-            return [f"job {both[0]!r} erases for good, with receipts, so that none of its rows is archived"]
         return [] if self._seals else [f"what is archived in {self.archive} is not encrypted; {_KEY}"]
 
     def _keep_up(self, run: Call) -> None:

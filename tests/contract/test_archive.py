@@ -479,3 +479,20 @@ def test_a_folder_keeps_frames_and_a_full_one_keeps_rows(database_url, tmp_path)
     assert "there is no folder" in report.message + (report.details or "")
     assert site.rows() == before
     site.crew.close()
+
+
+def test_the_check_says_that_an_archive_is_not_encrypted(database_url, vault):
+    with_key, without = Site(database_url, vault), Site(database_url, vault, key=None)
+    assert with_key.crew.archive_doubts() == []
+    (said,) = without.crew.archive_doubts()
+    assert said.startswith("what is archived in vault is not encrypted; set NIGHTCREW_ARCHIVE_KEY")
+    for site in (with_key, without):
+        site.crew.close()
+
+
+def test_a_batch_that_is_too_large_for_memory_is_taken_in_smaller_ones(site, vault, monkeypatch):
+    monkeypatch.setattr("nightcrew.databases.copies._MOST_BYTES", 200)
+    before, run = site.rows(), site.purged()
+    assert len(keys(vault)) > 3
+    assert site.undone(run).back == 35
+    assert site.rows() == before

@@ -55,10 +55,9 @@ class Copies:
     def hear(self, table: Table, answer: sa.Result[Any]) -> int:
         """Take what a statement answers with; return of how many rows that is."""
         known, line, found = self.kept[table.name], self.dialect.spelling.line, answer.all()
-        for values in found:
-            written = line(values[: known.width])
-            self.bytes += len(written)
-            known.rows.setdefault(tuple(values[known.width :]), written)
+        rows = {tuple(values[known.width :]): line(values[: known.width]) for values in found}
+        self.bytes += sum(map(len, rows.values()))
+        known.rows = rows | known.rows if known.rows else rows
         if self.bytes > _MOST_BYTES and sum(len(each.rows) for each in self.kept.values()) > 1:
             raise DatabaseError(
                 f"a batch of table {table.name!r} has more than {_MOST_BYTES >> 20} MiB to archive: it is tried again"
