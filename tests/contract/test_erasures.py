@@ -368,6 +368,21 @@ def test_what_comes_in_by_a_link_while_its_person_leaves_goes_with_the_next_call
     assert f"{MARK}4" not in house.dump().replace(f"{MARK}42", "")
 
 
+def test_an_account_of_more_rows_than_a_batch_leaves_in_slices_each_counted_once(house):
+    many = range(7_000)
+    house.yard.fill("visits", *({"id": 100_000 + n, "user_id": 4, "page": f"{MARK}4"} for n in many))
+    crew = house.crew()
+    found = parts(crew.erase(4, by="ann"))["visits", "user_id"]
+    assert (found["found"], found["removed"], found["residual"]) == (7_003, 7_003, 0)
+    house.move_in(4)
+    house.yard.fill("visits", *({"id": 100_000 + n, "user_id": 4, "page": f"{MARK}4"} for n in many))
+    gone_by(house, 4)
+    report = crew.run("erase-users", trigger="test", now=True)
+    assert report.counts["visits"] == 7_003
+    assert sum(entry["kind"] == "batch" for entry in crew.entries(report.run)) > 1
+    assert f"{MARK}4" not in house.dump().replace(f"{MARK}42", "")
+
+
 def test_without_a_key_nobody_is_erased_by_name_and_jobs_sweep_as_they_did(house):
     house.yard.run("UPDATE users SET left_at = '2020-01-01 00:00:00' WHERE id = 4")
     crew = house.crew(key=None)
