@@ -3,7 +3,7 @@
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from html import unescape
 from threading import Thread
@@ -21,6 +21,9 @@ from nightcrew.settings import Settings
 ACCOUNTS = "/api/internal/jobs/delete-stale-deactivated-accounts"
 SHELLS = "/api/internal/jobs/delete-stale-empty-chats"
 PKCE = "/api/oauth/cleanup-pkce"
+
+File = tuple[str, bytes, str]
+"""A name, bytes and a media type, as a browser sends them."""
 
 SECRET = "a-secret-that-is-long-enough"
 BEARER = {"Authorization": f"Bearer {SECRET}"}
@@ -44,14 +47,15 @@ class Browser:
     def open(self, path: str, status: int = 200) -> str:
         return self._shown(self.client.get(path), status)
 
-    def send(self, action: str, *, status: int = 200, **fields: str) -> str:
+    def send(self, action: str, *, status: int = 200, files: Sequence[File] = (), **fields: str) -> str:
         """Send the form of the page in hand that goes to `action`, with its hidden fields."""
         form = next(
             text for text in re.findall(r"<form.*?</form>", self.page, re.DOTALL) if f'action="{action}"' in text
         )
         hidden = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form))
         filled = {name: unescape(value) for name, value in hidden.items()} | fields
-        return self._shown(self.client.post(action, data=filled), status)
+        uploads = [("files", each) for each in files] or None
+        return self._shown(self.client.post(action, data=filled, files=uploads), status)
 
     def sign_up(self, name: str = "Ada Marin", email: str = "ada@example.com") -> "Browser":
         self.open("/sign-up")
@@ -115,10 +119,10 @@ class Place:
 
 
 @contextmanager
-def served(url: str) -> Iterator[Place]:
+def served(url: str, uploads: str) -> Iterator[Place]:
     settings = Settings(environment="production", secret=SECRET)
     with (
-        workspace(url, settings) as app,
+        workspace(url, settings, uploads) as app,
         socket.create_server(("127.0.0.1", 0)) as listener,
         closing(Data(url)) as data,
     ):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,9 +24,11 @@ from nightcrew.demo import leftovers, timemachine
 from nightcrew.demo.database import Data, prepare
 from nightcrew.demo.people import PEOPLE
 from nightcrew.demo.schema import TABLES, Utc, chats, marker, messages, metadata, users
-from nightcrew.demo.seed import seed
+from nightcrew.demo.seed import seed as written
 from nightcrew.errors import SafetyStop
+from nightcrew.stores.memory import Memory
 
+seed = partial(written, put=Memory().put)
 MOMENT = datetime(2024, 6, 15, 12, 0, 0, 123456, tzinfo=UTC)
 
 

@@ -1,19 +1,22 @@
-"""Conversations: chats and messages, each seen by its owner only."""
+"""Conversations: chats and messages with their files, each seen by its owner only."""
 
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, func, select, update
 
-from nightcrew.demo import responder
+from nightcrew.demo import attachments, responder
 from nightcrew.demo.accounts import Person, Refused
+from nightcrew.demo.attachments import Attachment
 from nightcrew.demo.database import Data
+from nightcrew.demo.files import LARGEST, Files, Upload
 from nightcrew.demo.projects import own
 from nightcrew.demo.schema import chats, message_sources, messages, projects
 
 LONGEST_MESSAGE = 8000
+EXCERPT = 280
 PAGE = 60
 
 
@@ -31,6 +34,13 @@ class Chat:
     messages: int
 
 
+class Words(NamedTuple):
+    """What somebody is about to say, as it can be kept."""
+
+    text: str
+    files: tuple[Upload, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One thing said, with the files that hang on it."""
@@ -38,7 +48,7 @@ class Message:
     role: str
     text: str
     created_at: datetime
-    files: tuple[tuple[str, int], ...]
+    files: tuple[Attachment, ...]
 
 
 def how_many(data: Data, person: Person, project: str | None = None) -> int:
@@ -65,10 +75,8 @@ def messages_of(data: Data, key: str) -> list[Message]:
     """Return what was said in a chat, oldest first."""
     said = select(messages).where(messages.c.chat_id == key).order_by(messages.c.created_at, messages.c.role.desc())
     with data.reading() as connection:
-        files: dict[str, list[tuple[str, int]]] = {}
-        for source in connection.execute(select(message_sources).where(message_sources.c.chat_id == key)):
-            files.setdefault(source.message_id, []).append((source.name, source.size))
-        return [_message(row, tuple(files.get(row.id, ()))) for row in connection.execute(said)]
+        files = attachments.in_chat(connection, key)
+        return [_message(row, files.get(row.id, ())) for row in connection.execute(said)]
 
 
 def open_chat(data: Data, moment: datetime, person: Person, project: str | None) -> str:
@@ -80,26 +88,43 @@ def open_chat(data: Data, moment: datetime, person: Person, project: str | None)
     return key
 
 
-def say(data: Data, moment: datetime, person: Person, key: str, text: str) -> bool:
-    """Keep a question and its answer; return whether the chat is still there."""
+def worded(text: str, files: tuple[Upload, ...]) -> Words:
+    """Return a message as it can be kept: of a text that is too long its beginning, and the whole of it as a file.
+
+    Raises Refused for one that says nothing, or whose files are too large.
+    """
     text = text.strip()
-    if not text:
-        raise Refused("Please write something first.")
+    if not text and not files:
+        raise Refused("Please write something first, or choose a file.")
     if len(text) > LONGEST_MESSAGE:
-        raise Refused(f"A message has at most {LONGEST_MESSAGE} characters; this one has {len(text)}.")
-    pair = (("user", text), ("assistant", responder.answer(text)))
-    rows = [
-        {"id": secrets.token_hex(8), "chat_id": key, "role": role, "created_at": moment, "parts": _parts(words)}
-        for role, words in pair
-    ]
+        files = (*files, Upload("pasted-text.txt", "text/plain", text.encode()))
+        text = f"{text[:EXCERPT].rstrip()} …"
+    if (size := sum(len(each.data) for each in files)) > LARGEST:
+        raise Refused(f"The files of a message have at most {LARGEST:,} bytes together; these have {size:,}.")
+    return Words(text, files)
+
+
+def say(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> bool:
+    """Keep a question with its files, and its answer; return whether the chat is still there."""
+    text, uploads = words
+    if chat(data, person, key) is None:  # nobody fills the store for a chat that is not theirs
+        return False
+    message = secrets.token_hex(8)
+    sources = attachments.kept(files, moment, person, uploads, chat_id=key, message_id=message)
+    subject = text or sources[0]["name"]
+    question = {"id": message, "role": "user", "parts": _parts(text, sources)}
+    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
     with data.writing() as connection:
         # The row stays locked to the end: the night job must see either no chat being written in, or its messages.
         held = connection.execute(select(chats.c.title).where(_mine(person, key)).with_for_update()).one_or_none()
         if held is None:
             return False
-        values = {"updated_at": moment, "title": held.title or responder.title_of(text)}
+        values = {"updated_at": moment, "title": held.title or responder.title_of(subject)}
         connection.execute(update(chats).where(chats.c.id == key).values(values))
+        rows = [row | {"chat_id": key, "created_at": moment} for row in (question, answer)]
         connection.execute(messages.insert(), rows)
+        if sources:
+            connection.execute(message_sources.insert(), sources)
     return True
 
 
@@ -111,10 +136,15 @@ def change(data: Data, person: Person, key: str, **values: Any) -> bool:
         return connection.execute(update(chats).where(_mine(person, key)).values(values)).rowcount == 1
 
 
-def delete_chat(data: Data, person: Person, key: str) -> bool:
-    """Delete a chat with its messages; return whether it was the person's."""
+def delete_chat(data: Data, files: Files, person: Person, key: str) -> bool:
+    """Delete a chat with its messages, and owe their files; return whether it was the person's."""
     with data.writing() as connection:
-        return connection.execute(chats.delete().where(_mine(person, key))).rowcount == 1
+        # Locked before its files are read: who writes in it meanwhile adds one before, or finds it gone.
+        if connection.execute(select(chats.c.id).where(_mine(person, key)).with_for_update()).one_or_none() is None:
+            return False
+        attachments.owe(connection, files, message_sources.c.chat_id == key)
+        connection.execute(chats.delete().where(chats.c.id == key))
+    return True
 
 
 def _chats() -> Select[Any]:
@@ -132,9 +162,9 @@ def _mine(person: Person, key: str) -> ColumnElement[bool]:
     return (chats.c.id == key) & (chats.c.user_id == person.id)
 
 
-def _message(row: Row[Any], files: tuple[tuple[str, int], ...]) -> Message:
+def _message(row: Row[Any], files: tuple[Attachment, ...]) -> Message:
     return Message(row.role, "".join(part.get("text", "") for part in row.parts), row.created_at, files)
 
 
-def _parts(text: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text}]
+def _parts(text: str, sources: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}, *({"type": "file", "source": row["id"]} for row in sources)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
@@ -53,6 +54,11 @@ class Data:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def folder_of(url: str) -> Path:
+    """Return where the files of a database are: beside an SQLite file, else in the working folder, under its name."""
+    return Path(f"{_readable(url).database or 'tealight'}.files").resolve()
 
 
 def prepare(data: Data, moment: datetime, seed: Callable[[Connection, datetime], None]) -> bool:

@@ -60,6 +60,8 @@ def stands(moment: datetime) -> Markup:
 
 def bytes_(size: int) -> str:
     """Write the size of a file."""
+    if size < 1024:
+        return f"{size} B"
     return f"{size / 1024:.0f} kB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MB"
 
 

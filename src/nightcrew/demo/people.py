@@ -89,21 +89,27 @@ def _chat(year: Year, person: Row, folders: list[Row], talk: Row, begun: datetim
     said = begun
     for number, line in enumerate(lines):
         said += timedelta(seconds=year.chance.uniform(2, 9) if number % 2 else year.chance.uniform(20, 200))
-        _message(year, chat["id"], "assistant" if number % 2 else "user", line, said)
+        _message(year, chat, "assistant" if number % 2 else "user", line, said)
     year.add(chats, **chat, is_saved=year.chance.random() < 0.08, created_at=begun, updated_at=said)
     if folder:
         folder["updated_at"] = max(folder["updated_at"], said)
     return said
 
 
-def _message(year: Year, chat: str, role: str, text: str, said: datetime) -> None:
+def _message(year: Year, chat: Row, role: str, text: str, said: datetime) -> None:
     parts = [{"type": "text", "text": text}]
-    message = year.add(messages, id=year.key(), chat_id=chat, role=role, parts=parts, created_at=said)
-    if role == "user" and year.chance.random() < 0.06:
-        name, kind = year.chance.choice(year.names["files"])
-        row = {"id": year.key(), "chat_id": chat, "message_id": message["id"], "name": name, "media_type": kind}
-        row |= {"blob_key": f"chat-attachments/{chat}/{year.key(32)}-{name}"}
-        year.add(message_sources, **row, size=int(year.chance.lognormvariate(11, 1.2)), created_at=said)
+    message = year.add(messages, id=year.key(), chat_id=chat["id"], role=role, parts=parts, created_at=said)
+    if role == "user" and year.chance.random() < 0.02:
+        _attach(year, chat, message)
+
+
+def _attach(year: Year, chat: Row, message: Row) -> None:
+    name, kind, text = year.chance.choice(year.names["files"])
+    key = f"chat-attachments/{chat['user_id']}/{year.key(128)}"
+    year.files[key] = data = (text * year.chance.randint(4, 40)).encode()
+    row = {"id": year.key(), "chat_id": chat["id"], "message_id": message["id"], "created_at": message["created_at"]}
+    source = year.add(message_sources, **row, name=name, media_type=kind, size=len(data), blob_key=key)
+    message["parts"].append({"type": "file", "source": source["id"]})
 
 
 def _connect(year: Year, person: Row) -> None:

@@ -1,12 +1,16 @@
 """The rota: which recipes keep the demo clean, and in one sentence what each is for."""
 
+from nightcrew.demo.files import STORE
 from nightcrew.job import Job
+from nightcrew.owing import Owing
 from nightcrew.recipes import accounts, chats, history, oauth
+
+SOURCES = Owing(STORE, "message_sources", "blob_key")
 
 ROTA: tuple[tuple[Job, str], ...] = (
     (
-        accounts.delete_stale_deactivated_accounts(),
-        "Deletes accounts that were deactivated more than 30 days ago, with everything in them.",
+        accounts.delete_stale_deactivated_accounts(blobs=[SOURCES]),
+        "Deletes accounts that were deactivated more than 30 days ago, with everything in them, files too.",
     ),
     (
         chats.delete_stale_empty_chats(),
@@ -29,3 +33,9 @@ ROTA: tuple[tuple[Job, str], ...] = (
         "Deletes the records of runs that ended more than 90 days ago, in the tables of nightcrew itself.",
     ),
 )
+
+CREW: dict[str, str] = {
+    "drain-outbox": "Removes the files that are owed: those whose rows have been deleted.",
+    f"sweep-orphans-{STORE}": "Removes files that no row knows, such as uploads of messages that were never sent.",
+}
+"""What the jobs that come with a store are for."""

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-VERSION = 1
+VERSION = 2
 metadata = MetaData()
 
 
@@ -135,7 +135,7 @@ message_sources = _table(
     Column("name", String(200), nullable=False),
     Column("media_type", String(80), nullable=False),
     Column("size", Integer, nullable=False),
-    Column("blob_key", String(200), nullable=False),
+    Column("blob_key", String(200), nullable=False, index=True),
     _at("created_at"),
 )  # fmt: skip
 

@@ -5,8 +5,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -16,10 +17,11 @@ from starlette.types import ASGIApp
 
 from nightcrew.clock import SystemClock
 from nightcrew.crew import Nightcrew
-from nightcrew.demo.database import Data, prepare
+from nightcrew.demo.database import Data, folder_of, prepare
 from nightcrew.demo.desk import Desk
+from nightcrew.demo.files import STORE, Files
 from nightcrew.demo.people import PASSWORD
-from nightcrew.demo.rota import ROTA
+from nightcrew.demo.rota import CREW, ROTA, SOURCES
 from nightcrew.demo.seed import seed
 from nightcrew.demo.site import site
 from nightcrew.demo.workspace import Workspace
@@ -28,11 +30,12 @@ from nightcrew.settings import Settings
 from nightcrew.triggers.secret import usable
 from nightcrew.web.asgi import doors
 
+_TEMPORARY = "a temporary folder, removed at the end"
 _SHOWN = ("delete-stale-deactivated-accounts", "delete-stale-empty-chats", "cleanup-pkce")
 
 
 def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve the demo until it is interrupted; without `database`, over a new SQLite file that is removed at the end.
+    """Serve the demo until it is interrupted; without `database`, over a new folder that is removed at the end.
 
     Raises SafetyStop for a database that holds tables of the demo's names which the demo did not make.
     """
@@ -40,9 +43,10 @@ def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000
         stack.enter_context(_orderly_end())
         listener = stack.enter_context(_listen(host, port))
         url = database or f"sqlite:///{stack.enter_context(_folder()) / 'tealight.db'}"
-        settings = _settings()
-        app = stack.enter_context(workspace(url, settings))
-        click.echo(_greeting(_address(host, listener), settings.secret or "", temporary=database is None))
+        settings, folder = _settings(), folder_of(url)
+        app = stack.enter_context(workspace(url, settings, partial(_made, folder)))
+        kept = f"your database, and {folder} for files; both are kept" if database else _TEMPORARY
+        click.echo(_greeting(_address(host, listener), settings.secret or "", kept))
         sys.stdout.flush()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         try:
@@ -52,19 +56,27 @@ def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000
 
 
 @contextmanager
-def workspace(url: str, settings: Settings) -> Iterator[ASGIApp]:
-    """Open the demo over a database and give its application, with the job routes before it."""
+def workspace(url: str, settings: Settings, uploads: str | Callable[[], str]) -> Iterator[ASGIApp]:
+    """Open the demo over a database and the URL of a store, and give its application, with the job routes before it."""
     clock = SystemClock()
     data = Data(url)
-    crew = Nightcrew(database=url, settings=settings, jobs=[job for job, _ in ROTA], clock=clock)
+    stores = {STORE: {"url": uploads, "columns": [str(SOURCES)], "orphans": "remove"}}
+    crew = Nightcrew(database=url, settings=settings, jobs=[job for job, _ in ROTA], blobs=stores, clock=clock)
+    files = Files(crew)
     try:
-        prepare(data, clock.now(), seed)
+        prepare(data, clock.now(), partial(seed, put=files.put))
         crew.migrate()
-        desk = Desk(crew, {job.name: about for job, about in ROTA})
-        yield doors(site(Workspace(data, desk, clock)), crew)
+        desk = Desk(crew, {job.name: about for job, about in ROTA} | CREW)
+        yield doors(site(Workspace(data, desk, files, clock)), crew)
     finally:
         crew.close()
         data.close()
+
+
+def _made(folder: Path) -> str:
+    """Return the URL of a folder, which is made when the first file comes: a refused database leaves none behind."""
+    folder.mkdir(exist_ok=True)
+    return folder.as_uri()
 
 
 def _settings() -> Settings:
@@ -115,10 +127,9 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
 
-def _greeting(base: str, secret: str, *, temporary: bool) -> str:
+def _greeting(base: str, secret: str, kept: str) -> str:
     paths = [(job.path or job.route) for job, _ in ROTA if job.name in _SHOWN]
     calls = "\n".join(f"  curl -H 'Authorization: Bearer {secret}' {base}{path}" for path in paths)
-    kept = "a temporary SQLite file, removed at the end" if temporary else "your database; its data is kept"
     return (
         f"\n  Night desk   {base}/night\n  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
         f"  Data         {kept}\n\n  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"

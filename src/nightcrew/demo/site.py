@@ -21,7 +21,7 @@ from nightcrew.demo.pages import accounts, chats, connections, night
 from nightcrew.demo.paper import render
 from nightcrew.demo.visit import Door, Way, visiting
 from nightcrew.demo.workspace import Workspace
-from nightcrew.errors import DatabaseError
+from nightcrew.errors import DatabaseError, StoreError
 
 _STATIC = Path(__file__).parent / "static"
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
@@ -51,6 +51,7 @@ def site(workspace: Workspace) -> Starlette:
             IntegrityError: pages.overtaken,
             OperationalError: pages.away,
             DatabaseError: pages.away,
+            StoreError: pages.astray,
             Exception: pages.broken,
         },
     )
@@ -79,6 +80,11 @@ class _ErrorPages:
         """Answer while the database is out of reach: this page must not need it."""
         cause = error.orig if isinstance(error, DBAPIError) else error
         return _bare(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer", str(cause).splitlines()[0])
+
+    async def astray(self, request: Request, error: Exception) -> Response:
+        """Answer while the store of files is out of reach: what was to come with a file was not written either."""
+        text, status = f"{error}.", HTTPStatus.SERVICE_UNAVAILABLE
+        return await run_in_threadpool(self._page, request, status, "The files are out of reach", text)
 
     async def broken(self, _request: Request, _error: Exception) -> Response:
         """Answer a defect: the log has it, the page does not."""

@@ -16,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from nightcrew.demo import accounts, forms
 from nightcrew.demo.accounts import Person
+from nightcrew.demo.files import Upload
+from nightcrew.demo.forms import Form
 from nightcrew.demo.paper import render
 from nightcrew.demo.workspace import Notice, Workspace
 
@@ -34,6 +36,7 @@ class Visit:
     form: Mapping[str, str]
     badge: str
     person: Person | None
+    files: tuple[Upload, ...] = ()
 
     @property
     def guest(self) -> Person:
@@ -49,6 +52,11 @@ class Visit:
         if not _KEY.fullmatch(key):
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return key
+
+    @property
+    def typed(self) -> str:
+        """What they wrote into the form, to be given back to them where it is refused."""
+        return next((self.form[name] for name in ("text", "reason", "name") if self.form.get(name, "").strip()), "")
 
     def asked(self, name: str) -> str:
         """Return what the address asks for by a name, or nothing."""
@@ -92,21 +100,26 @@ Handler: TypeAlias = Callable[[Visit], Response]
 
 
 class Way(NamedTuple):
-    """One route: only who is signed in goes there, unless it is `open`; `page` is where the form of a POST is found."""
+    """One route: only who is signed in goes there, unless it is `open`.
+
+    `page` is where the form of a POST is found, which may come with `files`.
+    """
 
     method: str
     path: str
     handler: Handler
     open: bool = False
     page: str = "/"
+    files: bool = False
 
 
-def visiting(workspace: Workspace, request: Request, form: Mapping[str, str] | None = None) -> Visit:
+def visiting(workspace: Workspace, request: Request, form: Form | None = None) -> Visit:
     """Return the visit that a request is."""
     token = request.cookies.get(SESSION)
     person = accounts.whose(workspace.data, workspace.now(), token) if token else None
     badge = request.cookies.get(BADGE) or secrets.token_urlsafe(24)
-    return Visit(workspace, request, form or {}, badge, person)
+    form = form or Form()
+    return Visit(workspace, request, form.fields, badge, person, form.files)
 
 
 class Door:
@@ -119,19 +132,20 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request as plain ASGI, so that every method comes here and a wrong one is answered with care."""
         request = Request(scope, receive, send)
-        form = await forms.read(request) if request.method == "POST" and "POST" in self._ways else {}
+        way = self._ways.get("POST") if request.method == "POST" else None
+        form = await forms.read(request, files=way.files) if way else Form()
         response = await run_in_threadpool(self._answer, request, form)
         await response(scope, receive, send)
 
-    def _answer(self, request: Request, form: Mapping[str, str]) -> Response:
+    def _answer(self, request: Request, form: Form) -> Response:
         visit = visiting(self._workspace, request, form)
         way = self._ways.get("GET" if request.method == "HEAD" else request.method)
         if way is None:
             return self._sorry(visit)
-        if way.method == "POST" and not hmac.compare_digest(form.get("csrf", "").encode(), _seal(visit)):
+        if way.method == "POST" and not hmac.compare_digest(visit.form.get("csrf", "").encode(), _seal(visit)):
             # What another site sends is not repeated here, as if it were this person's.
             ours = request.headers.get("sec-fetch-site") == "same-origin"
-            facts = {"title": "Forbidden", "text": _UNSEALED, "onward": None, "typed": _typed(form) if ours else ""}
+            facts = {"title": "Forbidden", "text": _UNSEALED, "onward": None, "typed": visit.typed if ours else ""}
             return visit.page("error.html", HTTPStatus.FORBIDDEN, **facts)
         if visit.person is None and not way.open:
             return self._ask_in(visit)
@@ -139,7 +153,7 @@ class Door:
 
     def _ask_in(self, visit: Visit) -> Response:
         """Send who is not signed in to the door, and give back what they wrote while they thought they were."""
-        typed = _typed(visit.form)
+        typed = visit.typed
         if not typed:
             return visit.go("/sign-in", "quiet", "Please sign in first.")
         facts = {"title": "You are signed out", "text": "Nothing was written.", "onward": ("/sign-in", "Sign in")}
@@ -159,10 +173,6 @@ class Door:
 
 
 _UNSEALED = "This form is older than the demo's last start, or not from a page of ours: open its page and try again."
-
-
-def _typed(form: Mapping[str, str]) -> str:
-    return next((form[name] for name in ("text", "reason", "name") if form.get(name, "").strip()), "")
 
 
 def _seal(visit: Visit) -> bytes:

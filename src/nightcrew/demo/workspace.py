@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nightcrew.clock import Clock
 from nightcrew.demo.database import Data
 from nightcrew.demo.desk import Desk
+from nightcrew.demo.files import Files
 from nightcrew.demo.provider import Provider
 
 _REMEMBERED = 1000
@@ -30,6 +31,7 @@ class Workspace:
 
     data: Data
     desk: Desk
+    files: Files
     clock: Clock
     provider: Provider = field(default_factory=Provider)
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

@@ -1,4 +1,4 @@
-"""The year in the making: its chance, its last moment, its words, and the rows so far."""
+"""The year in the making: its chance, its last moment, its words, and the rows and files so far."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ class Year:
     chance: Random
     names: dict[str, Any]
     talks: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
     rows: dict[Table, list[Row]] = field(default_factory=lambda: {table: [] for table in TABLES})
 
     def add(self, table: Table, **values: Any) -> Row:

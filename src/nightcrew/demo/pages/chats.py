@@ -5,8 +5,9 @@ import re
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from nightcrew.demo import conversations, projects
+from nightcrew.demo import attachments, conversations, projects
 from nightcrew.demo.accounts import Refused
+from nightcrew.demo.files import ANY_KIND, MOST, disposition
 from nightcrew.demo.visit import Visit, Way
 
 GONE = "There is no such chat. If nobody had written in it, the night job has removed it."
@@ -33,13 +34,23 @@ def one_chat(visit: Visit) -> Response:
 
 def say(visit: Visit) -> Response:
     """Say something in a chat."""
-    text, moment = visit.form.get("text", ""), visit.workspace.now()
+    text, here = visit.form.get("text", ""), visit.workspace
     try:
-        if not conversations.say(visit.workspace.data, moment, visit.guest, visit.key, text):
+        words = conversations.worded(text, visit.files)
+        if not conversations.say(here.data, here.files, here.now(), visit.guest, visit.key, words):
             raise HTTPException(404, GONE)
     except Refused as refusal:
         return _chat_page(visit, text, str(refusal))
     return visit.go(f"/chats/{visit.key}#end")
+
+
+def one_file(visit: Visit) -> Response:
+    """Give an attachment to whom its chat belongs, as bytes to be kept: no browser is to open it as a page of ours."""
+    found = attachments.attachment(visit.workspace.data, visit.guest, visit.key)
+    data = visit.workspace.files.get(found.blob_key) if found else None
+    if found is None or data is None:
+        raise HTTPException(404, "There is no such file.")
+    return Response(data, headers={"Content-Disposition": disposition(found.name)}, media_type=ANY_KIND)
 
 
 def save(visit: Visit) -> Response:
@@ -55,9 +66,9 @@ def file_away(visit: Visit) -> Response:
 
 def delete(visit: Visit) -> Response:
     """Delete a chat."""
-    if not conversations.delete_chat(visit.workspace.data, visit.guest, visit.key):
+    if not conversations.delete_chat(visit.workspace.data, visit.workspace.files, visit.guest, visit.key):
         raise HTTPException(404, GONE)
-    return visit.go("/chats", "quiet", "The chat is deleted, with its messages.")
+    return visit.go("/chats", "quiet", "The chat is deleted, with its messages and files.")
 
 
 def all_projects(visit: Visit) -> Response:
@@ -117,7 +128,7 @@ def _chat_page(visit: Visit, text: str = "", error: str | None = None) -> Respon
     if chat is None:
         raise HTTPException(404, GONE)
     said, mine = conversations.messages_of(data, chat.id), projects.projects_of(data, visit.guest)
-    facts = {"chat": chat, "said": said, "projects": mine, "longest": conversations.LONGEST_MESSAGE}
+    facts = {"chat": chat, "said": said, "projects": mine, "longest": conversations.LONGEST_MESSAGE, "most": MOST}
     return visit.page("chat.html", 422 if error else 200, text=text, error=error, **facts)
 
 
@@ -125,10 +136,11 @@ WAYS = (
     Way("GET", "/chats", all_chats),
     Way("POST", "/chats", new_chat),
     Way("GET", "/chats/{id}", one_chat),
-    Way("POST", "/chats/{id}/messages", say, page="/chats/{id}"),
+    Way("POST", "/chats/{id}/messages", say, page="/chats/{id}", files=True),
     Way("POST", "/chats/{id}/save", save, page="/chats/{id}"),
     Way("POST", "/chats/{id}/project", file_away, page="/chats/{id}"),
     Way("POST", "/chats/{id}/delete", delete, page="/chats/{id}"),
+    Way("GET", "/files/{id}", one_file),
     Way("GET", "/projects", all_projects),
     Way("POST", "/projects", new_project),
     Way("GET", "/projects/{id}", one_project),

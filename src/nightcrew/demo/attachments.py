@@ -1,0 +1,56 @@
+"""Attachments: the rows of files that hang on messages, each seen by the chat's owner only."""
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from nightcrew.demo.accounts import Person
+from nightcrew.demo.database import Data
+from nightcrew.demo.files import Files, Upload
+from nightcrew.demo.schema import chats, message_sources
+
+Row = dict[str, Any]
+_SHOWN = (message_sources.c.id, message_sources.c.name, message_sources.c.size, message_sources.c.blob_key)
+
+
+class Attachment(NamedTuple):
+    """A file that hangs on a message."""
+
+    id: str
+    name: str
+    size: int
+    blob_key: str
+
+
+def attachment(data: Data, person: Person, key: str) -> Attachment | None:
+    """Return an attachment if it hangs in a chat of this person's."""
+    mine = (message_sources.c.id == key) & (chats.c.user_id == person.id)
+    with data.reading() as connection:
+        row = connection.execute(select(*_SHOWN).join_from(message_sources, chats).where(mine)).one_or_none()
+    return Attachment(*row) if row else None
+
+
+def in_chat(connection: Connection, chat: str) -> dict[str, tuple[Attachment, ...]]:
+    """Return the attachments of a chat by the message they hang on."""
+    found: dict[str, tuple[Attachment, ...]] = {}
+    hanging = select(message_sources.c.message_id, *_SHOWN).where(message_sources.c.chat_id == chat)
+    for message, *row in connection.execute(hanging.order_by(message_sources.c.name)):
+        found[message] = (*found.get(message, ()), Attachment(*row))
+    return found
+
+
+def kept(files: Files, moment: datetime, owner: Person, uploads: Iterable[Upload], **place: str) -> list[Row]:
+    """Keep files and return the rows to write for them: no row is to name one that is not there yet."""
+    return [
+        {"id": secrets.token_hex(8), "name": each.name, "media_type": each.media_type, "size": len(each.data)}
+        | {"blob_key": files.keep(owner.id, each.data), "created_at": moment, **place}
+        for each in uploads
+    ]
+
+
+def owe(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> None:
+    """Owe the files of rows that this very transaction is about to delete."""
+    files.owe(connection, connection.execute(select(message_sources.c.blob_key).where(leaving)).scalars().all())
