@@ -77,6 +77,47 @@ def test_the_same_with_a_bucket(bucket, tmp_path):
         assert place.count(messages, messages.c.chat_id == chat.rpartition("/")[2]) == 0, "no message without its file"
 
 
+def test_an_edited_question_and_a_deleted_file_leave_neither_row_nor_part_nor_file(fresh_place, folder):
+    place, before = fresh_place, kept(folder)
+    ada = place.browser().sign_up()
+    chat = ada.new_chat()
+    three = [(f"{name}.txt", name.encode(), "text/plain") for name in ("one", "two", "three")]
+    ada.send(f"{chat}/messages", text="My sourdough bubbles", files=three)
+    asked = (messages.c.role == "user") & (messages.c.chat_id == chat[-16:])
+    ids = {ada.client.get(link).text: link.rpartition("/")[2] for link in links(ada)}
+
+    keep = {f"keep-{ids['one']}": "yes", f"keep-{ids['two']}": "yes"}
+    page = ada.send(f"{chat}/edit", text="Why is the loaf flat?", files=[NOTE], **keep)
+    assert "Why is the loaf flat?" in page
+    assert "My sourdough bubbles" not in page.partition("<ol")[2]
+    assert place.count(messages, messages.c.chat_id == chat[-16:]) == 2, "one question, one answer"
+    ada.send(f"/files/{ids['two']}/delete")
+    assert ada.path == chat
+    ada.open(f"/files/{ids['two']}", status=404)
+
+    sources = [part["source"] for part in place.value(messages.c.parts, asked) if part["type"] == "file"]
+    with place.data.reading() as connection:
+        rows = sa.select(message_sources.c.id, message_sources.c.name).where(message_sources.c.chat_id == chat[-16:])
+        left = dict(connection.execute(rows).all())
+    assert sorted(left.values()) == ["notes.md", "one.txt"]
+    assert sorted(sources) == sorted(left)
+    assert settle(place)["deletedCount"] == 2
+    assert kept(folder) == named(place)
+    assert len(kept(folder)) == len(before) + 2
+
+
+def test_nobody_edits_or_deletes_what_is_another_persons(place):
+    ada, eve = (place.browser().sign_up(name, f"{name}.edits@example.com") for name in ("ada", "eve"))
+    chat = ada.new_chat()
+    ada.send(f"{chat}/messages", text="Mine", files=[NOTE])
+    eve.new_chat()
+    seal = re.search(r'name="csrf" value="(\w+)"', eve.page)[1]
+    for path in (f"{chat}/edit", f"{links(ada)[0]}/delete"):
+        assert eve.client.post(path, data={"csrf": seal, "text": "Hers"}).status_code == 404
+    assert ada.client.get(links(ada)[0]).content == NOTE[1]
+    assert "Mine" in ada.open(chat)
+
+
 def test_an_erased_account_leaves_no_file_behind(fresh_place, folder):
     place = fresh_place
     ada = place.browser().sign_up()

@@ -13,7 +13,7 @@ from nightcrew.demo.files import Files, Upload
 from nightcrew.demo.schema import chats, message_sources
 
 Row = dict[str, Any]
-_SHOWN = (message_sources.c.id, message_sources.c.name, message_sources.c.size, message_sources.c.blob_key)
+_SHOWN = tuple(message_sources.c[name] for name in ("id", "name", "size", "blob_key", "chat_id", "message_id"))
 
 
 class Attachment(NamedTuple):
@@ -23,6 +23,8 @@ class Attachment(NamedTuple):
     name: str
     size: int
     blob_key: str
+    chat_id: str
+    message_id: str
 
 
 def attachment(data: Data, person: Person, key: str) -> Attachment | None:
@@ -36,9 +38,9 @@ def attachment(data: Data, person: Person, key: str) -> Attachment | None:
 def in_chat(connection: Connection, chat: str) -> dict[str, tuple[Attachment, ...]]:
     """Return the attachments of a chat by the message they hang on."""
     found: dict[str, tuple[Attachment, ...]] = {}
-    hanging = select(message_sources.c.message_id, *_SHOWN).where(message_sources.c.chat_id == chat)
-    for message, *row in connection.execute(hanging.order_by(message_sources.c.name)):
-        found[message] = (*found.get(message, ()), Attachment(*row))
+    hanging = select(*_SHOWN).where(message_sources.c.chat_id == chat)
+    for row in connection.execute(hanging.order_by(message_sources.c.name)):
+        found[row.message_id] = (*found.get(row.message_id, ()), Attachment(*row))
     return found
 
 
@@ -49,6 +51,13 @@ def kept(files: Files, moment: datetime, owner: Person, uploads: Iterable[Upload
         | {"blob_key": files.keep(owner.id, each.data), "created_at": moment, **place}
         for each in uploads
     ]
+
+
+def remove(connection: Connection, files: Files, message: str, leaving: Iterable[str]) -> None:
+    """Take attachments from their message, rows and all, and owe their files; the caller holds the chat's row."""
+    gone = (message_sources.c.message_id == message) & message_sources.c.id.in_(list(leaving))
+    owe(connection, files, gone)
+    connection.execute(message_sources.delete().where(gone))
 
 
 def owe(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from nightcrew.demo import attachments, responder
 from nightcrew.demo.accounts import Person, Refused
@@ -128,6 +128,50 @@ def say(data: Data, files: Files, moment: datetime, person: Person, key: str, wo
     return True
 
 
+def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words, keep: set[str]) -> bool:
+    """Put the last question of a chat in other words and answer it anew; of its files, only those to `keep` stay.
+
+    Returns whether there is such a question.
+    """
+    text, uploads = words
+    if chat(data, person, key) is None:
+        return False
+    new = attachments.kept(files, moment, person, uploads, chat_id=key)
+    with data.writing() as connection:
+        question = _last_question(connection, person, key)
+        if question is None:
+            return False
+        named = {part["source"] for part in question.parts if part["type"] == "file"}
+        attachments.remove(connection, files, question.id, named - keep)
+        stay = [{"id": source} for source in sorted(named & keep)]
+        parts, subject = _parts(text, [*stay, *new]), text or new[0]["name"]
+        connection.execute(update(messages).where(messages.c.id == question.id).values(parts=parts))
+        if new:
+            connection.execute(message_sources.insert(), [row | {"message_id": question.id} for row in new])
+        answered = (messages.c.chat_id == key) & (messages.c.role == "assistant")
+        connection.execute(messages.delete().where(answered, messages.c.created_at >= question.created_at))
+        answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
+        connection.execute(messages.insert().values(**answer, chat_id=key, created_at=moment))
+        connection.execute(update(chats).where(chats.c.id == key).values(updated_at=moment))
+    return True
+
+
+def detach(data: Data, files: Files, person: Person, key: str) -> Attachment | None:
+    """Take a file out of its message, if it is this person's, and owe it; return what it was."""
+    found = attachments.attachment(data, person, key)
+    if found is None:
+        return None
+    with data.writing() as connection:
+        if not _held(connection, person, found.chat_id):
+            return None
+        attachments.remove(connection, files, found.message_id, [found.id])
+        message = messages.c.id == found.message_id
+        parts = connection.execute(select(messages.c.parts).where(message)).scalar_one_or_none()
+        left = [part for part in parts or [] if part.get("source") != found.id]
+        connection.execute(update(messages).where(message).values(parts=left))
+    return found
+
+
 def change(data: Data, person: Person, key: str, **values: Any) -> bool:
     """Save a chat, or file it under another project; return whether it was the person's."""
     if "project_id" in values:
@@ -139,8 +183,7 @@ def change(data: Data, person: Person, key: str, **values: Any) -> bool:
 def delete_chat(data: Data, files: Files, person: Person, key: str) -> bool:
     """Delete a chat with its messages, and owe their files; return whether it was the person's."""
     with data.writing() as connection:
-        # Locked before its files are read: who writes in it meanwhile adds one before, or finds it gone.
-        if connection.execute(select(chats.c.id).where(_mine(person, key)).with_for_update()).one_or_none() is None:
+        if not _held(connection, person, key):
             return False
         attachments.owe(connection, files, message_sources.c.chat_id == key)
         connection.execute(chats.delete().where(chats.c.id == key))
@@ -156,6 +199,18 @@ def _chats() -> Select[Any]:
 def _listed(person: Person, project: str | None) -> ColumnElement[bool]:
     theirs = chats.c.user_id == person.id
     return theirs & (chats.c.project_id == project) if project else theirs
+
+
+def _held(connection: Connection, person: Person, key: str) -> bool:
+    """Lock a chat before its files are read: who writes in it meanwhile does so before, or after us."""
+    return connection.execute(select(chats.c.id).where(_mine(person, key)).with_for_update()).one_or_none() is not None
+
+
+def _last_question(connection: Connection, person: Person, key: str) -> Row[Any] | None:
+    if not _held(connection, person, key):
+        return None
+    asked = select(messages).where(messages.c.chat_id == key, messages.c.role == "user")
+    return connection.execute(asked.order_by(messages.c.created_at.desc()).limit(1)).one_or_none()
 
 
 def _mine(person: Person, key: str) -> ColumnElement[bool]:

@@ -44,6 +44,27 @@ def say(visit: Visit) -> Response:
     return visit.go(f"/chats/{visit.key}#end")
 
 
+def edit(visit: Visit) -> Response:
+    """Put the last question in other words, with those of its files that stay."""
+    text, here = visit.form.get("text", ""), visit.workspace
+    keep = {name.removeprefix("keep-") for name in visit.form if name.startswith("keep-")}
+    try:
+        words = conversations.worded(text, visit.files)
+        if not conversations.edit(here.data, here.files, here.now(), visit.guest, visit.key, words, keep):
+            raise HTTPException(404, GONE)
+    except Refused as refusal:
+        return _chat_page(visit, text, str(refusal))
+    return visit.go(f"/chats/{visit.key}#end")
+
+
+def detach(visit: Visit) -> Response:
+    """Take a file out of its message."""
+    gone = conversations.detach(visit.workspace.data, visit.workspace.files, visit.guest, visit.key)
+    if gone is None:
+        raise HTTPException(404, "There is no such file.")
+    return visit.go(f"/chats/{gone.chat_id}", "quiet", f"{gone.name} is deleted.")
+
+
 def one_file(visit: Visit) -> Response:
     """Give an attachment to whom its chat belongs, as bytes to be kept: no browser is to open it as a page of ours."""
     found = attachments.attachment(visit.workspace.data, visit.guest, visit.key)
@@ -140,7 +161,9 @@ WAYS = (
     Way("POST", "/chats/{id}/save", save, page="/chats/{id}"),
     Way("POST", "/chats/{id}/project", file_away, page="/chats/{id}"),
     Way("POST", "/chats/{id}/delete", delete, page="/chats/{id}"),
+    Way("POST", "/chats/{id}/edit", edit, page="/chats/{id}", files=True),
     Way("GET", "/files/{id}", one_file),
+    Way("POST", "/files/{id}/delete", detach, page="/chats"),
     Way("GET", "/projects", all_projects),
     Way("POST", "/projects", new_project),
     Way("GET", "/projects/{id}", one_project),
