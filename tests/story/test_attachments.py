@@ -106,6 +106,33 @@ def test_an_edited_question_and_a_deleted_file_leave_neither_row_nor_part_nor_fi
     assert len(kept(folder)) == len(before) + 2
 
 
+def test_the_files_of_all_chats_go_that_are_deleted_at_once_or_with_their_project(fresh_place, folder):
+    place, before = fresh_place, kept(folder)
+    ada, eve = place.browser().sign_up(), place.browser().sign_up("Eve", "eve@example.com")
+    ada.open("/projects")
+    ada.send("/projects", name="Thesis")
+    project, talks = ada.path, []
+    for place_of in ("/chats", "/chats", project, project):
+        ada.open(place_of)
+        ada.send("/chats")
+        talks.append(ada.path)
+        ada.send(f"{talks[-1]}/messages", text="With a file", files=[NOTE])
+    eve.send(f"{eve.new_chat()}/messages", text="Hers", files=[NOTE])
+
+    ada.open("/chats")
+    chosen = {f"chat-{path[-16:]}": "yes" for path in (talks[0], talks[2], eve.path)}
+    assert "2 chats deleted" in ada.send("/chats/delete", **chosen)
+    assert settle(place)["deletedCount"] == 2
+    ada.open(project)
+    ada.send(f"{project}/delete", chats="too")
+    ada.open(talks[3], status=404)
+    assert "With a file" in ada.open(talks[1])
+    assert "Hers" in eve.open(eve.path), "nobody deletes other people's chats"
+    assert settle(place)["deletedCount"] == 1
+    assert kept(folder) == named(place)
+    assert len(kept(folder)) == len(before) + 2
+
+
 def test_nobody_edits_or_deletes_what_is_another_persons(place):
     ada, eve = (place.browser().sign_up(name, f"{name}.edits@example.com") for name in ("ada", "eve"))
     chat = ada.new_chat()

@@ -60,6 +60,18 @@ def remove(connection: Connection, files: Files, message: str, leaving: Iterable
     connection.execute(message_sources.delete().where(gone))
 
 
+def remove_chats(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> int:
+    """Delete chats with all that hangs on them, and owe their files; return how many.
+
+    They are locked before their files are read: who writes in one meanwhile does so before, or finds it gone.
+    """
+    locked = select(chats.c.id).where(leaving).order_by(chats.c.id).with_for_update()
+    keys = connection.execute(locked).scalars().all()
+    owe(connection, files, message_sources.c.chat_id.in_(keys))
+    connection.execute(chats.delete().where(chats.c.id.in_(keys)))
+    return len(keys)
+
+
 def owe(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> None:
     """Owe the files of rows that this very transaction is about to delete."""
     files.owe(connection, connection.execute(select(message_sources.c.blob_key).where(leaving)).scalars().all())

@@ -1,6 +1,7 @@
 """Conversations: chats and messages with their files, each seen by its owner only."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -180,14 +181,11 @@ def change(data: Data, person: Person, key: str, **values: Any) -> bool:
         return connection.execute(update(chats).where(_mine(person, key)).values(values)).rowcount == 1
 
 
-def delete_chat(data: Data, files: Files, person: Person, key: str) -> bool:
-    """Delete a chat with its messages, and owe their files; return whether it was the person's."""
+def delete_chats(data: Data, files: Files, person: Person, keys: Collection[str]) -> int:
+    """Delete chats with their messages, and owe their files; return how many of them were the person's."""
+    mine = (chats.c.user_id == person.id) & chats.c.id.in_(keys)
     with data.writing() as connection:
-        if not _held(connection, person, key):
-            return False
-        attachments.owe(connection, files, message_sources.c.chat_id == key)
-        connection.execute(chats.delete().where(chats.c.id == key))
-    return True
+        return attachments.remove_chats(connection, files, mine)
 
 
 def _chats() -> Select[Any]:

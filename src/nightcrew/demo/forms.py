@@ -15,7 +15,7 @@ LARGEST = 128 * 1024  # bytes: the longest message, in a script whose every char
 LARGEST_WITH_FILES = (
     3 * LARGEST_FILES
 )  # beyond what is kept: a little too much is refused on the page, which keeps the words
-_MOST_FIELDS = 20
+_MOST_FIELDS = 80  # a page of chats, each of which may be chosen
 _KIND = "application/x-www-form-urlencoded"
 _KIND_WITH_FILES = "multipart/form-data"
 

@@ -6,8 +6,10 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
+from nightcrew.demo import attachments
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.database import Data
+from nightcrew.demo.files import Files
 from nightcrew.demo.schema import chats, projects
 
 LONGEST_NAME = 120
@@ -45,11 +47,16 @@ def open_project(data: Data, moment: datetime, person: Person, name: str) -> str
     return row["id"]
 
 
-def delete_project(data: Data, person: Person, key: str) -> bool:
-    """Delete a project; its chats stay, without one."""
+def delete_project(data: Data, files: Files, person: Person, key: str, *, whole: bool) -> bool:
+    """Delete a project; its chats stay, without one, unless the `whole` of it is to go, with the chats' files."""
     own = (projects.c.id == key) & (projects.c.user_id == person.id)
     with data.writing() as connection:
-        return connection.execute(projects.delete().where(own)).rowcount == 1
+        if connection.execute(select(projects.c.id).where(own).with_for_update()).one_or_none() is None:
+            return False
+        if whole:
+            attachments.remove_chats(connection, files, (chats.c.project_id == key) & (chats.c.user_id == person.id))
+        connection.execute(projects.delete().where(own))
+    return True
 
 
 def own(data: Data, person: Person, project: str | None) -> str | None:

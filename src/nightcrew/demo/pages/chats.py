@@ -8,6 +8,7 @@ from starlette.responses import Response
 from nightcrew.demo import attachments, conversations, projects
 from nightcrew.demo.accounts import Refused
 from nightcrew.demo.files import ANY_KIND, MOST, disposition
+from nightcrew.demo.paper import counted
 from nightcrew.demo.visit import Visit, Way
 
 GONE = "There is no such chat. If nobody had written in it, the night job has removed it."
@@ -87,9 +88,18 @@ def file_away(visit: Visit) -> Response:
 
 def delete(visit: Visit) -> Response:
     """Delete a chat."""
-    if not conversations.delete_chat(visit.workspace.data, visit.workspace.files, visit.guest, visit.key):
+    if not conversations.delete_chats(visit.workspace.data, visit.workspace.files, visit.guest, [visit.key]):
         raise HTTPException(404, GONE)
     return visit.go("/chats", "quiet", "The chat is deleted, with its messages and files.")
+
+
+def delete_several(visit: Visit) -> Response:
+    """Delete the chats that were chosen in a list."""
+    keys = [name.removeprefix("chat-") for name in visit.form if name.startswith("chat-")]
+    gone = conversations.delete_chats(visit.workspace.data, visit.workspace.files, visit.guest, keys)
+    project = projects.own(visit.workspace.data, visit.guest, visit.form.get("project"))
+    said = f"{counted(gone, 'chat')} deleted, with messages and files." if gone else "No chat was chosen."
+    return visit.go(f"/projects/{project}" if project else "/chats", "quiet", said)
 
 
 def all_projects(visit: Visit) -> Response:
@@ -117,10 +127,12 @@ def one_project(visit: Visit) -> Response:
 
 
 def delete_project(visit: Visit) -> Response:
-    """Delete a project and keep its chats."""
-    if not projects.delete_project(visit.workspace.data, visit.guest, visit.key):
+    """Delete a project, and its chats if they are to go, too."""
+    whole, here = visit.form.get("chats") == "too", visit.workspace
+    if not projects.delete_project(here.data, here.files, visit.guest, visit.key, whole=whole):
         raise HTTPException(404, "There is no such project.")
-    return visit.go("/projects", "quiet", "The project is deleted; its chats stay.")
+    left = "with its chats and their files" if whole else "its chats stay"
+    return visit.go("/projects", "quiet", f"The project is deleted{',' if whole else ';'} {left}.")
 
 
 def _changed(visit: Visit, said: str, **values: object) -> Response:
@@ -156,6 +168,7 @@ def _chat_page(visit: Visit, text: str = "", error: str | None = None) -> Respon
 WAYS = (
     Way("GET", "/chats", all_chats),
     Way("POST", "/chats", new_chat),
+    Way("POST", "/chats/delete", delete_several, page="/chats"),
     Way("GET", "/chats/{id}", one_chat),
     Way("POST", "/chats/{id}/messages", say, page="/chats/{id}", files=True),
     Way("POST", "/chats/{id}/save", save, page="/chats/{id}"),
