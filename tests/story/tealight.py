@@ -119,7 +119,7 @@ class Place:
 
 
 @contextmanager
-def served(url: str, uploads: str) -> Iterator[Place]:
+def served(url: str, uploads: str = "memory://") -> Iterator[Place]:
     settings = Settings(environment="production", secret=SECRET)
     with (
         workspace(url, settings, uploads) as app,
