@@ -17,6 +17,7 @@ from tests.story.tealight import Browser, served
 from nightcrew.demo.accounts import LONGEST_REASON, SESSION_LIFE
 from nightcrew.demo.conversations import LONGEST_MESSAGE
 from nightcrew.demo.database import Data
+from nightcrew.demo.files import LARGEST
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.schema import chats, deactivation_feedback, messages, metadata, projects, sessions
 from nightcrew.demo.visit import SESSION
@@ -33,10 +34,11 @@ def typed(page: str, name: str) -> str:
 def test_a_message_that_is_refused_stands_in_the_form_again_with_the_reason_beside_it(place):
     ada = place.browser().sign_up("Ada", "ada.long@example.com")
     chat, text = ada.new_chat(), "\n<b>word</b>\r\n" * 700
-    page = ada.send(f"{chat}/messages", text=text, status=422)
+    large = ("large.bin", bytes(LARGEST + 1), "application/octet-stream")
+    page = ada.send(f"{chat}/messages", text=text, files=[large], status=422)
     assert typed(page, "text") == text.replace("\r\n", "\n")
     assert 'aria-describedby="wrong' in page
-    assert "at most 8000 characters; this one has " in re.search(r'id="wrong".*?</p>', page, re.DOTALL)[0]
+    assert "at most 5,242,880 bytes together; these have " in re.search(r'id="wrong".*?</p>', page, re.DOTALL)[0]
     assert "write something first" in ada.send(f"{chat}/messages", text=" \n ", status=422)
 
 
@@ -128,7 +130,7 @@ def test_a_static_file_takes_no_form(place):
         ({"Content-Type": "application/json"}, b"{}", 415),
         ({}, iter([b"csrf=x"]), 411),
         ({}, b"x" * 200_000, 413),
-        ({}, b"a=1&" * 30, 413),
+        ({}, b"a=1&" * 90, 413),
         ({}, b"", 403),
     ],
     ids=["multipart", "json", "no length", "long", "many fields", "empty"],
