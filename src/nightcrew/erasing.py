@@ -1,5 +1,6 @@
 """Erasing: the verbs of a crew that forget a person: looked at, done, done again after a restore, and proven."""
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -148,8 +149,9 @@ class Erasing(Stock):
 
     def _owed_to(self) -> Mapping[str, Store]:
         """Return the stores, and those that erasures are owed to."""
-        stores = {completion.store_of(job.name): partial(self._complete, job) for job in self._completing()}
-        return {**self._stores, **{name: completion.Completions(name, complete) for name, complete in stores.items()}}
+        jobs = {completion.store_of(job.name): job for job in self._completing()}
+        own = {name: completion.Completions(name, partial(self._complete, job)) for name, job in jobs.items()}
+        return ChainMap(own, self._stores)  # type: ignore[arg-type]  # it only looks up, and opens what is asked for
 
     def _completing(self) -> list[Job]:
         """Return the jobs whose erasures are completed once nothing can be put back."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from nightcrew.errors import PolicyError
-from nightcrew.policy import Action, Policy, Sql, column_name, table_name
+from nightcrew.policy import Action, Policy, Sql
+from nightcrew.terms import column_name, table_name
 
 MOMENT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
