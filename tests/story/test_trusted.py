@@ -45,7 +45,7 @@ def troubled(crew, trouble):
     engine = crew._station.link.engine
 
     def meet(_connection, _cursor, statement, *_):
-        if statement.startswith("UPDATE nightcrew_jobs SET lease_until"):
+        if statement.startswith("UPDATE nightcrew_jobs SET lease_until") and "begun" not in statement:
             trouble(statement)
 
     sa.event.listen(engine, "before_cursor_execute", meet)
