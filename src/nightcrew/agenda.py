@@ -17,6 +17,7 @@ _BACKLOG = 300  # jobs that are asked for at a time of those that were found to 
 _WHOLE = 300.0  # seconds between two looks at all of more: for a schedule that another version has changed, say
 _LONGEST_LEAD = 0.25  # seconds before an instant in which all that is due then has been looked at, at most
 _READINGS = 5  # of the database's clock that are kept in mind: the one whose answer came at once tells most
+_WOKEN = 0.001  # seconds that what is read of the clock may lag behind when a rest is over
 _SLEW = 0.0005  # of a second that a clock which is being set right may lose in a second, against another
 
 
@@ -94,7 +95,7 @@ class Agenda:
             first = self._first()
             if first is None or not self._readings:
                 return float("inf")
-            return max(0.0, ((first - self._now()).total_seconds() - self._lead) / (1 - _SLEW))
+            return max(0.0, (first - self._now()).total_seconds() - self._lead)
 
     def _first(self) -> datetime | None:
         """Return when something is due first, of what is not waited for by now."""
@@ -108,7 +109,7 @@ class Agenda:
             first = self._first()
             if first is None or not self._readings or self._left:
                 return None
-            return first if first <= self._now() + timedelta(seconds=self._lead) else None
+            return first if first <= self._now() + timedelta(seconds=self._lead + _WOKEN) else None
 
     def _heard(self, now: datetime, at: float) -> None:
         """Note what the database's clock read before an answer came, at a monotonic instant; it may have been set."""

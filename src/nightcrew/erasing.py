@@ -81,7 +81,7 @@ class Erasing(Stock):
         The row is one of the table of a job that says erase = true, which is named where there are several. Where
         somebody broke off, it is gone on with. It is `incomplete` where anything could not be removed or looked at,
         and may be called again. Raises UsageError for a row that is not there, SafetyStop for one that is held, and
-        JobFailed where a `stop` ended it before.
+        where a `stop` ended it before.
         """
         chosen, policy, selection = self._selected(job)
         return self._erase(chosen, policy, selection, _texts(chosen, selection, key), by, stop or Event())
