@@ -9,6 +9,7 @@ from itertools import chain
 from threading import Event
 from typing import Any
 
+from nightcrew.archiving import Archiving
 from nightcrew.clock import Clock
 from nightcrew.database import Connection, Selection
 from nightcrew.depot import Depot
@@ -23,7 +24,6 @@ from nightcrew.ledger import Audience, Entry
 from nightcrew.owing import Owing
 from nightcrew.policy import Policy
 from nightcrew.settings import ERASURE_KEY
-from nightcrew.stock import Stock
 from nightcrew.store import BlobStore, Store
 from nightcrew.stores import blob_store
 from nightcrew.stores.address import address
@@ -51,7 +51,7 @@ class _Freely:
         return not self.stop.is_set()
 
 
-class Erasing(Stock):
+class Erasing(Archiving):
     """A crew with its stores, and what is erased by it.
 
     `vault` is where erasures are written down outside of the database: a URL as of a store of blobs, or what returns
