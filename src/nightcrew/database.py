@@ -172,8 +172,7 @@ class Selection:
     order in which they are emptied, those together that lead to each other: their rows are followed one by one. For
     the `shields` a row stays with all that hangs on it. `spared` rows are passed by; `only` narrows it to one row,
     and `whenever` takes that at any time. It is `alone` where only the time decides and nothing refers to the
-    table. Keys in `blobs` are owed by the `run`, and due
-    after a `grace`. Rows that are `archived` are copied before they go.
+    table. Keys in `blobs` are owed by the `run`, and due after a `grace`. `archived` rows are copied before they go.
     """
 
     table: Table

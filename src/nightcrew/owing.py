@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from nightcrew.errors import PolicyError, did_you_mean, misfit
 
+_T = TypeVar("_T", "Owing", "Trace")
 _EXAMPLE = "{ store = 'uploads', table = 'message_source', column = 'blob_key' }"
 
 
@@ -24,31 +25,34 @@ class Owing:
         return f"{self.table}.{self.column}"
 
 
-_NAMES = tuple(each.name for each in fields(Owing))
-
-
 def owings(given: object) -> tuple[Owing, ...]:
     """Return what is owed as it is said in code or in a file, each once.
 
     Raises PolicyError for what says no store, table and column.
     """
+    return _each("blobs", given, Owing, _EXAMPLE)
+
+
+def _each(key: str, given: object, kind: type[_T], example: str) -> tuple[_T, ...]:
+    """Return the entries of a policy's key, each a table of texts or what is made of one."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        raise PolicyError(f"blobs {misfit(given, (), f'write a list, such as [{_EXAMPLE}]')}", key="blobs")
-    return tuple(dict.fromkeys(_owing(each) for each in given))
+        raise PolicyError(f"{key} {misfit(given, (), f'write a list, such as [{example}]')}", key=key)
+    return tuple(dict.fromkeys(_entry(key, each, kind, example) for each in given))
 
 
-def _owing(given: Any) -> Owing:
-    if isinstance(given, Owing):
+def _entry(key: str, given: Any, kind: type[_T], example: str) -> _T:
+    if isinstance(given, kind):
         return given
-    if wrong := misfit(given, Mapping, f"write {_EXAMPLE}"):
-        raise PolicyError(f"an entry of blobs {wrong}", key="blobs")
+    if wrong := misfit(given, Mapping, f"write {example}"):
+        raise PolicyError(f"an entry of {key} {wrong}", key=key)
+    names = [one.name for one in fields(kind)]
     for name in given:
-        if name not in _NAMES:
-            raise PolicyError(f"blobs has no {name!r}{did_you_mean(str(name), _NAMES)}", key="blobs")
-    for name in _NAMES:
-        if wrong := misfit(given.get(name), str, f"write {_EXAMPLE}"):
-            raise PolicyError(f"{name} of an entry of blobs {wrong}", key="blobs")
-    return Owing(**given)
+        if name not in names:
+            raise PolicyError(f"{key} has no {name!r}{did_you_mean(str(name), names)}", key=key)
+    for name in names:
+        if wrong := misfit(given.get(name), str, f"write {example}"):
+            raise PolicyError(f"{name} of an entry of {key} {wrong}", key=key)
+    return kind(**given)
 
 
 _TRACED = "{ store = 'uploads', keys = 'users/{id}/*' }"
@@ -130,20 +134,4 @@ def _parts(text: str) -> bool:
 
 def traces(given: object) -> tuple[Trace, ...]:
     """Return the traces that are said in code or in a file, each once; raises PolicyError for what says none."""
-    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        raise PolicyError(f"traces {misfit(given, (), f'write a list, such as [{_TRACED}]')}", key="traces")
-    return tuple(dict.fromkeys(_trace(each) for each in given))
-
-
-def _trace(given: Any) -> Trace:
-    if isinstance(given, Trace):
-        return given
-    if wrong := misfit(given, Mapping, f"write {_TRACED}"):
-        raise PolicyError(f"an entry of traces {wrong}", key="traces")
-    for name in given:
-        if name not in ("store", "keys"):
-            raise PolicyError(f"traces has no {name!r}{did_you_mean(str(name), ('store', 'keys'))}", key="traces")
-    for name in ("store", "keys"):
-        if wrong := misfit(given.get(name), str, f"write {_TRACED}"):
-            raise PolicyError(f"{name} of an entry of traces {wrong}", key="traces")
-    return Trace(**given)
+    return _each("traces", given, Trace, _TRACED)

@@ -357,6 +357,37 @@ def test_a_claim_that_was_renewed_while_it_waited_is_asked_about_before_its_func
     crew.close()
 
 
+def test_one_run_looks_at_the_place_again_in_good_time_and_the_others_go_on(crew, monkeypatch):
+    monkeypatch.setattr("nightcrew.settler._NEW", 60)  # however busy the machine is
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
+    first, *others = hand_out(crew, start=True)
+    first()
+    settler = crew._station.settler
+    settler._look_at, settler._known_until = 0.0, float("inf")
+    assert [settler.trusts(work.args[0]) for work in others[:4]] == [False, True, True, True]
+    looks = count(crew, lambda: [work() for work in others])
+    assert not any("nightcrew_place" in one for one in looks)
+    assert len(crew.calls) == MANY
+
+
+def test_a_lease_that_has_just_begun_is_not_renewed_with_the_others(database_url):
+    crew, ran = Nightcrew(database_url, settings=Settings(), lease=12), []
+    for name in ("elder", "junior"):
+        crew.add(Job(name, NEVER, function=ran.append))
+    crew.migrate()
+    assert crew.waiting() == []  # they have their rows
+    claims = crew._station.claims
+    old = claims.by_hand(crew.jobs["elder"], "cli", None)
+    time.sleep(3)  # the heartbeat goes every four seconds
+    young = claims.by_hand(crew.jobs["junior"], "cli", None)
+    renewals = count(crew, lambda: time.sleep(2))
+    for claim in (old, young):
+        claims.release(claim)
+    crew.close()
+    assert [("elder" in one, "junior" in one) for one in renewals if one.startswith("UPDATE")] == [(True, False)]
+
+
 def test_runs_of_one_job_that_are_settled_together_are_told_apart_by_their_fences(crew):
     with crew._station.link.transaction() as connection:
         connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))

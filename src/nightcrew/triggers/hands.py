@@ -27,12 +27,16 @@ class Hands:
     @property
     def free(self) -> bool:
         """Whether nothing waits and some hand has nothing to do."""
-        return not self._waiting and sum(thread.is_alive() for thread in self._threads) < self._number
+        return not self._waiting and self._has_more
 
     @property
     def few(self) -> bool:
         """Whether something waits, and one more hand could be put to it."""
-        return bool(self._waiting) and sum(thread.is_alive() for thread in self._threads) < self._number
+        return bool(self._waiting) and self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        return sum(thread.is_alive() for thread in self._threads) < self._number
 
     @property
     def busy(self) -> bool:
