@@ -35,7 +35,7 @@ class Claim:
     @classmethod
     def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder) -> "Claim":
         """Return what a bid has won."""
-        bidder = replace(bidder, trigger=bid.trigger or bidder.trigger)
+        bidder = replace(bidder, trigger=bid.trigger) if bid.trigger else bidder
         return cls(job, won, bid.slot, bidder, remarks=bid.remarks)
 
     @property

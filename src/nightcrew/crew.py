@@ -24,7 +24,7 @@ from nightcrew.fleet import Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, coming
 from nightcrew.ledger import Audience, Listener
-from nightcrew.listeners.log import log
+from nightcrew.listeners.log import Log
 from nightcrew.outcome import Outcome, State
 from nightcrew.plan import Plan
 from nightcrew.report import Report
@@ -76,7 +76,7 @@ class Nightcrew(Erasing):
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
-        self._audience = Audience((log, *listeners), self.settings.censor)
+        self._audience = Audience((Log(), *listeners), self.settings.censor)
         stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis)
         super().__init__(timezone, stores, archive, erasures)
         url, parts = database or self.settings.database, (self._kit_if_any, self.frames(self.clock))

@@ -14,7 +14,7 @@ from nightcrew.taken import Taken
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How the work of a run ended, before it is settled; listeners hear it called by its `kind`, or its outcome."""
+    """How the work of a run ended, before it is settled; it is called by its `kind`, or its outcome."""
 
     state: State
     outcome: Outcome
@@ -28,6 +28,11 @@ class Done:
     note: str | None = None
     retry_at: datetime | None = None
     kind: str | None = None
+
+    @property
+    def heard_as(self) -> str:
+        """What listeners hear it called."""
+        return self.kind or str(self.outcome)
 
 
 @dataclass(frozen=True, slots=True)

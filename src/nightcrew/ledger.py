@@ -24,6 +24,7 @@ class Entry:
 
 
 Listener: TypeAlias = Callable[[Entry], None]
+"""Hears entries; one with a method `hears`, which takes a kind, hears those that it says True of, and no others."""
 
 
 class Audience:
@@ -37,10 +38,16 @@ class Audience:
         """Let one more listen, from now on."""
         self._listeners = (*self._listeners, listener)
 
+    def hears(self, kind: str) -> bool:
+        """Tell whether anybody listens to entries of a kind; who has no method `hears` that says so listens to all."""
+        return any(_hears(listener, kind) for listener in self._listeners)
+
     def tell(self, entry: Entry) -> None:
-        """Let every listener hear an entry, without the secrets in it."""
+        """Let every listener hear an entry that listens to its kind, without the secrets in it."""
         entry = entry.censored(self.censor)
         for listener in self._listeners:
+            if not _hears(listener, entry.kind):
+                continue
             try:
                 listener(entry)
             except Exception as error:  # noqa: BLE001 - whatever a listener does is its own affair
@@ -49,12 +56,25 @@ class Audience:
                     self.tell(Entry("listener_failed", entry.job, entry.run, facts))
 
 
+def _hears(listener: Listener, kind: str) -> bool:
+    """Ask a listener whether it listens to a kind; who cannot say listens to all."""
+    try:
+        return bool(getattr(listener, "hears", _everything)(kind))
+    except Exception:  # noqa: BLE001 - whatever a listener does is its own affair
+        return True
+
+
+def _everything(_kind: str) -> bool:
+    return True
+
+
 class Ledger:
     """Writes entries into the books, and lets the audience hear them once they are committed."""
 
     def __init__(self, books: Books, audience: Audience) -> None:
         self._books = books
         self.tell = audience.tell
+        self.hears = audience.hears
         self.censor = audience.censor
 
     def write(self, entry: Entry, connection: Connection | None = None) -> None:

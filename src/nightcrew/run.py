@@ -45,7 +45,8 @@ def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread
     """
     started = broom.clock.monotonic()
     done = _done(claim, claims, broom, budget, spread)
-    return _ended(claim, claims, broom, done, started, partial(_settle, claim, done, broom))
+    done = _ended(claim, claims, broom, done, partial(_settle, claim, done, broom))
+    return _told(claim, broom, done, started)
 
 
 def carry_out_together(
@@ -55,7 +56,7 @@ def carry_out_together(
     started, quick = broom.clock.monotonic(), settler.trusts(claim)
     done = _done(claim, claims, broom, budget, spread, quick=quick)
     claims.stride.took(claim.job, broom.clock.monotonic() - started)
-    end, alone = partial(_ended, claim, claims, broom, done, started), partial(_settle, claim, done, broom)
+    end, alone = partial(_end, claim, claims, broom, done, started), partial(_settle, claim, done, broom)
     if claim.job.policy is not None or done.state is not State.DONE or claim.job.overlap is Overlap.SKIP:
         end(alone)
         return
@@ -79,7 +80,14 @@ def _done(
         raise
 
 
-def _ended(claim: Claim, claims: Claims, broom: Broom, done: Done, started: float, settle: Settle) -> Report:
+def _end(claim: Claim, claims: Claims, broom: Broom, done: Done, started: float, settle: Settle) -> None:
+    done = _ended(claim, claims, broom, done, settle)
+    if broom.ledger.hears(done.heard_as):
+        _told(claim, broom, done, started)
+
+
+def _ended(claim: Claim, claims: Claims, broom: Broom, done: Done, settle: Settle) -> Done:
+    """Settle a run, and return what came of it then."""
     try:
         settled = Settled() if done.state is State.RUNNING else settle()
     except BaseException:
@@ -94,9 +102,13 @@ def _ended(claim: Claim, claims: Claims, broom: Broom, done: Done, started: floa
     if done.traceback:
         facts = {"traceback": done.traceback, "label": claim.job.label}
         broom.ledger.tell(Entry("traceback", claim.job.name, claim.run, facts))
+    return done
+
+
+def _told(claim: Claim, broom: Broom, done: Done, started: float) -> Report:
+    """Report a run that has ended, and let the listeners hear of it."""
     report = report_of(claim, done, broom.clock.now(), round(1000 * (broom.clock.monotonic() - started)))
-    kind = done.kind or str(report.outcome)
-    broom.ledger.tell(Entry(kind, claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
+    broom.ledger.tell(Entry(done.heard_as, claim.job.name, claim.run, report.json() | {"label": claim.job.label}))
     return report
 
 

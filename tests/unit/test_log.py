@@ -12,6 +12,8 @@ from nightcrew.censor import Censor
 from nightcrew.ledger import Audience
 from nightcrew.listeners import log as room
 
+log = room.Log()
+
 
 @pytest.fixture(autouse=True)
 def own_logger():
@@ -31,7 +33,7 @@ def ended(outcome, message, deleted=0, slot=None):
 
 def test_a_run_is_one_line_headed_by_the_jobs_label(capsys):
     room.configure("text")
-    room.log(ended(Outcome.SUCCEEDED, "Deleted 42 rows of oauth_pkce_states.", 42))
+    log(ended(Outcome.SUCCEEDED, "Deleted 42 rows of oauth_pkce_states.", 42))
     line = capsys.readouterr().err
     assert "[OAuth Cleanup] deleted 42 rows of oauth_pkce_states (run cleanup-pkce.x, by hand, ticker, 12 ms)" in line
     assert line.count("\n") == 1
@@ -39,13 +41,13 @@ def test_a_run_is_one_line_headed_by_the_jobs_label(capsys):
 
 def test_a_failure_is_an_error_line(capsys):
     room.configure("text")
-    room.log(ended(Outcome.FAILED, "Job cleanup-pkce failed: no such table"))
+    log(ended(Outcome.FAILED, "Job cleanup-pkce failed: no such table"))
     assert "ERROR" in capsys.readouterr().err
 
 
 def test_json_lines_carry_the_facts(capsys):
     room.configure("json")
-    room.log(ended(Outcome.SUCCEEDED, "Deleted 42 rows.", 42, datetime(2026, 1, 1, tzinfo=UTC)))
+    log(ended(Outcome.SUCCEEDED, "Deleted 42 rows.", 42, datetime(2026, 1, 1, tzinfo=UTC)))
     line = json.loads(capsys.readouterr().err)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
     assert (line["event"], line["job"], line["deletedCount"], line["level"]) == (
@@ -70,7 +72,7 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
     with caplog.at_level(logging.DEBUG, "nightcrew"):
         logging.getLogger("nightcrew").propagate = True
         for kind in [*room._WORDS, "something_new"]:
-            room.log(Entry(kind, "cleanup-pkce", "cleanup-pkce.x", facts))
+            log(Entry(kind, "cleanup-pkce", "cleanup-pkce.x", facts))
     assert len(caplog.records) == len(room._WORDS) + 1
     assert all(record.getMessage().startswith("[") for record in caplog.records)
 
@@ -78,7 +80,7 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
 def test_a_traceback_keeps_its_lines_and_none_of_them_passes_for_a_record(capsys):
     room.configure("text", verbose=True)
     facts = {"label": "Rates", "traceback": "Traceback:\n  at x\n2026-01-01 00:00:00 INFO forged\x1b[2J\n"}
-    room.log(Entry("traceback", "rates", "rates.x", facts))
+    log(Entry("traceback", "rates", "rates.x", facts))
     first, *lines = capsys.readouterr().err.splitlines()
     assert first.endswith("DEBUG   [Rates] traceback of run rates.x")
     assert lines == ["    Traceback:", "      at x", "    2026-01-01 00:00:00 INFO forged [2J"]
@@ -132,3 +134,33 @@ def test_what_looks_like_a_password_is_hidden_however_it_is_written(text):
 
 def test_a_long_text_of_nothing_but_beginnings_is_read_once():
     assert Censor()("://a:b" * 30_000) == "://a:b" * 30_000
+
+
+class Choosy:
+    """Listens to failures alone, and cannot say of one kind whether it does."""
+
+    def __init__(self):
+        self.heard = []
+
+    def hears(self, kind):
+        if kind == "odd":
+            raise LookupError(kind)
+        return kind == "failed"
+
+    def __call__(self, entry):
+        self.heard.append(entry.kind)
+
+
+def test_a_listener_that_says_what_it_listens_to_hears_nothing_else():
+    choosy, all_of_it = Choosy(), []
+    quiet, loud = Audience([choosy]), Audience([choosy, lambda entry: all_of_it.append(entry.kind)])
+    assert (quiet.hears("succeeded"), quiet.hears("failed"), loud.hears("succeeded")) == (False, True, True)
+    for kind in ("succeeded", "failed", "odd"):
+        loud.tell(Entry(kind))
+    assert (choosy.heard, all_of_it) == (["failed", "odd"], ["succeeded", "failed", "odd"])
+
+
+@pytest.mark.parametrize(("level", "hears"), [(logging.INFO, True), (logging.WARNING, False)])
+def test_the_log_listens_to_what_the_applications_logging_lets_through(level, hears):
+    logging.getLogger("nightcrew").setLevel(level)
+    assert (log.hears("succeeded"), log.hears("failed"), log.hears("something_new")) == (hears, True, False)

@@ -25,11 +25,11 @@ _BEGUN: dict[str, Any] = {
 def win(connection: sa.Connection, dialect: Dialect, bids: Sequence[Bid], bidder: Bidder, early: float) -> list[Won]:
     """Claim what is free of the slots that were bid for, up to so many seconds `early`."""
     asked = [
-        {"job": bid.job, "slot": bid.slot and dialect.bid_instant(bid.slot), "run": bid.run, "fence": bid.fence}
+        {"job": bid.job, "slot": bid.slot, "run": bid.run, "fence": bid.fence}
         for bid in sorted(bids, key=lambda bid: bid.job)
     ]
     values = {
-        "bids": json.dumps(asked),
+        "bids": json.dumps(asked, default=dialect.bid_instant),
         "owner": bidder.owner,
         "lease": micros(bidder.lease),
         "early": micros(early),

@@ -10,7 +10,7 @@ from nightcrew.books import Pause, RunRow, Sequel, Settled, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.divisions import is_cut, is_held, retire
-from nightcrew.databases.listed import listed
+from nightcrew.databases.listed import either, listed
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 from nightcrew.respite import ITSELF, respite
@@ -40,15 +40,15 @@ def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int
 
     One that is closed already under its fence was by a commit whose answer was lost.
     """
-    of_jobs = jobs.c.name.in_({row.job for _, row in ended}), jobs.c.owner.is_not(None)
+    of_jobs = either(link.dialect, jobs.c.name, {row.job for _, row in ended}), jobs.c.owner.is_not(None)
     mine = sa.select(jobs.c.name, jobs.c.fence).where(*of_jobs).order_by(jobs.c.name).with_for_update()
     held = {tuple(row) for row in connection.execute(mine)}.intersection((row.job, fence) for fence, row in ended)
     done = [row for fence, row in ended if (row.job, fence) in held]
     if done:
         failed = sa.case((jobs.c.failed_run == jobs.c.run, None), else_=jobs.c.failed_run)
         over = {"failed_run": failed, "fail_streak": 0, "last_ok_at": link.moment, **OVER, **_UNCANCELLED}
-        names = [job for job, _ in held]
-        connection.execute(sa.update(jobs).where(jobs.c.name.in_(names)).ordered_values(*over.items()))
+        of_held = either(link.dialect, jobs.c.name, {job for job, _ in held})
+        connection.execute(sa.update(jobs).where(of_held).ordered_values(*over.items()))
         each = listed(link.dialect, _SAID, [_said(row) for row in done])
         closed = sa.update(runs).where(runs.c.id == each.c.id).values(reason=each.c.reason, deleted=each.c.counted)
         connection.execute(closed.values(state=State.DONE, error=None, finished_at=link.moment))

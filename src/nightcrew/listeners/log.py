@@ -19,10 +19,16 @@ _logger = logging.getLogger("nightcrew")
 _logger.addHandler(logging.NullHandler())
 
 
-def log(entry: Entry) -> None:
-    """Write an entry as one line; what nobody has words for is a debug line with its facts."""
-    level, words = _WORDS.get(entry.kind, (logging.DEBUG, _plain))
-    if _logger.isEnabledFor(level):
+class Log:
+    """The listener that every crew has."""
+
+    def hears(self, kind: str) -> bool:
+        """Tell whether the application's logging lets lines of a kind through."""
+        return _logger.isEnabledFor(_worded(kind)[0])
+
+    def __call__(self, entry: Entry) -> None:
+        """Write an entry as one line; what nobody has words for is a debug line with its facts."""
+        level, words = _worded(entry.kind)
         _logger.log(level, "%s", words(entry), extra={"nightcrew": _facts(entry)})
 
 
@@ -36,6 +42,10 @@ def configure(form: str, *, verbose: bool = False) -> None:
     _logger.handlers[:] = [handler]
     _logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     _logger.propagate = False
+
+
+def _worded(kind: str) -> tuple[int, Callable[[Entry], str]]:
+    return _WORDS.get(kind, (logging.DEBUG, _plain))
 
 
 class _Json(logging.Formatter):
