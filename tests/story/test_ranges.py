@@ -57,7 +57,7 @@ def fill(yard, rows):
 def hired(yard, form="contended", listeners=(), **terms):
     """Hire a crew with one fast job over the tokens."""
     url = yard.link.engine.url.set(drivername=yard.kind).render_as_string(hide_password=False)
-    crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=LEASE)
+    crew = Nightcrew(url, settings=Settings(), listeners=listeners)
     terms = {"older_than": timedelta(days=1), "every": "1 day", "pace": "fast", "max_fraction": 1, **terms}
     crew.expire("sweep", "tokens", column=FORMS[form], **terms)
     crew.migrate()
@@ -155,7 +155,7 @@ def test_what_one_may_not_take_stops_both(yard):
 
     with hired(yard, listeners=[hear], max_fraction=0.99) as crew:
         report = crew.run("sweep", trigger="http")
-        assert report.outcome == "refused", report
+        assert report.outcome == "refused", report.message
         assert "more rows of tokens than there were when it began" in report.message
         most = ROWS + ROWS // 5 + 100
         assert report.deleted <= most
