@@ -1,7 +1,18 @@
 """The workspace for the stories that happen in it."""
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
+from tests.conftest import CREDENTIALS, fresh
 from tests.story.tealight import served
+
+DATABASES = ("sqlite", "postgresql", "mysql")
+DAY = timedelta(hours=25)
+Uploads = tuple[str, Callable[[], AbstractContextManager[None]], Callable[[], None]]
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +30,62 @@ def fresh_place(database_url, tmp_path):
     uploads.mkdir()
     with served(database_url, uploads.as_uri()) as place:
         yield place
+
+
+def _home(database: str, store: str) -> object:
+    name = f"{database} and a {store}"
+    return pytest.param((database, store), id=name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="package", params=[_home(kind, "folder") for kind in DATABASES] + [_home("sqlite", "bucket")])
+def home(request, tmp_path_factory):
+    """One workspace on each database with its files in a folder, and one with them in a bucket, for tests of newcomers.
+
+    `away()` puts the files out of reach for a while, and after `later()` they are a day older.
+    """
+    (database, store), folder = request.param, tmp_path_factory.mktemp("home")
+    kept = _bucket if store == "bucket" else _folder
+    with fresh(database, folder) as url, kept(folder) as (uploads, away, later), served(url, uploads) as place:
+        place.away, place.later = away, later
+        yield place
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Uploads]:
+    folder = parent / "uploads"
+    folder.mkdir()
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        elsewhere = folder.rename(parent / "elsewhere")
+        yield
+        elsewhere.rename(folder)
+
+    def later() -> None:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                written = path.stat().st_mtime - DAY.total_seconds()
+                os.utime(path, (written, written))
+
+    yield folder.as_uri(), away, later
+
+
+@contextmanager
+def _bucket(_parent: Path) -> Iterator[Uploads]:
+    from tests.bucket import running, says  # not every test run has need of it, and it takes a second to load
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with running() as bucket:
+
+            @contextmanager
+            def away() -> Iterator[None]:
+                bucket.faults.append(lambda _request: says(403, "AccessDenied"))
+                yield
+                bucket.faults.clear()
+
+            def later() -> None:
+                bucket.ahead += DAY
+
+            yield bucket.url("/tealight"), away, later

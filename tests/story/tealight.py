@@ -6,21 +6,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from html import unescape
+from itertools import count
 from threading import Thread
 
 import httpx
 import sqlalchemy as sa
 import uvicorn
 
+from nightcrew.clock import SystemClock
 from nightcrew.demo.database import Data
+from nightcrew.demo.files import ATTACHED, OF_PROJECTS
 from nightcrew.demo.people import PASSWORD
-from nightcrew.demo.schema import chats, messages
+from nightcrew.demo.schema import chats, message_sources, messages, project_sources, users
 from nightcrew.demo.serve import workspace
 from nightcrew.settings import Settings
+from nightcrew.stores import blob_store
 
 ACCOUNTS = "/api/internal/jobs/delete-stale-deactivated-accounts"
 SHELLS = "/api/internal/jobs/delete-stale-empty-chats"
 PKCE = "/api/oauth/cleanup-pkce"
+DRAIN = "/api/internal/jobs/drain-outbox"
 
 File = tuple[str, bytes, str]
 """A name, bytes and a media type, as a browser sends them."""
@@ -43,6 +48,7 @@ class Browser:
     def __init__(self, base: str) -> None:
         self.client = httpx.Client(base_url=base, follow_redirects=True, timeout=20)
         self.page = ""
+        self.person = ""
 
     def open(self, path: str, status: int = 200) -> str:
         return self._shown(self.client.get(path), status)
@@ -71,6 +77,17 @@ class Browser:
         self.send("/chats")
         return self.path
 
+    def new_project(self, name: str = "Thesis") -> str:
+        """Open a project and return its key."""
+        self.open("/projects")
+        self.send("/projects", name=name)
+        return self.path[-16:]
+
+    def files(self) -> dict[str, str]:
+        """Return the files that the page in hand links to: the key of each by its name."""
+        found = re.findall(r'<a[^>]* href="/files/(\w+)">(.*?)</a>', self.page)
+        return {unescape(name): key for key, name in found}
+
     @property
     def path(self) -> str:
         return self.answer.url.path
@@ -84,15 +101,42 @@ class Browser:
 class Place:
     """A running workspace and what SQL says of it."""
 
-    def __init__(self, base: str, data: Data, stack: ExitStack) -> None:
+    def __init__(self, base: str, data: Data, stack: ExitStack, uploads: str) -> None:
         self.base = base
         self.data = data
         self.stack = stack
+        self.store = blob_store(uploads, SystemClock())
+        self._numbers = count()
 
     def browser(self) -> Browser:
         browser = Browser(self.base)
         self.stack.enter_context(browser.client)
         return browser
+
+    def newcomer(self, name: str = "Ada") -> Browser:
+        """Return the browser of somebody new, whom nobody else in the place knows of."""
+        email = f"{name.lower()}.{next(self._numbers)}@example.org"
+        browser = self.browser().sign_up(name, email)
+        browser.person = str(self.value(users.c.id, users.c.email == email))
+        return browser
+
+    def settle(self, path: str = DRAIN) -> dict:
+        """Run a job now; it has to succeed."""
+        answer = httpx.post(f"{self.base}{path}?now", headers=BEARER, timeout=30)
+        assert answer.json()["success"], answer.text
+        return answer.json()
+
+    def kept(self, browser: Browser) -> set[str]:
+        """Return the keys of somebody's files in the store."""
+        prefixes = (f"{folder}/{browser.person}/" for folder in (ATTACHED, OF_PROJECTS))
+        return {blob.key for prefix in prefixes for blob in self.store.page(prefix=prefix).blobs}
+
+    def named(self, browser: Browser) -> set[str]:
+        """Return the keys of somebody's files that rows have."""
+        columns = message_sources.c.blob_key, project_sources.c.blob_key
+        with self.data.reading() as connection:
+            found = [key for column in columns for key in connection.execute(sa.select(column)).scalars()]
+        return {key for key in found if key.split("/")[1] == browser.person}
 
     def call(self, path: str, **headers: str) -> httpx.Response:
         return httpx.get(self.base + path, headers=headers or BEARER, timeout=30)
@@ -131,7 +175,7 @@ def served(url: str, uploads: str = "memory://") -> Iterator[Place]:
         thread.start()
         try:
             with ExitStack() as browsers:
-                yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", data, browsers)
+                yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", data, browsers, uploads)
         finally:
             server.should_exit = True
             thread.join(20)

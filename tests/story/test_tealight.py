@@ -126,7 +126,7 @@ def test_every_answer_allows_no_script_and_no_foreign_source(place, path):
 
 def test_no_page_carries_what_the_policy_would_block(place):
     ada = place.browser().sign_up("Ada", "ada.pages@example.com")
-    for path in ("/night", "/chats", ada.new_chat(), "/projects", "/connections", "/settings"):
+    for path in ("/night", "/chats", ada.new_chat(), "/projects", "/library", "/connections", "/settings"):
         page = ada.open(path)
         assert not re.search(r"<script|<style|\sstyle=|\son\w+=|https?://(?!127\.0\.0\.1)", page), path
 
@@ -144,7 +144,7 @@ def test_hostile_names_are_shown_as_text(place):
     eve.send(f"{chat}/messages", text=hostile)
     eve.open("/projects")
     eve.send("/projects", name=hostile)
-    for path in ("/chats", chat, "/projects", "/settings", f"/sign-in?email={hostile}"):
+    for path in ("/chats", chat, "/projects", "/library", "/settings", f"/sign-in?email={hostile}"):
         page = eve.open(path)
         assert "<script>alert" not in page
         if path != f"/sign-in?email={hostile}":

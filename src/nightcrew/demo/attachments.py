@@ -1,19 +1,16 @@
 """Attachments: the rows of files that hang on messages, each seen by the chat's owner only."""
 
 import secrets
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from nightcrew.demo.accounts import Person
-from nightcrew.demo.database import Data
-from nightcrew.demo.files import Files, Upload
-from nightcrew.demo.schema import chats, message_sources
+from nightcrew.demo.files import ATTACHED, Files, Upload
+from nightcrew.demo.schema import chats, message_sources, messages
 
 Row = dict[str, Any]
-_SHOWN = tuple(message_sources.c[name] for name in ("id", "name", "size", "blob_key", "chat_id", "message_id"))
 
 
 class Attachment(NamedTuple):
@@ -22,51 +19,63 @@ class Attachment(NamedTuple):
     id: str
     name: str
     size: int
-    blob_key: str
-    chat_id: str
+    origin: str
     message_id: str
-
-
-def attachment(data: Data, person: Person, key: str) -> Attachment | None:
-    """Return an attachment if it hangs in a chat of this person's."""
-    mine = (message_sources.c.id == key) & (chats.c.user_id == person.id)
-    with data.reading() as connection:
-        row = connection.execute(select(*_SHOWN).join_from(message_sources, chats).where(mine)).one_or_none()
-    return Attachment(*row) if row else None
 
 
 def in_chat(connection: Connection, chat: str) -> dict[str, tuple[Attachment, ...]]:
     """Return the attachments of a chat by the message they hang on."""
     found: dict[str, tuple[Attachment, ...]] = {}
-    hanging = select(*_SHOWN).where(message_sources.c.chat_id == chat)
+    shown = [message_sources.c[name] for name in Attachment._fields]
+    hanging = select(*shown).where(message_sources.c.chat_id == chat)
     for row in connection.execute(hanging.order_by(message_sources.c.name)):
         found[row.message_id] = (*found.get(row.message_id, ()), Attachment(*row))
     return found
 
 
-def kept(files: Files, moment: datetime, owner: Person, uploads: Iterable[Upload], **place: str) -> list[Row]:
-    """Keep files and return the rows to write for them: no row is to name one that is not there yet."""
-    return [
-        {"id": secrets.token_hex(8), "name": each.name, "media_type": each.media_type, "size": len(each.data)}
-        | {"blob_key": files.keep(owner.id, each.data), "created_at": moment, **place}
-        for each in uploads
-    ]
+def kept(files: Files, owner: Person, uploads: Iterable[Upload]) -> list[Row]:
+    """Keep files and return what to write of them: no row is to name one that is not there yet."""
+    return [new(each.origin, **files.keep(ATTACHED, owner.id, each)) for each in uploads]
 
 
-def remove(connection: Connection, files: Files, message: str, leaving: Iterable[str]) -> None:
-    """Take attachments from their message, rows and all, and owe their files; the caller holds the chat's row."""
-    gone = (message_sources.c.message_id == message) & message_sources.c.id.in_(list(leaving))
+def new(origin: str, **facts: Any) -> Row:
+    """Return what to write of a file under a new key."""
+    return {"id": secrets.token_hex(8), "origin": origin, **facts}
+
+
+def hang(connection: Connection, rows: Iterable[Row], **place: Any) -> None:
+    """Hang files on the message at a place; its parts name them."""
+    if written := [row | place for row in rows]:
+        connection.execute(message_sources.insert(), written)
+
+
+def named(connection: Connection, keys: Collection[str]) -> list[Row]:
+    """Return the keys and names of attachments, in the order of their names."""
+    known = select(message_sources.c.id, message_sources.c.name).where(message_sources.c.id.in_(keys))
+    return [{"id": row.id, "name": row.name} for row in connection.execute(known.order_by(message_sources.c.name))]
+
+
+def hold(connection: Connection, leaving: ColumnElement[bool]) -> list[str]:
+    """Lock chats before their files are read: who writes in one meanwhile does so before, or after us."""
+    locked = select(chats.c.id).where(leaving).order_by(chats.c.id).with_for_update()
+    return list(connection.execute(locked).scalars())
+
+
+def remove(connection: Connection, files: Files, leaving: Collection[str]) -> None:
+    """Take attachments out of their messages, parts and rows, and owe their files; the caller holds their chats."""
+    gone = message_sources.c.id.in_(leaving)
+    showing = select(message_sources.c.message_id).where(gone)
+    said = connection.execute(select(messages.c.id, messages.c.parts).where(messages.c.id.in_(showing))).all()
     owe(connection, files, gone)
     connection.execute(message_sources.delete().where(gone))
+    if said:
+        left = update(messages).where(messages.c.id == bindparam("message")).values(parts=bindparam("left"))
+        connection.execute(left, [{"message": key, "left": _without(leaving, parts)} for key, parts in said])
 
 
 def remove_chats(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> int:
-    """Delete chats with all that hangs on them, and owe their files; return how many.
-
-    They are locked before their files are read: who writes in one meanwhile does so before, or finds it gone.
-    """
-    locked = select(chats.c.id).where(leaving).order_by(chats.c.id).with_for_update()
-    keys = connection.execute(locked).scalars().all()
+    """Delete chats with all that hangs on them, and owe their files; return how many."""
+    keys = hold(connection, leaving)
     owe(connection, files, message_sources.c.chat_id.in_(keys))
     connection.execute(chats.delete().where(chats.c.id.in_(keys)))
     return len(keys)
@@ -75,3 +84,7 @@ def remove_chats(connection: Connection, files: Files, leaving: ColumnElement[bo
 def owe(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> None:
     """Owe the files of rows that this very transaction is about to delete."""
     files.owe(connection, connection.execute(select(message_sources.c.blob_key).where(leaving)).scalars().all())
+
+
+def _without(leaving: Collection[str], parts: list[Row]) -> list[Row]:
+    return [part for part in parts if part.get("source") not in leaving]

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
-from nightcrew.demo import attachments, responder
+from nightcrew.demo import attachments, responder, sources
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.attachments import Attachment
 from nightcrew.demo.database import Data
-from nightcrew.demo.files import LARGEST, Files, Upload
+from nightcrew.demo.files import Files, Origin, Upload
 from nightcrew.demo.projects import own
-from nightcrew.demo.schema import chats, message_sources, messages, projects
+from nightcrew.demo.schema import chats, messages, projects
 
 LONGEST_MESSAGE = 8000
 EXCERPT = 280
@@ -40,6 +40,8 @@ class Words(NamedTuple):
 
     text: str
     files: tuple[Upload, ...]
+    sources: frozenset[str] = frozenset()
+    """Which files it shows besides: those of the project, and of its own those that stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,88 +91,68 @@ def open_chat(data: Data, moment: datetime, person: Person, project: str | None)
     return key
 
 
-def worded(text: str, files: tuple[Upload, ...]) -> Words:
+def worded(text: str, files: tuple[Upload, ...], shown: frozenset[str] = frozenset()) -> Words:
     """Return a message as it can be kept: of a text that is too long its beginning, and the whole of it as a file.
 
     Raises Refused for one that says nothing, or whose files are too large.
     """
     text = text.strip()
-    if not text and not files:
+    if not text and not files and not shown:
         raise Refused("Please write something first, or choose a file.")
+    sources.check(files, len(shown))
     if len(text) > LONGEST_MESSAGE:
-        files = (*files, Upload("pasted-text.txt", "text/plain", text.encode()))
+        files = (*files, Upload("pasted-text.txt", "text/plain", text.encode(), Origin.PASTE))
         text = f"{text[:EXCERPT].rstrip()} …"
-    if (size := sum(len(each.data) for each in files)) > LARGEST:
-        raise Refused(f"The files of a message have at most {LARGEST:,} bytes together; these have {size:,}.")
-    return Words(text, files)
+    return Words(text, files, shown)
 
 
 def say(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> bool:
     """Keep a question with its files, and its answer; return whether the chat is still there."""
-    text, uploads = words
-    if chat(data, person, key) is None:  # nobody fills the store for a chat that is not theirs
+    mine = chat(data, person, key)
+    if mine is None:  # nobody fills the store for a chat that is not theirs
         return False
-    message = secrets.token_hex(8)
-    sources = attachments.kept(files, moment, person, uploads, chat_id=key, message_id=message)
-    subject = text or sources[0]["name"]
-    question = {"id": message, "role": "user", "parts": _parts(text, sources)}
-    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
+    sent = attachments.kept(files, person, words.files)
     with data.writing() as connection:
+        sent += sources.lent(connection, person, mine.project_id, words.sources)
         # The row stays locked to the end: the night job must see either no chat being written in, or its messages.
         held = connection.execute(select(chats.c.title).where(_mine(person, key)).with_for_update()).one_or_none()
         if held is None:
             return False
+        subject = _subject(words.text, sent)
         values = {"updated_at": moment, "title": held.title or responder.title_of(subject)}
         connection.execute(update(chats).where(chats.c.id == key).values(values))
-        rows = [row | {"chat_id": key, "created_at": moment} for row in (question, answer)]
-        connection.execute(messages.insert(), rows)
-        if sources:
-            connection.execute(message_sources.insert(), sources)
+        question = {"id": secrets.token_hex(8), "role": "user", "parts": _parts(words.text, sent)}
+        connection.execute(messages.insert().values(**question, chat_id=key, created_at=moment))
+        attachments.hang(connection, sent, chat_id=key, message_id=question["id"], created_at=moment)
+        _answer(connection, moment, key, subject)
     return True
 
 
-def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words, keep: set[str]) -> bool:
-    """Put the last question of a chat in other words and answer it anew; of its files, only those to `keep` stay.
+def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> bool:
+    """Put the last question of a chat in other words and answer it anew; files that the words do not show leave it.
 
     Returns whether there is such a question.
     """
-    text, uploads = words
-    if chat(data, person, key) is None:
+    mine = chat(data, person, key)
+    if mine is None:
         return False
-    new = attachments.kept(files, moment, person, uploads, chat_id=key)
+    sent = attachments.kept(files, person, words.files)
     with data.writing() as connection:
+        sent += sources.lent(connection, person, mine.project_id, words.sources)
         question = _last_question(connection, person, key)
         if question is None:
             return False
         named = {part["source"] for part in question.parts if part["type"] == "file"}
-        attachments.remove(connection, files, question.id, named - keep)
-        stay = [{"id": source} for source in sorted(named & keep)]
-        parts, subject = _parts(text, [*stay, *new]), text or new[0]["name"]
+        attachments.remove(connection, files, named - words.sources)
+        stay = attachments.named(connection, named & words.sources)
+        subject, parts = _subject(words.text, [*stay, *sent]), _parts(words.text, [*stay, *sent])
         connection.execute(update(messages).where(messages.c.id == question.id).values(parts=parts))
-        if new:
-            connection.execute(message_sources.insert(), [row | {"message_id": question.id} for row in new])
+        attachments.hang(connection, sent, chat_id=key, message_id=question.id, created_at=moment)
         answered = (messages.c.chat_id == key) & (messages.c.role == "assistant")
         connection.execute(messages.delete().where(answered, messages.c.created_at >= question.created_at))
-        answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
-        connection.execute(messages.insert().values(**answer, chat_id=key, created_at=moment))
+        _answer(connection, moment, key, subject)
         connection.execute(update(chats).where(chats.c.id == key).values(updated_at=moment))
     return True
-
-
-def detach(data: Data, files: Files, person: Person, key: str) -> Attachment | None:
-    """Take a file out of its message, if it is this person's, and owe it; return what it was."""
-    found = attachments.attachment(data, person, key)
-    if found is None:
-        return None
-    with data.writing() as connection:
-        if not _held(connection, person, found.chat_id):
-            return None
-        attachments.remove(connection, files, found.message_id, [found.id])
-        message = messages.c.id == found.message_id
-        parts = connection.execute(select(messages.c.parts).where(message)).scalar_one_or_none()
-        left = [part for part in parts or [] if part.get("source") != found.id]
-        connection.execute(update(messages).where(message).values(parts=left))
-    return found
 
 
 def change(data: Data, person: Person, key: str, **values: Any) -> bool:
@@ -199,13 +181,8 @@ def _listed(person: Person, project: str | None) -> ColumnElement[bool]:
     return theirs & (chats.c.project_id == project) if project else theirs
 
 
-def _held(connection: Connection, person: Person, key: str) -> bool:
-    """Lock a chat before its files are read: who writes in it meanwhile does so before, or after us."""
-    return connection.execute(select(chats.c.id).where(_mine(person, key)).with_for_update()).one_or_none() is not None
-
-
 def _last_question(connection: Connection, person: Person, key: str) -> Row[Any] | None:
-    if not _held(connection, person, key):
+    if not attachments.hold(connection, _mine(person, key)):
         return None
     asked = select(messages).where(messages.c.chat_id == key, messages.c.role == "user")
     return connection.execute(asked.order_by(messages.c.created_at.desc()).limit(1)).one_or_none()
@@ -213,6 +190,18 @@ def _last_question(connection: Connection, person: Person, key: str) -> Row[Any]
 
 def _mine(person: Person, key: str) -> ColumnElement[bool]:
     return (chats.c.id == key) & (chats.c.user_id == person.id)
+
+
+def _subject(text: str, sent: list[dict[str, Any]]) -> str:
+    """Return what a question is about; raises Refused for one that says nothing, now that its files have gone."""
+    if not text and not sent:
+        raise Refused("The file that you chose has been deleted meanwhile.")
+    return text or str(sent[0]["name"])
+
+
+def _answer(connection: Connection, moment: datetime, key: str, subject: str) -> None:
+    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
+    connection.execute(messages.insert().values(**answer, chat_id=key, created_at=moment))
 
 
 def _message(row: Row[Any], files: tuple[Attachment, ...]) -> Message:

@@ -5,7 +5,9 @@ import secrets
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection
@@ -15,10 +17,22 @@ from nightcrew.crew import Nightcrew
 STORE = "uploads"
 LARGEST = 5 * 1024 * 1024  # bytes, of all files of one message
 MOST = 5
+ATTACHED, OF_PROJECTS = "chat-attachments", "project-sources"
+"""What the keys of files begin with; the key of whom they belong to comes next, so that an erasure finds them all."""
 LONGEST_NAME = 200
 _LONGEST_ENDING = 20
 ANY_KIND = "application/octet-stream"
 _KIND = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,39}/[a-z0-9][a-z0-9!#$&^_.+-]{0,39}")
+
+
+class Origin(StrEnum):
+    """Where a message has a file from."""
+
+    UPLOAD = "upload"
+    PASTE = "paste"
+    """A text that was too long for a message."""
+    PROJECT = "project"
+    """A file of the chat's project, which the two share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,7 @@ class Upload:
     name: str
     media_type: str
     data: bytes
+    origin: Origin = Origin.UPLOAD
 
 
 def upload(name: str, media_type: str, data: bytes) -> Upload:
@@ -47,11 +62,11 @@ class Files:
     def __init__(self, crew: Nightcrew) -> None:
         self._crew = crew
 
-    def keep(self, owner: str, data: bytes) -> str:
-        """Write a file and return its new key; without a row that names it, the orphan sweep removes it."""
-        key = f"chat-attachments/{owner}/{secrets.token_hex(16)}"
-        self.put(key, data)
-        return key
+    def keep(self, folder: str, owner: str, file: Upload) -> dict[str, Any]:
+        """Write a file under a new key and return what its row says; without a row, the orphan sweep removes it."""
+        key = f"{folder}/{owner}/{secrets.token_hex(16)}"
+        self.put(key, file.data)
+        return {"name": file.name, "media_type": file.media_type, "size": len(file.data), "blob_key": key}
 
     def put(self, key: str, data: bytes) -> None:
         """Write a file under a key that its row already has."""

@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from nightcrew.demo.files import LARGEST as LARGEST_FILES
-from nightcrew.demo.files import MOST, Upload, upload
+from nightcrew.demo.files import Upload, upload
 
 LARGEST = 128 * 1024  # bytes: the longest message, in a script whose every character takes nine on its way
 LARGEST_WITH_FILES = (
     3 * LARGEST_FILES
 )  # beyond what is kept: a little too much is refused on the page, which keeps the words
-_MOST_FIELDS = 80  # a page of chats, each of which may be chosen
+_MOST_FIELDS = 80  # a page of chats, or of files, each of which may be chosen
+_MOST_FILES = 1000  # more than are kept, too
 _KIND = "application/x-www-form-urlencoded"
 _KIND_WITH_FILES = "multipart/form-data"
 
@@ -56,7 +57,7 @@ async def _pairs(request: Request) -> Form:
 
 async def _parts(request: Request) -> Form:
     fields, files = {}, []
-    bounds = {"max_files": MOST, "max_fields": _MOST_FIELDS, "max_part_size": LARGEST_WITH_FILES}
+    bounds = {"max_files": _MOST_FILES, "max_fields": _MOST_FIELDS, "max_part_size": LARGEST_WITH_FILES}
     async with request.form(**bounds) as form:
         for name, value in form.multi_items():
             if not isinstance(value, UploadFile):

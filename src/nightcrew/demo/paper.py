@@ -8,7 +8,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nightcrew.clock import instant
+from nightcrew.demo.files import Origin
 
+_ORIGINS = {
+    Origin.UPLOAD: "sent",
+    Origin.PASTE: "pasted text",
+    Origin.PROJECT: "of a project",
+}
 _STEPS = ((1, "s", 60), (60, "min", 60), (3600, "h", 48), (86400, "d", float("inf")))
 
 
@@ -78,4 +84,4 @@ _paper = Environment(
     lstrip_blocks=True,
 )
 _paper.filters |= {"figure": figure, "ago": ago, "stands": stands, "length_of": length_of, "bytes": bytes_}
-_paper.globals |= {"counted": counted, "seal": seal}
+_paper.globals |= {"counted": counted, "seal": seal, "origins": _ORIGINS}

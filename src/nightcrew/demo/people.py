@@ -7,6 +7,7 @@ from itertools import islice
 
 from nightcrew.demo.accounts import SESSION_LIFE, hashed
 from nightcrew.demo.connections import TOKEN_LIFE
+from nightcrew.demo.files import ATTACHED, OF_PROJECTS
 from nightcrew.demo.provider import TOOLS
 from nightcrew.demo.schema import (
     chats,
@@ -14,6 +15,7 @@ from nightcrew.demo.schema import (
     message_sources,
     messages,
     oauth_tokens,
+    project_sources,
     projects,
     sessions,
     users,
@@ -69,7 +71,12 @@ def _live(year: Year, person: Row) -> datetime:
 def _projects(year: Year, person: Row) -> list[Row]:
     names = year.chance.sample(year.names["projects"], year.chance.choice((0, 0, 0, 1, 1, 2, 3)))
     born = {"user_id": person["id"], "created_at": person["created_at"], "updated_at": person["created_at"]}
-    return [year.add(projects, id=year.key(), name=year.filled(name), **born) for name in names]
+    folders = [year.add(projects, id=year.key(), name=year.filled(name), **born) for name in names]
+    for folder in folders:
+        for _ in range(year.chance.choice((0, 0, 1, 2))):
+            file, _ = _file(year, OF_PROJECTS, person["id"])
+            year.add(project_sources, id=year.key(), project_id=folder["id"], created_at=person["created_at"], **file)
+    return folders
 
 
 def _deck(year: Year) -> Iterator[Row]:
@@ -104,12 +111,18 @@ def _message(year: Year, chat: Row, role: str, text: str, said: datetime) -> Non
 
 
 def _attach(year: Year, chat: Row, message: Row) -> None:
-    name, kind, text = year.chance.choice(year.names["files"])
-    key = f"chat-attachments/{chat['user_id']}/{year.key(128)}"
-    year.files[key] = data = (text * year.chance.randint(4, 40)).encode()
+    file, origin = _file(year, ATTACHED, chat["user_id"])
     row = {"id": year.key(), "chat_id": chat["id"], "message_id": message["id"], "created_at": message["created_at"]}
-    source = year.add(message_sources, **row, name=name, media_type=kind, size=len(data), blob_key=key)
+    source = year.add(message_sources, **row, **file, origin=origin)
     message["parts"].append({"type": "file", "source": source["id"]})
+
+
+def _file(year: Year, folder: str, owner: str) -> tuple[Row, str]:
+    """Write a file and return what its row says, and where it came from."""
+    name, kind, text, origin = year.chance.choice(year.names["files"])
+    key = f"{folder}/{owner}/{year.key(128)}"
+    year.files[key] = data = (text * year.chance.randint(4, 40)).encode()
+    return {"name": name, "media_type": kind, "size": len(data), "blob_key": key}, origin
 
 
 def _connect(year: Year, person: Row) -> None:

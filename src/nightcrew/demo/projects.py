@@ -6,11 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from nightcrew.demo import attachments
+from nightcrew.demo import attachments, sources
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.database import Data
 from nightcrew.demo.files import Files
-from nightcrew.demo.schema import chats, projects
+from nightcrew.demo.schema import chats, project_sources, projects
 
 LONGEST_NAME = 120
 
@@ -48,11 +48,12 @@ def open_project(data: Data, moment: datetime, person: Person, name: str) -> str
 
 
 def delete_project(data: Data, files: Files, person: Person, key: str, *, whole: bool) -> bool:
-    """Delete a project; its chats stay, without one, unless the `whole` of it is to go, with the chats' files."""
+    """Delete a project with its files; its chats stay, without one, unless the `whole` of it is to go."""
     own = (projects.c.id == key) & (projects.c.user_id == person.id)
     with data.writing() as connection:
         if connection.execute(select(projects.c.id).where(own).with_for_update()).one_or_none() is None:
             return False
+        sources.remove(connection, files, sources.hold(connection, person, project_sources.c.project_id == key))
         if whole:
             attachments.remove_chats(connection, files, (chats.c.project_id == key) & (chats.c.user_id == person.id))
         connection.execute(projects.delete().where(own))

@@ -5,11 +5,11 @@ from nightcrew.job import Job
 from nightcrew.owing import Owing
 from nightcrew.recipes import accounts, chats, history, oauth
 
-SOURCES = Owing(STORE, "message_sources", "blob_key")
+FILES = tuple(Owing(STORE, table, "blob_key") for table in ("message_sources", "project_sources"))
 
 ROTA: tuple[tuple[Job, str], ...] = (
     (
-        accounts.delete_stale_deactivated_accounts(blobs=[SOURCES]),
+        accounts.delete_stale_deactivated_accounts(blobs=FILES),
         "Deletes accounts that were deactivated more than 30 days ago, with everything in them, files too.",
     ),
     (

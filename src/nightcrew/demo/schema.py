@@ -22,7 +22,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-VERSION = 2
+VERSION = 3
 metadata = MetaData()
 
 
@@ -107,6 +107,17 @@ projects = _table(
     _at("updated_at"),
 )  # fmt: skip
 
+project_sources = _table(
+    "project_sources", "files that belong to projects",
+    _id(),
+    _of("projects", "project_id"),
+    Column("name", String(200), nullable=False),
+    Column("media_type", String(80), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("blob_key", String(200), nullable=False, index=True),
+    _at("created_at"),
+)  # fmt: skip
+
 chats = _table(
     "chats", "conversations, and shells nobody wrote in",
     _id(),
@@ -136,6 +147,7 @@ message_sources = _table(
     Column("media_type", String(80), nullable=False),
     Column("size", Integer, nullable=False),
     Column("blob_key", String(200), nullable=False, index=True),
+    Column("origin", String(16), nullable=False),
     _at("created_at"),
 )  # fmt: skip
 

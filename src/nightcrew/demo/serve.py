@@ -21,7 +21,7 @@ from nightcrew.demo.database import Data, folder_of, prepare
 from nightcrew.demo.desk import Desk
 from nightcrew.demo.files import STORE, Files
 from nightcrew.demo.people import PASSWORD
-from nightcrew.demo.rota import CREW, ROTA, SOURCES
+from nightcrew.demo.rota import CREW, FILES, ROTA
 from nightcrew.demo.seed import seed
 from nightcrew.demo.site import site
 from nightcrew.demo.workspace import Workspace
@@ -60,7 +60,7 @@ def workspace(url: str, settings: Settings, uploads: str | Callable[[], str]) ->
     """Open the demo over a database and the URL of a store, and give its application, with the job routes before it."""
     clock = SystemClock()
     data = Data(url)
-    stores = {STORE: {"url": uploads, "columns": [str(SOURCES)], "orphans": "remove"}}
+    stores = {STORE: {"url": uploads, "columns": [str(each) for each in FILES], "orphans": "remove"}}
     crew = Nightcrew(database=url, settings=settings, jobs=[job for job, _ in ROTA], blobs=stores, clock=clock)
     files = Files(crew)
     try:

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nightcrew.demo.pages import accounts, chats, connections, night
+from nightcrew.demo.pages import accounts, chats, connections, library, night
 from nightcrew.demo.paper import render
 from nightcrew.demo.visit import Door, Way, visiting
 from nightcrew.demo.workspace import Workspace
@@ -39,7 +39,7 @@ _HEADERS = {
 def site(workspace: Workspace) -> Starlette:
     """Return the web application over a workspace."""
     paths: dict[str, list[Way]] = {}
-    for way in (*night.WAYS, *accounts.WAYS, *chats.WAYS, *connections.WAYS):
+    for way in (*night.WAYS, *accounts.WAYS, *chats.WAYS, *library.WAYS, *connections.WAYS):
         paths.setdefault(way.path, []).append(way)
     routes = [Route(path, Door(workspace, ways)) for path, ways in paths.items()]
     pages = _ErrorPages(workspace)

@@ -25,6 +25,7 @@ from nightcrew.demo.workspace import Notice, Workspace
 BADGE = "nightcrew_demo_badge"
 SESSION = "nightcrew_demo_session"
 _KEY = re.compile("[0-9a-f]{16}")
+_PAGE = re.compile("[1-9][0-9]{0,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ class Visit:
     def asked(self, name: str) -> str:
         """Return what the address asks for by a name, or nothing."""
         return forms.plain(self.request.query_params.get(name, ""))
+
+    def chosen(self, kind: str) -> frozenset[str]:
+        """Return the keys of what was chosen of a kind, each by a checkbox of its own: “file-0123456789abcdef”."""
+        return frozenset(name.removeprefix(f"{kind}-") for name in self.form if name.startswith(f"{kind}-"))
+
+    def turned_to(self, total: int, size: int) -> tuple[int, int]:
+        """Return the page of a long list that the address asks for, or one that there is, and which is the last."""
+        last, asked = max(1, -(-total // size)), self.asked("page")
+        return min(int(asked), last) if _PAGE.fullmatch(asked) else 1, last
 
     def page(self, template: str, status: int = 200, **facts: Any) -> Response:
         """Answer with a page."""

@@ -1,19 +1,15 @@
 """The chats and their projects."""
 
-import re
-
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from nightcrew.demo import attachments, conversations, projects
+from nightcrew.demo import conversations, projects, sources
 from nightcrew.demo.accounts import Refused
-from nightcrew.demo.files import ANY_KIND, MOST, disposition
+from nightcrew.demo.files import MOST
 from nightcrew.demo.paper import counted
 from nightcrew.demo.visit import Visit, Way
 
 GONE = "There is no such chat. If nobody had written in it, the night job has removed it."
-
-_PAGE = re.compile("[1-9][0-9]{0,5}")
 
 
 def all_chats(visit: Visit) -> Response:
@@ -37,7 +33,7 @@ def say(visit: Visit) -> Response:
     """Say something in a chat."""
     text, here = visit.form.get("text", ""), visit.workspace
     try:
-        words = conversations.worded(text, visit.files)
+        words = conversations.worded(text, visit.files, visit.chosen("source"))
         if not conversations.say(here.data, here.files, here.now(), visit.guest, visit.key, words):
             raise HTTPException(404, GONE)
     except Refused as refusal:
@@ -48,31 +44,13 @@ def say(visit: Visit) -> Response:
 def edit(visit: Visit) -> Response:
     """Put the last question in other words, with those of its files that stay."""
     text, here = visit.form.get("text", ""), visit.workspace
-    keep = {name.removeprefix("keep-") for name in visit.form if name.startswith("keep-")}
     try:
-        words = conversations.worded(text, visit.files)
-        if not conversations.edit(here.data, here.files, here.now(), visit.guest, visit.key, words, keep):
+        words = conversations.worded(text, visit.files, visit.chosen("source"))
+        if not conversations.edit(here.data, here.files, here.now(), visit.guest, visit.key, words):
             raise HTTPException(404, GONE)
     except Refused as refusal:
         return _chat_page(visit, text, str(refusal))
     return visit.go(f"/chats/{visit.key}#end")
-
-
-def detach(visit: Visit) -> Response:
-    """Take a file out of its message."""
-    gone = conversations.detach(visit.workspace.data, visit.workspace.files, visit.guest, visit.key)
-    if gone is None:
-        raise HTTPException(404, "There is no such file.")
-    return visit.go(f"/chats/{gone.chat_id}", "quiet", f"{gone.name} is deleted.")
-
-
-def one_file(visit: Visit) -> Response:
-    """Give an attachment to whom its chat belongs, as bytes to be kept: no browser is to open it as a page of ours."""
-    found = attachments.attachment(visit.workspace.data, visit.guest, visit.key)
-    data = visit.workspace.files.get(found.blob_key) if found else None
-    if found is None or data is None:
-        raise HTTPException(404, "There is no such file.")
-    return Response(data, headers={"Content-Disposition": disposition(found.name)}, media_type=ANY_KIND)
 
 
 def save(visit: Visit) -> Response:
@@ -83,7 +61,7 @@ def save(visit: Visit) -> Response:
 
 def file_away(visit: Visit) -> Response:
     """Put a chat into a project."""
-    return _changed(visit, "Moved.", project_id=visit.form.get("project") or None)
+    return _changed(visit, "Moved, with its files.", project_id=visit.form.get("project") or None)
 
 
 def delete(visit: Visit) -> Response:
@@ -95,8 +73,7 @@ def delete(visit: Visit) -> Response:
 
 def delete_several(visit: Visit) -> Response:
     """Delete the chats that were chosen in a list."""
-    keys = [name.removeprefix("chat-") for name in visit.form if name.startswith("chat-")]
-    gone = conversations.delete_chats(visit.workspace.data, visit.workspace.files, visit.guest, keys)
+    gone = conversations.delete_chats(visit.workspace.data, visit.workspace.files, visit.guest, visit.chosen("chat"))
     project = projects.own(visit.workspace.data, visit.guest, visit.form.get("project"))
     said = f"{counted(gone, 'chat')} deleted, with messages and files." if gone else "No chat was chosen."
     return visit.go(f"/projects/{project}" if project else "/chats", "quiet", said)
@@ -131,8 +108,8 @@ def delete_project(visit: Visit) -> Response:
     whole, here = visit.form.get("chats") == "too", visit.workspace
     if not projects.delete_project(here.data, here.files, visit.guest, visit.key, whole=whole):
         raise HTTPException(404, "There is no such project.")
-    left = "with its chats and their files" if whole else "its chats stay"
-    return visit.go("/projects", "quiet", f"The project is deleted{',' if whole else ';'} {left}.")
+    left = ", with its chats and all files" if whole else " with its files; its chats stay"
+    return visit.go("/projects", "quiet", f"The project is deleted{left}.")
 
 
 def _changed(visit: Visit, said: str, **values: object) -> Response:
@@ -142,10 +119,9 @@ def _changed(visit: Visit, said: str, **values: object) -> Response:
 
 
 def _chats_page(visit: Visit, project: projects.Project | None = None) -> Response:
-    data, key, asked = visit.workspace.data, project.id if project else None, visit.asked("page")
+    data, key = visit.workspace.data, project.id if project else None
     total = conversations.how_many(data, visit.guest, key)
-    last = max(1, -(-total // conversations.PAGE))
-    page = min(int(asked), last) if _PAGE.fullmatch(asked) else 1
+    page, last = visit.turned_to(total, conversations.PAGE)
     found = conversations.chats_of(data, visit.guest, key, page)
     return visit.page("chats.html", chats=found, project=project, total=total, page=page, last=last)
 
@@ -162,6 +138,7 @@ def _chat_page(visit: Visit, text: str = "", error: str | None = None) -> Respon
         raise HTTPException(404, GONE)
     said, mine = conversations.messages_of(data, chat.id), projects.projects_of(data, visit.guest)
     facts = {"chat": chat, "said": said, "projects": mine, "longest": conversations.LONGEST_MESSAGE, "most": MOST}
+    facts |= {"offered": sources.offered(data, chat.project_id), "chosen": visit.chosen("source")}
     return visit.page("chat.html", 422 if error else 200, text=text, error=error, **facts)
 
 
@@ -175,8 +152,6 @@ WAYS = (
     Way("POST", "/chats/{id}/project", file_away, page="/chats/{id}"),
     Way("POST", "/chats/{id}/delete", delete, page="/chats/{id}"),
     Way("POST", "/chats/{id}/edit", edit, page="/chats/{id}", files=True),
-    Way("GET", "/files/{id}", one_file),
-    Way("POST", "/files/{id}/delete", detach, page="/chats"),
     Way("GET", "/projects", all_projects),
     Way("POST", "/projects", new_project),
     Way("GET", "/projects/{id}", one_project),
