@@ -33,10 +33,10 @@ class Claim:
     lease: Lease | None = None
 
     @classmethod
-    def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder) -> "Claim":
+    def of(cls, job: Job, bid: Bid, won: Won, bidder: Bidder, lease: Lease | None = None) -> "Claim":
         """Return what a bid has won."""
         bidder = replace(bidder, trigger=bid.trigger) if bid.trigger else bidder
-        return cls(job, won, bid.slot, bidder, remarks=bid.remarks)
+        return cls(job, won, bid.slot, bidder, remarks=bid.remarks, lease=lease)
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -108,7 +108,7 @@ class Claims:
         asked_at = self._clock.monotonic()
         try:
             bidder = replace(self._bidder(trigger, Caller()), waits=False)  # one held row must not keep all from all
-            for found in self._due(jobs, bidder, self.stride.share(hands), start=start, stop=stop):
+            for found in self._due(jobs, bidder, self.stride.share(hands), asked_at, start=start, stop=stop):
                 if isinstance(found, Claim):
                     claims.append(self._hold(found, asked_at))  # an error must find those before it
                 elif buried is not None:
@@ -120,7 +120,7 @@ class Claims:
         return claims
 
     def _due(
-        self, jobs: Iterable[Job], bidder: Bidder, share: Share, *, start: bool, stop: Event | None
+        self, jobs: Iterable[Job], bidder: Bidder, share: Share, asked_at: float, *, start: bool, stop: Event | None
     ) -> Iterator[Claim | tuple[Job, Taken]]:
         enabled = {job.name: job for job in jobs if job.enabled}
         inside = bidder.trigger == INSIDE
@@ -151,7 +151,7 @@ class Claims:
         if by_job and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
             for one in self._books.claim(list(by_job.values()), bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
                 self.agenda.claimed(enabled[one.job], by_job[one.job].slot, now)
-                yield Claim.of(enabled[one.job], by_job[one.job], one, bidder)
+                yield Claim.of(enabled[one.job], by_job[one.job], one, bidder, Lease(self._clock, self.lease, asked_at))
 
     def of_slot(
         self, job: Job, trigger: str, caller: Caller | str | None, slot: datetime | None = None
@@ -319,13 +319,13 @@ class Claims:
 
     def _hold(self, claim: Claim, asked_at: float) -> Claim:
         """Renew a claim's lease from now on, which was asked for at an instant; one that cannot be is given back."""
-        lease = Lease(self._clock, self.lease, asked_at)
+        lease = claim.lease or Lease(self._clock, self.lease, asked_at)
         try:
             self.heartbeat.hold(claim.job.name, claim.fence, lease)
         except BaseException:
             self._give_back(claim)
             raise
-        return replace(claim, lease=lease)
+        return claim if claim.lease else replace(claim, lease=lease)
 
     def close(self) -> None:
         """Renew nothing any more: the lease of what is still under way runs out, as if the process had ended."""

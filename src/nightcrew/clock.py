@@ -113,6 +113,10 @@ class Budget:
         """Return a budget that ends `deadline` from now."""
         return cls(clock, None if deadline is None else clock.monotonic() + deadline.total_seconds(), stop)
 
+    def under(self, lease: Lease | None) -> "Budget":
+        """Return the same budget for work that is done under a lease."""
+        return Budget(self.clock, self.until, self.stop, lease, self.ending)
+
     def closing(self, seconds: float, ending: str) -> "Budget":
         """Return the same budget, ended `seconds` from now unless it ends before that."""
         until = self.clock.monotonic() + seconds

@@ -1,6 +1,6 @@
 """Done: how the work of a run ended, as the ledger has it and as it is reported."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,10 +90,11 @@ def report_of(claim: Claim, done: Done, now: datetime, duration_ms: int) -> Repo
     )
 
 
-def _remarked(said: str | None, remarks: Iterable[Remark]) -> str | None:
+def _remarked(said: str | None, remarks: Sequence[Remark]) -> str | None:
     """Add to what is said of a run how it came about."""
-    sentences = [remark.sentence for remark in remarks]
-    return "; ".join(([said.removesuffix(".")] if said else []) + sentences) if sentences else said
+    if not remarks:
+        return said
+    return "; ".join(([said.removesuffix(".")] if said else []) + [remark.sentence for remark in remarks])
 
 
 def turned_away(job: Job, trigger: str, taken: Taken, now: datetime) -> Report:

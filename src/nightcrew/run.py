@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from nightcrew import backoff, guard
 from nightcrew.bid import MOST_EARLY
@@ -66,7 +67,7 @@ def carry_out_together(
 def _done(
     claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None, *, quick: bool = False
 ) -> Done:
-    budget = replace(budget, lease=claim.lease)
+    budget = budget.under(claim.lease)
     if not claim.resumed:
         for remark in claim.remarks:
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
@@ -135,9 +136,9 @@ def _given_up(claim: Claim, done: Done, pause: Pause, broom: Broom) -> Done:
 
 def _censored(done: Done, censor: Censor) -> Done:
     """Take what an exception's text may have brought along out of all that is said of a run, here and in the ledger."""
-    said = {name: text for name in _TEXTS if (text := getattr(done, name)) is not None}
-    fit = {name: censor.value(text) for name, text in said.items()}
-    return done if fit == said else replace(done, **fit)
+    said = {name: text for name in _TEXTS if (text := getattr(done, name))}
+    fit: dict[str, Any] = {name: clean for name, text in said.items() if (clean := censor(text)) != text}
+    return replace(done, **fit) if fit else done
 
 
 def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: bool) -> Done:
