@@ -15,13 +15,17 @@ SIZES = {
     Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
 }
 # Each also writes a blob, however few rows it has.
-_ARCHIVED = Size(1_000, MOST, 0.25, least=500)
+_ARCHIVED = {
+    Form.RANGE: Size(1_000, 60_000, 0.25, least=500),
+    Form.CONTENDED: Size(1_000, 60_000, 0.25, least=500),
+    Form.LOCKED: Size(1_000, MOST, 0.25, least=500),
+}
 _RISE = 4  # times as many rows may make the next batch as made the last, once these were all that were looked at
 
 
 def size_of(selection: Selection) -> Size:
     """Return how large the batches of a selection are."""
-    return _ARCHIVED if selection.archived else SIZES[selection.form]
+    return (_ARCHIVED if selection.archived else SIZES)[selection.form]
 
 
 class Weight:

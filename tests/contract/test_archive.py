@@ -490,6 +490,26 @@ def test_the_check_says_that_an_archive_is_not_encrypted(database_url, vault):
         site.crew.close()
 
 
+def test_a_row_that_leaves_by_two_ways_is_copied_once(site):
+    site.run(
+        "DROP TABLE answers",  # which refer to each other, so that all are followed one by one
+        "CREATE TABLE likes (id INTEGER PRIMARY KEY, user_id INTEGER NOT NULL, chat_id INTEGER NOT NULL,"
+        " FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,"
+        " FOREIGN KEY (chat_id) REFERENCES chats (id) ON DELETE CASCADE)",
+        "CREATE INDEX likes_user ON likes (user_id)",
+        "CREATE INDEX likes_chat ON likes (chat_id)",
+        "INSERT INTO likes SELECT id, user_id, id FROM chats",
+    )
+    with site.engine.connect() as connection:
+        likes = connection.exec_driver_sql("SELECT * FROM likes ORDER BY id").all()
+        run = site.purged()
+        left = connection.exec_driver_sql("SELECT * FROM likes ORDER BY id").all()
+        assert sum(row.counts.get("likes", 0) for row in site.frames()) == len(likes) - len(left) > 0
+        assert site.undone(run).conflicts == 0
+        connection.rollback()
+        assert connection.exec_driver_sql("SELECT * FROM likes ORDER BY id").all() == likes
+
+
 def test_a_batch_that_is_too_large_for_memory_is_taken_in_smaller_ones(site, vault, monkeypatch):
     monkeypatch.setattr("nightcrew.databases.copies._MOST_BYTES", 200)
     before, run = site.rows(), site.purged()

@@ -12,7 +12,10 @@ from nightcrew.archives.frame import Frame, packed, unpacked
 from nightcrew.databases.returns import Returns
 
 WEEK = timedelta(days=7)
-_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+# Among them are those that mean something to JSON, to COPY, or to what makes one of the other.
+_TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30) | st.text(
+    st.sampled_from("""\\\\\\"",[]nullu0041.\n\r\t\b\f\v\x01\x1f\x7f'{} N"""), max_size=30
+)
 _BYTES = st.binary(max_size=30)
 # A row has dozens of values: to look for a smaller one that fails, too, takes longer than to read it.
 _SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

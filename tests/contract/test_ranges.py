@@ -80,8 +80,9 @@ def test_where_only_one_can_write_nothing_is_divided(sqlite_yard, form):
     assert not sqlite_yard.rows.divides(replace(sqlite_yard.select(POLICIES["ends_at"]), form=form))
 
 
-def test_rows_that_nothing_hangs_on_are_left_to_one_walk_on_postgresql(server_yard):
+def test_rows_that_nothing_hangs_on_are_left_to_one_walk_on_postgresql_unless_they_are_copied(server_yard):
     server_yard.run(*MAKE)
     selection = server_yard.select(POLICIES["ends_at"])
     assert server_yard.rows.divides(selection) is (server_yard.kind == "mysql")
     assert server_yard.rows.divides(replace(selection, form=Form.LOCKED))
+    assert server_yard.rows.divides(replace(selection, archived=True))

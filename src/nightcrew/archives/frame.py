@@ -6,7 +6,7 @@ values in their order.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ _EXTRA = "archives need zstandard; run: pip install 'nightcrew[archive]'"
 
 @dataclass(frozen=True)
 class Copy:
-    """Rows of a table as they were, each a JSON array of its values in the order of the columns.
+    """So many rows of a table as they were: lines, each a JSON array of a row's values in the order of the columns.
 
     A value is what the database writes it as, a text mostly; NULL is null, and bytes are in `{"hex": …}` where they
     are no text. `kinds` are the columns' types in the database's own words. Columns that it computes are left out.
@@ -30,20 +30,37 @@ class Copy:
     columns: tuple[str, ...]
     kinds: tuple[str, ...]
     key: tuple[str, ...]
-    rows: Sequence[str]
+    lines: str
+    size: int
+
+    @cached_property
+    def rows(self) -> Sequence[str]:
+        """The rows, each a line."""
+        return self.lines.split("\n") if self.size else []
 
     @cached_property
     def values(self) -> list[list[Any]]:
         """The rows as values."""
-        return values(self.rows)
+        return values(self.lines)
 
     def picked(self, places: Sequence[int]) -> "Copy":
         """Return those of the rows that are at these places."""
-        return Copy(self.table, self.columns, self.kinds, self.key, [self.rows[place] for place in places])
+        if len(places) == self.size:
+            return self
+        return replace(self, lines="\n".join([self.rows[place] for place in places]), size=len(places))
 
     def of(self, names: Sequence[str]) -> list[int]:
         """Return the places of columns in a row."""
         return [self.columns.index(name) for name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """So many rows as a database answers with them, each a line; and their keys, where the lines do not tell these."""
+
+    text: str
+    size: int
+    keys: Sequence[tuple[Any, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +74,7 @@ class Frame:
     @property
     def counts(self) -> dict[str, int]:
         """How many rows of each table there are."""
-        return {copy.table: len(copy.rows) for copy in self.copies}
+        return {copy.table: copy.size for copy in self.copies}
 
 
 def packed(frame: Frame) -> bytes:
@@ -81,8 +98,9 @@ def _lines(frame: Frame) -> Iterator[str]:
     yield _json({"nightcrew": FORMAT, "run": frame.run, "job": frame.job})
     for copy in frame.copies:
         head = {"table": copy.table, "columns": copy.columns, "kinds": copy.kinds, "key": copy.key}
-        yield _json(head | {"rows": len(copy.rows)})
-        yield from copy.rows
+        yield _json(head | {"rows": copy.size})
+        if copy.size:
+            yield copy.lines
 
 
 def _frame(lines: Sequence[str]) -> Frame:
@@ -93,7 +111,7 @@ def _frame(lines: Sequence[str]) -> Frame:
     while place < len(lines):
         copy = _copy(json.loads(lines[place]), lines[place + 1 :])
         copies.append(copy)
-        place += 1 + len(copy.rows)
+        place += 1 + copy.size
     return Frame(head["run"], head["job"], tuple(copies))
 
 
@@ -101,7 +119,8 @@ def _copy(head: Mapping[str, Any], below: Sequence[str]) -> Copy:
     rows = below[: head["rows"]]
     if len(rows) < head["rows"]:
         raise ArchiveError("it ends in the middle of a table")
-    return Copy(head["table"], tuple(head["columns"]), tuple(head["kinds"]), tuple(head["key"]), rows)
+    columns, kinds, key = (tuple(head[name]) for name in ("columns", "kinds", "key"))
+    return Copy(head["table"], columns, kinds, key, "\n".join(rows), len(rows))
 
 
 def _bytes(value: Any) -> dict[str, str]:
@@ -116,9 +135,9 @@ def row(values: Sequence[Any]) -> str:
     return _json(values)
 
 
-def values(rows: Sequence[str]) -> list[list[Any]]:
-    """Return the values of rows that are lines."""
-    read: list[list[Any]] = json.loads(f"[{','.join(rows)}]", object_hook=_read)
+def values(lines: str) -> list[list[Any]]:
+    """Return the values of rows that are lines: a line break is nothing but what parts two of them."""
+    read: list[list[Any]] = json.loads(f"[{lines.replace(chr(10), ',')}]", object_hook=_read)
     return read
 
 

@@ -78,8 +78,11 @@ class Tables(Protocol):
     def put_back(self, connection: Any, copies: Sequence[Copy]) -> None:
         """Insert rows as they were; raises DatabaseError where the database would not have one."""
 
-    def attempt(self, connection: Any, copy: Copy) -> str | None:
-        """Insert the rows of a copy, or say why the database would not have them."""
+    def attempt(self, connection: Any, copies: Sequence[Copy]) -> str | None:
+        """Insert the rows of copies, or say why the database would not have them."""
+
+    def demanding(self, connection: Any, copies: Sequence[Copy]) -> bool:
+        """Tell whether the database itself would refuse each row that something stands in the way of."""
 
 
 @dataclass(slots=True)
@@ -159,6 +162,10 @@ class _Verdict:
     def left(self) -> Left:
         return {table: sorted(found) for table, found in self.conflicts.items() if found}
 
+    @property
+    def smooth(self) -> bool:
+        return not any(found for rows in (self.same, self.conflicts) for found in rows.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Returning:
@@ -197,34 +204,38 @@ class Returning:
         `heard` is told how far it is, and may say why it is to stop. Whatever stops it, the next call goes on. Raises
         what `look` does.
         """
-        account = _Account.of(manifests, self.blobs)
+        account, hopeful = _Account.of(manifests, self.blobs), not self.links
         for manifest in manifests:
             if not sum(manifest.open.values()):
                 continue
             frame = self.archive.read(manifest)
-            if (verdict := self._patiently(manifest, frame)) is not None:
+            if (verdict := self._patiently(manifest, frame, hopeful=hopeful)) is not None:
                 account.note(frame, verdict)
+                hopeful = hopeful and verdict.smooth
             if (stopped := heard(account.undo(done=True))) is not None:
                 return replace(account.undo(done=True), stopped=stopped)
         return account.undo(done=True)
 
-    def _patiently(self, manifest: Manifest, frame: Frame) -> _Verdict | None:
+    def _patiently(self, manifest: Manifest, frame: Frame, *, hopeful: bool) -> _Verdict | None:
         """Put a frame back; where the database would not have a row after all, row by row."""
         singly, tried = False, 0
         while True:
             tried += 1
             try:
-                return self._put_back(manifest, frame, singly=singly)
+                return self._put_back(manifest, frame, hopeful=hopeful, singly=singly)
             except DatabaseError as error:
                 if error.away or tried > _RETRIES or not (error.of_row or error.transient):
                     raise
                 singly = singly or error.of_row
 
-    def _put_back(self, manifest: Manifest, frame: Frame, *, singly: bool) -> _Verdict | None:
+    def _put_back(self, manifest: Manifest, frame: Frame, *, hopeful: bool, singly: bool) -> _Verdict | None:
         with self.tables.restoring() as connection:
             held = self.archive.manifests.held(connection, manifest.id)
             if held is None or not sum(held.open.values()):  # somebody else has put it back, or its time is over
                 return None
+            if hopeful and not singly and (verdict := self._unseen(connection, held, frame)) is not None:
+                self.archive.manifests.restored(connection, manifest.id, {})
+                return verdict
             verdict = self._judged(connection, frame, _places(held, frame), {}, held=True)
             if singly:
                 verdict = self._one_by_one(connection, frame, verdict)
@@ -232,6 +243,19 @@ class Returning:
                 self.tables.put_back(connection, back)
             self.archive.manifests.restored(connection, manifest.id, verdict.left)
             return verdict
+
+    def _unseen(self, connection: Any, manifest: Manifest, frame: Frame) -> _Verdict | None:
+        """Put all rows of a frame back without a look at any; None, and none came, where one of them is to stay.
+
+        Where nothing has come in a row's way, to look for that takes as long as to put the rows back.
+        """
+        places = _places(manifest, frame)
+        if manifest.restored_at is not None or any(self.erased(copy, places[copy.table]) for copy in frame.copies):
+            return None
+        demanding = self.tables.demanding(connection, frame.copies)
+        if not demanding or self.tables.attempt(connection, frame.copies) is not None:
+            return None
+        return _Verdict(places, dict.fromkeys(places, ()), {table: {} for table in places})
 
     def _one_by_one(self, connection: Any, frame: Frame, verdict: _Verdict) -> _Verdict:
         """Attempt each row alone, again and again while some come, for they may wait for each other."""
@@ -242,7 +266,7 @@ class Returning:
         while waiting and came:
             came, again = False, []
             for copy, place in waiting:
-                if (reason := self.tables.attempt(connection, copy.picked([place]))) is None:
+                if (reason := self.tables.attempt(connection, [copy.picked([place])])) is None:
                     back[copy.table].append(place)
                     came = True
                 else:
@@ -277,7 +301,7 @@ class Returning:
 def _places(manifest: Manifest, frame: Frame) -> Mapping[str, Sequence[int]]:
     """Return the places of rows that have not been put back."""
     if manifest.restored_at is None:
-        return {copy.table: range(len(copy.rows)) for copy in frame.copies}
+        return {copy.table: range(copy.size) for copy in frame.copies}
     return {copy.table: (manifest.left or {}).get(copy.table, ()) for copy in frame.copies}
 
 

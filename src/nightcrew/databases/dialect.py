@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from nightcrew.archives.frame import Copy
+from nightcrew.archives.frame import Copy, Lines
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
@@ -135,14 +135,26 @@ class Spelling(Protocol):
     def most(self) -> int:
         """How many values `among` may be told at once."""
 
+    @property
+    def demanding(self) -> bool:
+        """Whether each row that comes is held against all keys at once, where `restoring` lets rows come."""
+
     def begin(self, connection: sa.Connection) -> None:
         """Let what this transaction reads say all of a value."""
 
-    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
-        """Compose what a row is asked for, so that `line` can write it down."""
+    def line(
+        self, written: Sequence[sa.ColumnElement[Any]], key: Sequence[sa.ColumnElement[Any]] = ()
+    ) -> Sequence[sa.ColumnElement[Any]]:
+        """Compose what a row is asked for, to be a line: a JSON array of what its columns are written as.
 
-    def line(self, values: Sequence[Any]) -> str:
-        """Write a row down as a JSON array of what its columns are written as."""
+        Its key comes with it where the line does not tell it.
+        """
+
+    def gathered(self, lines: sa.Select[Any]) -> sa.Select[Any]:
+        """Compose what answers for all that a select finds of rows, as `heard` takes it."""
+
+    def heard(self, answer: sa.Result[Any], width: int) -> Lines:
+        """Write rows down of which so many values are their columns'."""
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Compose what a column's value is written as."""

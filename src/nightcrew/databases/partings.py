@@ -5,7 +5,7 @@ Every statement that takes rows by their places passes through here first, and e
 
 import sqlalchemy as sa
 
-from nightcrew.database import Selection
+from nightcrew.database import Path, Selection
 from nightcrew.databases import bills
 from nightcrew.databases.bunch import Bunch, place
 from nightcrew.databases.catalog import describe
@@ -26,7 +26,7 @@ def remove(connection: sa.Connection, target: Target, statement: Removal, *where
     asked = copies.asked(connection, own, target.table)
     gone = statement.returning(*asked, *bills.labelled(target, target.table)).cte("gone")
     answer = sa.select(*(gone.c[each.name] for each in asked))
-    return copies.hear(own, connection.execute(bills.with_debts(answer, target, gone)))
+    return copies.hear(connection, own, answer, lambda answer: bills.with_debts(answer, target, gone))
 
 
 def note(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
@@ -48,9 +48,15 @@ def note_below(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
     selection = target.selection
     ways = below(selection.drains + selection.cascades, bunch.table.name, selection.table.name)
     for path in sorted((path for path in ways if not bills.linked(path)), key=len):
-        end = place(connection, target, path[-1].table)
+        end, apart = place(connection, target, path[-1].table), _to_one(connection, target, path)
         parts = (target.hanging(path, end.source, part.held, among=part.source) for part in bunch.chunks())
-        copies.add(connection, end.table, end.source, parts)
+        copies.add(connection, end.table, end.source, parts, apart=apart)
+
+
+def _to_one(connection: sa.Connection, target: Target, path: Path) -> bool:
+    """Tell whether a row hangs on one row only by these keys: some databases let them refer to what is not unique."""
+    parents = ((place(connection, target, key.parent).table, {*key.parent_columns}) for key in path)
+    return all(named in map(set, (table.primary_key, *table.unique)) for table, named in parents)
 
 
 def check(connection: sa.Connection, dialect: Dialect, selection: Selection) -> None:

@@ -29,8 +29,9 @@ from nightcrew.databases.postgresql_spelling import PostgreSQLSpelling
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
 
-# deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up
-_TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03"}
+# deadlock, serialization failure, lock timeout, statement cancelled, server shutting down or starting up, and an answer
+# larger than the server can make, which is smaller for fewer rows
+_TRANSIENT = {"40P01", "40001", "55P03", "57014", "57P01", "57P02", "57P03", "54000"}
 
 # data exception, constraint, triggered action, WITH CHECK OPTION, raised by a function
 _OF_ROW = ("22", "23", "09", "44", "P0")

@@ -1,12 +1,14 @@
 """PostgreSQL's values as the texts that its own input functions read again, whatever their type."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import array
 
-from nightcrew.archives.frame import Copy, row
+from nightcrew.archives.frame import Copy, Lines, row
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import postgresql_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -18,25 +20,38 @@ SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; SET LOCA
 SET LOCAL bytea_output = 'hex'; SET LOCAL xmloption = 'content'; SET LOCAL lc_monetary = 'C'
 """
 
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+# A line of a frame is nearly one of these: null is bare, all else in quotes.
+_AS_LINES = """(FORMAT csv, NULL 'null', QUOTE '"', ESCAPE '\\')"""
+_ESCAPED = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\b": "\b", "\\f": "\f"}  # in JSON, and not in what COPY reads
+_CODED = re.compile(r"\\u([0-9a-f]{4})")
+_BREAK, _ASIDE = "\n", "\0"  # no text here has the latter
 
 
 class PostgreSQLSpelling:
     """A value is its text; rows go back as one JSON array, which one statement takes apart."""
 
     most = 20_000
+    demanding = True
 
     def begin(self, connection: sa.Connection) -> None:
         """Set the styles for this transaction only."""
         connection.exec_driver_sql(_BEGIN)
 
-    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
-        """Let the server make an array of them, which takes it less time than us."""
-        return [sa.cast(sa.func.json_build_array(*written), sa.Text)]
+    def line(
+        self, written: Sequence[sa.ColumnElement[Any]], key: Sequence[sa.ColumnElement[Any]] = ()
+    ) -> Sequence[sa.ColumnElement[Any]]:
+        """Let the server make an array of them, which takes it less time than us; the key is among them."""
+        return [sa.cast(sa.func.array_to_json(array(written)), sa.Text).label("line")]
 
-    def line(self, values: Sequence[Any]) -> str:
+    def gathered(self, lines: sa.Select[Any]) -> sa.Select[Any]:
+        """Let it join the lines, too: of a row by itself, the driver would make more work than all else here."""
+        found = lines.cte("found")
+        return sa.select(sa.func.string_agg(*found.c, "\n"), sa.func.count()).select_from(found)
+
+    def heard(self, answer: sa.Result[Any], width: int) -> Lines:
         """Take what it made."""
-        return str(values[0])
+        row: Sequence[Any] = answer.one()
+        return Lines(row[0] or "", row[1])
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Cast to text, which only loses the blanks at the end of a CHAR without a length."""
@@ -70,7 +85,7 @@ class PostgreSQLSpelling:
             return
         for table, copy in copies:
             names = ", ".join(quoted(name, '"') for name in copy.columns)
-            _copy(connection, f"COPY {_named(table)} ({names}) FROM STDIN", "".join(map(_line, copy.rows, copy.values)))
+            _copy(connection, f"COPY {_named(table)} ({names}) FROM STDIN {_AS_LINES}", _read_by_copy(copy.lines))
 
     def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
         """Move the sequences of columns on to what was put back, where they are behind it."""
@@ -97,7 +112,7 @@ def _insert_at_once(connection: sa.Connection, copies: Sequence[tuple[Table, Cop
         rows = f"SELECT {_read(table, copy.columns)} FROM json_array_elements(CAST(:rows_{place} AS json))"
         insert = f"INSERT INTO {_named(table)} ({names}) OVERRIDING SYSTEM VALUE {rows} AS nightcrew_row"
         parts.append(f"nightcrew_{place} AS ({insert})")
-        given[f"rows_{place}"] = _array(copy.rows)
+        given[f"rows_{place}"] = f"[{copy.lines.replace(_BREAK, ',')}]"
     connection.execute(sa.text(f"WITH {', '.join(parts)} SELECT 1"), given)
 
 
@@ -112,11 +127,19 @@ def _copy(connection: sa.Connection, statement: str, data: str) -> None:
         raise sa.exc.DBAPIError.instance(None, None, error, kind, dialect=connection.dialect) from error
 
 
-def _line(written: str, values: Sequence[str | None]) -> str:
-    """Write a row as COPY reads it; of what has a backslash in JSON, something is to be escaped here, too."""
-    if "\\" in written:
-        values = [None if value is None else value.translate(_ESCAPED) for value in values]
-    return "\t".join(["\\N" if value is None else value for value in values]) + "\n"
+def _read_by_copy(lines: str) -> str:
+    """Return lines as COPY reads them with `_AS_LINES`: without brackets, and escaped as it knows it.
+
+    What is a text of ours is in quotes, and no other sign is, so that all of them can be replaced at once; a row by
+    itself would take longer here than there.
+    """
+    plain = lines[1:-1].replace("]\n[", _BREAK)
+    if "\\" not in plain:
+        return plain
+    plain = plain.replace("\\\\", _ASIDE)  # what is escaped itself escapes nothing
+    for escaped, sign in _ESCAPED.items():
+        plain = plain.replace(escaped, sign)
+    return _CODED.sub(lambda found: chr(int(found[1], 16)), plain).replace(_ASIDE, "\\\\")
 
 
 def _named(table: Table) -> str:
@@ -126,7 +149,3 @@ def _named(table: Table) -> str:
 def _read(table: Table, names: Sequence[str]) -> str:
     kinds = [table.columns[name].kind for name in names]
     return ", ".join(f"CAST(nightcrew_row ->> {place} AS {kind})" for place, kind in enumerate(kinds))
-
-
-def _array(rows: Sequence[str]) -> str:
-    return f"[{','.join(rows)}]"

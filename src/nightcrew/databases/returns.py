@@ -92,11 +92,20 @@ class Returns:
         except CycleError:
             return None
 
-    def attempt(self, connection: sa.Connection, copy: Copy) -> str | None:
+    def demanding(self, connection: sa.Connection, copies: Sequence[Copy]) -> bool:
+        """Go by what the database looks at as rows come, if their tables are what they were."""
+        if not self._spelling.demanding:
+            return False
+        try:
+            return not any(_changed(copy, self._table(connection, copy.table)) for copy in copies)
+        except PolicyError:
+            return False
+
+    def attempt(self, connection: sa.Connection, copies: Sequence[Copy]) -> str | None:
         """Insert within a savepoint."""
         try:
             with self._link.renamed(), connection.begin_nested():
-                self.put_back(connection, [copy])
+                self.put_back(connection, copies)
         except DatabaseError as error:
             if not error.of_row:
                 raise
@@ -117,14 +126,14 @@ class Returns:
         for place in places:
             by_key[tuple(rows[place][column] for column in own)] = place
         written = [self._spelling.written(table.columns[name], held.c[name]) for name in copy.columns]
-        lines = self._spelling.lines(written)
+        line = self._spelling.line(written)
         same, conflicts = set[int](), dict[int, tuple[str, str]]()
         for part in _parts(list(by_key), self._spelling.most):
             among = self._spelling.among(table, held, copy.key, part)
-            answer = connection.execute(sa.select(*lines).select_from(held).where(among))
-            for line in frame.values([self._spelling.line(tuple(found)) for found in answer]):
-                known = by_key.get(tuple(line[column] for column in own))
-                if known is not None and line == rows[known]:
+            found = self._spelling.gathered(sa.select(*line).select_from(held).where(among))
+            for one in frame.values(self._spelling.heard(connection.execute(found), len(written)).text):
+                known = by_key.get(tuple(one[column] for column in own))
+                if known is not None and one == rows[known]:
                     same.add(known)
                 elif known is not None:
                     conflicts[known] = (EXISTS, "")
@@ -159,7 +168,7 @@ class Returns:
         for part in _parts(values, self._spelling.most):
             these = sa.select(*written).select_from(rows).where(self._spelling.among(table, rows, names, part))
             answer = connection.execute(these.with_for_update(read=True) if held else these)
-            found.update(map(tuple, frame.values([frame.row([list(one) for one in answer])])[0]))
+            found.update(map(tuple, frame.values("\n".join([frame.row(tuple(one)) for one in answer]))))
         return found
 
 

@@ -283,8 +283,10 @@ class Rows:
         return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load, haul.cut, copies)
 
     def divides(self, selection: Selection) -> bool:
-        """Go by what is the limit: a core, or what one walk can fill as well as two."""
-        return divisible(selection) and selection.form not in self._link.dialect.undivided
+        """Go by what is the limit: a core, or what one walk can fill as well as two, unless it also writes copies."""
+        dialect = self._link.dialect
+        filled = selection.form in dialect.undivided and not selection.archived
+        return divisible(selection) and not (filled or dialect.one_writer)
 
     def divide(
         self, connection: Connection, selection: Selection, cursor: Cursor, rows: int

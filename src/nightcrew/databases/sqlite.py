@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, ForeignKey, Form, Partition, Table
+from nightcrew.database import Column, ForeignKey, Partition, Table
 from nightcrew.databases import sqlite_catalog, texts
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale, Tally
 from nightcrew.databases.explain import Explain
@@ -64,7 +64,7 @@ class SQLite:
     deletes_by_value = False
     deepest_cascade = 1_000
     shares_locks = False
-    undivided = tuple(Form)  # one writes at a time
+    undivided = ()
     quote = '"'
     reserved = SQLiteIdentifierPreparer.reserved_words
     indexes_have_schemas = True

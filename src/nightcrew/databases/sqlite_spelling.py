@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, row
+from nightcrew.archives.frame import Copy, Lines, row
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import sqlite_catalog
 from nightcrew.databases.dialect import Named, Relation
@@ -20,17 +20,26 @@ class SQLiteSpelling:
     """A value is a number, a text, or bytes."""
 
     most = 10_000
+    demanding = False
 
     def begin(self, connection: sa.Connection) -> None:
         """Need nothing."""
 
-    def lines(self, written: Sequence[sa.ColumnElement[Any]]) -> Sequence[sa.ColumnElement[Any]]:
+    def line(
+        self, written: Sequence[sa.ColumnElement[Any]], key: Sequence[sa.ColumnElement[Any]] = ()
+    ) -> Sequence[sa.ColumnElement[Any]]:
         """Ask for each value."""
-        return written
+        return [*written, *key]
 
-    def line(self, values: Sequence[Any]) -> str:
+    def gathered(self, lines: sa.Select[Any]) -> sa.Select[Any]:
+        """Ask for each row."""
+        return lines
+
+    def heard(self, answer: sa.Result[Any], width: int) -> Lines:
         """Write them here."""
-        return row(values)
+        found = answer.all()
+        lines = "\n".join([row(values[:width]) for values in found])
+        return Lines(lines, len(found), [tuple(values[width:]) for values in found])
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Leave it as it is."""
