@@ -1,12 +1,14 @@
 """Files in the workspace: they come with messages, only their owner has them, and they leave with their rows."""
 
 import re
+import zlib
+from struct import unpack
 
 import pytest
 import sqlalchemy as sa
 from tests.story.tealight import ACCOUNTS, Browser, Place
 
-from nightcrew.demo import conversations, files
+from nightcrew.demo import conversations, drawing, files
 from nightcrew.demo.schema import chats, message_sources, messages, users
 
 ORPHANS = "/api/internal/jobs/sweep-orphans-uploads"
@@ -208,6 +210,73 @@ def test_too_much_is_refused_in_a_sentence_the_words_stay_and_nothing_of_it_is_k
     assert "Please write something first, or choose a file." in ada.page
     assert not home.kept(ada)
     assert home.count(messages, messages.c.chat_id == chat[-16:]) == 0
+
+
+def test_a_picture_is_drawn_for_who_asks_and_leaves_with_its_answer(home):
+    ada = home.newcomer()
+    chat = ada.new_chat()
+    page = ada.send(f"{chat}/messages", text="Draw me a lighthouse at dusk")
+    name, key = next(iter(ada.files().items()))
+    assert name == "Draw me a lighthouse at dusk.png"
+    assert f'<img class="drawn" src="/files/{key}" alt="Drawing: {name}"' in page
+    answer = ada.client.get(f"/files/{key}")
+    assert (answer.headers["Content-Type"], answer.headers["X-Content-Type-Options"]) == ("image/png", "nosniff")
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert size_of(answer.content) == (480, 270)
+    assert [part["type"] for part in parts(home, chat, "assistant")] == ["text", "file"]
+    assert f'drawn in <a href="{chat}">' in ada.open("/library")
+
+    ada.open(chat)
+    ada.send(f"{chat}/edit", text="Draw me a lighthouse at night")
+    again = next(iter(ada.files().values()))
+    assert again != key
+    assert ada.client.get(f"/files/{again}").content != answer.content
+    home.settle()
+    assert len(home.kept(ada)) == 1, "the answer that was given before has left, and its picture with it"
+    assert home.kept(ada) == home.named(ada)
+    page = ada.send(f"/files/{again}/delete")
+    assert "<img class" not in page
+    assert "I only know hills" in page
+    ada.send(f"{chat}/edit", text="My sourdough bubbles")
+    home.settle()
+    assert not home.kept(ada)
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Read a picture of three bytes a pixel as a browser does, and return its width and height."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, rest = {}, png[8:]
+    while rest:
+        length = int.from_bytes(rest[:4])
+        kind, data, check = rest[4:8], rest[8 : 8 + length], rest[8 + length : 12 + length]
+        assert int.from_bytes(check) == zlib.crc32(kind + data)
+        chunks[kind], rest = data, rest[12 + length :]
+    width, height, *form = unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert form == [8, 2, 0, 0, 0]
+    assert len(zlib.decompress(chunks[b"IDAT"])) == height * (1 + 3 * width)
+    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
+    return width, height
+
+
+def test_the_same_words_are_drawn_alike_and_every_hour_within_its_frame():
+    assert drawing.drawn("A lighthouse") == drawing.drawn("A lighthouse")
+    assert {size_of(drawing.drawn(f"{number}")) for number in range(40)} == {(480, 270)}
+
+
+@pytest.mark.parametrize("kind", ["image/svg+xml", "image/png"])
+def test_a_picture_that_somebody_sends_is_given_back_and_never_shown(place, kind):
+    ada = place.newcomer()
+    page = ada.send(f"{ada.new_chat()}/messages", text="", files=[("a.svg", b"<svg onload='alert(1)'/>", kind)])
+    assert "<img class" not in page
+    answer = ada.client.get(links(ada)[0])
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"].startswith("attachment;")
+    assert "<img class" not in ada.open("/library")
+
+
+@pytest.mark.parametrize("question", ["Let her draw it", "Our image is 1.4 GB", "Which drawer?", "Sketchy, is it?"])
+def test_nothing_is_drawn_for_who_does_not_ask(question):
+    assert not drawing.wanted(question)
 
 
 def test_files_come_only_where_a_form_has_a_place_for_them(place):

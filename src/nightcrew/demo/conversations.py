@@ -2,19 +2,19 @@
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
-from nightcrew.demo import attachments, responder, sources
+from nightcrew.demo import attachments, drawing, responder, sources
 from nightcrew.demo.accounts import Person, Refused
 from nightcrew.demo.attachments import Attachment
 from nightcrew.demo.database import Data
-from nightcrew.demo.files import Files, Origin, Upload
+from nightcrew.demo.files import PNG, Files, Origin, Upload, upload
 from nightcrew.demo.projects import own
-from nightcrew.demo.schema import chats, messages, projects
+from nightcrew.demo.schema import chats, message_sources, messages, projects
 
 LONGEST_MESSAGE = 8000
 EXCERPT = 280
@@ -111,7 +111,7 @@ def say(data: Data, files: Files, moment: datetime, person: Person, key: str, wo
     mine = chat(data, person, key)
     if mine is None:  # nobody fills the store for a chat that is not theirs
         return False
-    sent = attachments.kept(files, person, words.files)
+    sent, drawn = attachments.kept(files, person, words.files), attachments.kept(files, person, _drawing(words.text))
     with data.writing() as connection:
         sent += sources.lent(connection, person, mine.project_id, words.sources)
         # The row stays locked to the end: the night job must see either no chat being written in, or its messages.
@@ -124,7 +124,7 @@ def say(data: Data, files: Files, moment: datetime, person: Person, key: str, wo
         question = {"id": secrets.token_hex(8), "role": "user", "parts": _parts(words.text, sent)}
         connection.execute(messages.insert().values(**question, chat_id=key, created_at=moment))
         attachments.hang(connection, sent, chat_id=key, message_id=question["id"], created_at=moment)
-        _answer(connection, moment, key, subject)
+        _answer(connection, moment, key, subject, drawn)
     return True
 
 
@@ -136,7 +136,7 @@ def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, w
     mine = chat(data, person, key)
     if mine is None:
         return False
-    sent = attachments.kept(files, person, words.files)
+    sent, drawn = attachments.kept(files, person, words.files), attachments.kept(files, person, _drawing(words.text))
     with data.writing() as connection:
         sent += sources.lent(connection, person, mine.project_id, words.sources)
         question = _last_question(connection, person, key)
@@ -149,8 +149,10 @@ def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, w
         connection.execute(update(messages).where(messages.c.id == question.id).values(parts=parts))
         attachments.hang(connection, sent, chat_id=key, message_id=question.id, created_at=moment)
         answered = (messages.c.chat_id == key) & (messages.c.role == "assistant")
-        connection.execute(messages.delete().where(answered, messages.c.created_at >= question.created_at))
-        _answer(connection, moment, key, subject)
+        answered &= messages.c.created_at >= question.created_at
+        attachments.owe(connection, files, message_sources.c.message_id.in_(select(messages.c.id).where(answered)))
+        connection.execute(messages.delete().where(answered))
+        _answer(connection, moment, key, subject, drawn)
         connection.execute(update(chats).where(chats.c.id == key).values(updated_at=moment))
     return True
 
@@ -199,9 +201,19 @@ def _subject(text: str, sent: list[dict[str, Any]]) -> str:
     return text or str(sent[0]["name"])
 
 
-def _answer(connection: Connection, moment: datetime, key: str, subject: str) -> None:
-    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.answer(subject), [])}
+def _drawing(text: str) -> tuple[Upload, ...]:
+    """Return the picture that a question asks for, or none."""
+    if not drawing.wanted(text):
+        return ()
+    name = responder.title_of(text).replace("/", " ")
+    return (replace(upload(f"{name}.png", PNG, drawing.drawn(text)), origin=Origin.IMAGE),)
+
+
+def _answer(connection: Connection, moment: datetime, key: str, subject: str, drawn: list[dict[str, Any]]) -> None:
+    text = responder.DRAWN if drawn else responder.answer(subject)
+    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(text, drawn)}
     connection.execute(messages.insert().values(**answer, chat_id=key, created_at=moment))
+    attachments.hang(connection, drawn, chat_id=key, message_id=answer["id"], created_at=moment)
 
 
 def _message(row: Row[Any], files: tuple[Attachment, ...]) -> Message:

@@ -22,6 +22,7 @@ ATTACHED, OF_PROJECTS = "chat-attachments", "project-sources"
 LONGEST_NAME = 200
 _LONGEST_ENDING = 20
 ANY_KIND = "application/octet-stream"
+PNG = "image/png"
 _KIND = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,39}/[a-z0-9][a-z0-9!#$&^_.+-]{0,39}")
 
 
@@ -33,6 +34,8 @@ class Origin(StrEnum):
     """A text that was too long for a message."""
     PROJECT = "project"
     """A file of the chat's project, which the two share."""
+    IMAGE = "image"
+    """Drawn by us for an answer, as a PNG."""
 
 
 @dataclass(frozen=True, slots=True)

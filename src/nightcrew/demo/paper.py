@@ -14,6 +14,7 @@ _ORIGINS = {
     Origin.UPLOAD: "sent",
     Origin.PASTE: "pasted text",
     Origin.PROJECT: "of a project",
+    Origin.IMAGE: "drawn",
 }
 _STEPS = ((1, "s", 60), (60, "min", 60), (3600, "h", 48), (86400, "d", float("inf")))
 

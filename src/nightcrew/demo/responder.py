@@ -10,6 +10,8 @@ _COMMON = re.compile(
     r"|then|this|to|was|we|what|when|where|which|why|will|with|you|your)\b"
 )
 
+DRAWN = "Here it is. I only know hills: your words choose their shape and the hour, and arithmetic does the rest."
+
 
 def answer(question: str) -> str:
     """Return the written answer whose question is nearest, or say honestly that there is none."""

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from nightcrew.demo import library, projects, sources
 from nightcrew.demo.accounts import Refused
-from nightcrew.demo.files import ANY_KIND, MOST, disposition
+from nightcrew.demo.files import ANY_KIND, MOST, PNG, Origin, disposition
 from nightcrew.demo.paper import counted
 from nightcrew.demo.visit import Visit, Way
 
@@ -43,12 +43,16 @@ def delete_several(visit: Visit) -> Response:
 
 
 def one_file(visit: Visit) -> Response:
-    """Give a file to whom it belongs, as bytes to be kept: no browser is to open it as a page of ours."""
+    """Give a file to whom it belongs, as bytes to be kept: no browser is to open it as a page of ours.
+
+    Whatever somebody sent is of no known type. What we drew ourselves is, so that our pages can show it.
+    """
     found = library.found(visit.workspace.data, visit.guest, visit.key)
     data = visit.workspace.files.get(found.blob_key) if found else None
     if found is None or data is None:
         raise HTTPException(404, _GONE)
-    return Response(data, headers={"Content-Disposition": disposition(found.name)}, media_type=ANY_KIND)
+    kind = PNG if found.origin == Origin.IMAGE else ANY_KIND
+    return Response(data, headers={"Content-Disposition": disposition(found.name)}, media_type=kind)
 
 
 def delete(visit: Visit) -> Response:
