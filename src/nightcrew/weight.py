@@ -14,6 +14,8 @@ SIZES = {
     Form.CONTENDED: Size(1_000, 1_000_000, 0.25),
     Form.LOCKED: Size(500, MOST, 0.035, least=250),  # it takes a dozen statements, whatever its size
 }
+# Each also locks what hangs on its rows, and writes what is owed for that, in statements of their own.
+_OWING = Size(500, MOST, 0.25, least=250)
 # Each also writes a blob, however few rows it has.
 _ARCHIVED = {
     Form.RANGE: Size(1_000, 60_000, 0.25, least=500),
@@ -25,7 +27,9 @@ _RISE = 4  # times as many rows may make the next batch as made the last, once t
 
 def size_of(selection: Selection) -> Size:
     """Return how large the batches of a selection are."""
-    return (_ARCHIVED if selection.archived else SIZES)[selection.form]
+    if selection.archived:
+        return _ARCHIVED[selection.form]
+    return _OWING if selection.blobs and selection.form is Form.LOCKED else SIZES[selection.form]
 
 
 class Weight:
