@@ -22,9 +22,8 @@ class Bucket:
     Its clock is `ahead` of the machine's, when it says what time it is; what is written is dated as ever.
     """
 
-    name = "uploads"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.ahead = timedelta(0)
@@ -63,11 +62,15 @@ class Bucket:
         self.client.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": "Enabled"})
 
     def empty(self) -> None:
-        """Forget everything."""
+        """Forget everything; the buckets of other servers in this process, which share what they keep, stay."""
         self.faults.clear()
         self.requests.clear()
         self.ahead = timedelta(0)
-        _post(self.endpoint, "/moto-api/reset")
+        for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.name):
+            found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            if keys := [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in found]:
+                self.client.delete_objects(Bucket=self.name, Delete={"Objects": keys, "Quiet": True})
+        self.client.delete_bucket(Bucket=self.name)
         self.client.create_bucket(Bucket=self.name)
 
     def close(self) -> None:
@@ -96,18 +99,11 @@ def is_bulk_removal(environ: dict) -> bool:
 
 
 @contextmanager
-def running() -> Iterator[Bucket]:
-    """Run a server for a while."""
+def running(name: str = "uploads") -> Iterator[Bucket]:
+    """Run a server with a bucket for a while."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    bucket = Bucket()
+    bucket = Bucket(name)
     try:
         yield bucket
     finally:
         bucket.close()
-
-
-def _post(endpoint: str, path: str) -> None:
-    from urllib.request import Request, urlopen
-
-    with urlopen(Request(endpoint + path, method="POST"), timeout=10) as answer:
-        answer.read()

@@ -44,16 +44,17 @@ for act in ACTS.commands.values():
 
 @command("nightcrew demo")
 @click.option("--database", metavar="URL", help="Any supported URL (default: a new database in a temporary folder).")
+@click.option("--uploads", metavar="URL", help="A bucket or folder for files (default: a folder beside the database).")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True)
-def demo(desk: Desk, database: str | None, host: str, port: int) -> None:
+def demo(desk: Desk, database: str | None, uploads: str | None, host: str, port: int) -> None:
     """Serve the workspace: a small chat application and its jobs."""
     try:
         from nightcrew.demo.serve import serve as serve_demo
     except ModuleNotFoundError as problem:
         raise MissingExtra(f"the demo needs {problem.name}; run: pip install 'nightcrew[demo]'") from None
     desk.settings()
-    serve_demo(database=database, host=host, port=port)
+    serve_demo(database=database, uploads=uploads, host=host, port=port)
 
 
 @command("nightcrew init")

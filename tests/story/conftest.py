@@ -12,7 +12,8 @@ from tests.story.tealight import served
 
 DATABASES = ("sqlite", "postgresql", "mysql")
 DAY = timedelta(hours=25)
-Uploads = tuple[str, Callable[[], AbstractContextManager[None]], Callable[[], None]]
+Change = Callable[[], AbstractContextManager[None]]
+Uploads = tuple[str, Change, Change]
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,18 @@ def _home(database: str, store: str) -> object:
     return pytest.param((database, store), id=name, marks=pytest.mark.xdist_group(name))
 
 
-@pytest.fixture(scope="package", params=[_home(kind, "folder") for kind in DATABASES] + [_home("sqlite", "bucket")])
+@pytest.fixture(scope="session", params=[_home(kind, "folder") for kind in DATABASES] + [_home("sqlite", "bucket")])
 def home(request, tmp_path_factory):
     """One workspace on each database with its files in a folder, and one with them in a bucket, for tests of newcomers.
 
-    `away()` puts the files out of reach for a while, and after `later()` they are a day older.
+    Within `away()` the files are out of reach, and within `later()` they are a day old. Where there is a `key`, each
+    erasure has its receipt.
     """
     (database, store), folder = request.param, tmp_path_factory.mktemp("home")
     kept = _bucket if store == "bucket" else _folder
-    with fresh(database, folder) as url, kept(folder) as (uploads, away, later), served(url, uploads) as place:
-        place.away, place.later = away, later
+    key = "the key of a story's erasures" if database == "sqlite" else None
+    with fresh(database, folder) as url, kept(folder) as (uploads, away, later), served(url, uploads, key) as place:
+        place.away, place.later, place.key = away, later, key
         yield place
 
 
@@ -61,11 +64,13 @@ def _folder(parent: Path) -> Iterator[Uploads]:
         yield
         elsewhere.rename(folder)
 
-    def later() -> None:
+    @contextmanager
+    def later() -> Iterator[None]:
         for path in folder.rglob("*"):
             if path.is_file():
                 written = path.stat().st_mtime - DAY.total_seconds()
                 os.utime(path, (written, written))
+        yield
 
     yield folder.as_uri(), away, later
 
@@ -77,7 +82,7 @@ def _bucket(_parent: Path) -> Iterator[Uploads]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        with running() as bucket:
+        with running("library") as bucket:
 
             @contextmanager
             def away() -> Iterator[None]:
@@ -85,7 +90,10 @@ def _bucket(_parent: Path) -> Iterator[Uploads]:
                 yield
                 bucket.faults.clear()
 
-            def later() -> None:
-                bucket.ahead += DAY
+            @contextmanager
+            def later() -> Iterator[None]:
+                bucket.ahead = DAY
+                yield
+                bucket.ahead = timedelta(0)
 
             yield bucket.url("/tealight"), away, later

@@ -163,8 +163,8 @@ class Place:
 
 
 @contextmanager
-def served(url: str, uploads: str = "memory://") -> Iterator[Place]:
-    settings = Settings(environment="production", secret=SECRET)
+def served(url: str, uploads: str = "memory://", erasure_key: str | None = None) -> Iterator[Place]:
+    settings = Settings(environment="production", secret=SECRET, erasure_key=erasure_key)
     with (
         workspace(url, settings, uploads) as app,
         socket.create_server(("127.0.0.1", 0)) as listener,

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from datetime import UTC, datetime, timedelta
 from struct import unpack
 
 import pytest
@@ -118,20 +119,33 @@ def test_nobody_edits_or_deletes_what_is_another_persons(place):
 def test_an_erased_account_leaves_no_file_behind(home):
     ada, eve = home.newcomer("Ada"), home.newcomer("Eve")
     for browser in (ada, eve):
-        browser.send(f"{browser.new_chat()}/messages", text="Keep this", files=[NOTE])
+        browser.send(f"{browser.new_chat()}/messages", text="Draw me a lighthouse", files=[NOTE])
         project = browser.new_project()
         browser.open(f"/library/{project}")
         browser.send(f"/library/{project}/files", files=[NOTE])
-        assert len(home.kept(browser)) == 2
+        assert len(home.kept(browser)) == 3
+    draft = f"chat-attachments/{ada.person}/draft"
+    home.store.put(draft, b"never sent")
     ada.open("/settings")
     ada.send("/settings/deactivate", category="other", reason="")
-    ada.open("/night")
-    ada.send("/night/travel", leap="31-days")
+    with home.data.writing() as connection:
+        left = datetime.now(UTC) - timedelta(days=31)
+        connection.execute(users.update().where(users.c.id == ada.person).values(deactivated_at=left))
+
     home.settle(ACCOUNTS)
     assert home.count(users, users.c.id == ada.person) == 0
     home.settle()
+    assert home.kept(ada) == (set() if home.key else {draft}), (
+        "with a receipt, nothing that is named after a person stays"
+    )
+    receipts = sa.text("SELECT count(*) FROM nightcrew_erasures WHERE state = 'complete'")
+    with home.data.reading() as connection:
+        assert (connection.execute(receipts).scalar_one() > 0) is bool(home.key)
+    with home.later():
+        home.settle(ORPHANS)
+    home.settle()
     assert not home.kept(ada)
-    assert len(home.kept(eve)) == 2, "everybody else's files stay"
+    assert len(home.kept(eve)) == 3, "everybody else's files stay"
 
 
 def test_a_file_is_given_to_its_owner_only_and_never_as_a_page(place):
@@ -294,8 +308,8 @@ def test_an_upload_whose_message_was_never_written_goes_after_its_grace_time(hom
     home.settle(ORPHANS)
     home.settle()
     assert len(home.kept(ada)) == 2
-    home.later()
-    home.settle(ORPHANS)
+    with home.later():
+        home.settle(ORPHANS)
     home.settle()
     assert home.kept(ada) == home.named(ada)
     assert len(home.kept(ada)) == 1

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
+from tests.conftest import CREDENTIALS
 from tests.story.tealight import ACCOUNTS, PKCE, SHELLS
 
 from nightcrew.demo import leftovers, timemachine
@@ -125,7 +126,7 @@ def test_a_start_that_died_before_the_data_was_written_is_finished_by_the_next(d
 
 @contextmanager
 def command(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", *CREDENTIALS) if name in os.environ}
     environment = kept | {"TMPDIR": str(folder), "NIGHTCREW_ENV": "development"}
     line = [sys.executable, "-m", "nightcrew", "demo", "--port", "0", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -173,6 +174,27 @@ def test_the_temporary_database_is_gone_when_the_demo_ends(tmp_path, number):
         process.send_signal(number)
         assert process.wait(20) == (0 if number is signal.SIGINT else 128 + number)
         assert "Traceback" not in process.stderr.read()
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_kept_in_the_bucket_that_the_command_is_told_of(tmp_path, bucket):
+    database, uploads = f"sqlite:///{tmp_path}/demo.db", bucket.url("/tealight")
+    with command(tmp_path, "--database", database, "--uploads", uploads) as process:
+        assert "your store, where they stay" in greeting(process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    with closing(sqlite3.connect(tmp_path / "demo.db")) as connection:
+        columns = "SELECT blob_key FROM message_sources UNION SELECT blob_key FROM project_sources"
+        assert set(bucket.listed()) == {f"tealight/{key}" for (key,) in connection.execute(columns)}
+    assert {path.name for path in tmp_path.iterdir()} == {"demo.db"}
+
+
+def test_a_place_of_files_that_is_none_is_said_in_one_line(tmp_path):
+    with command(tmp_path, "--uploads", "s3x://bucket") as process:
+        _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert complaint.count("\n") == 1
+    assert "write 's3://bucket/prefix'" in complaint
     assert not list(tmp_path.iterdir())
 
 

@@ -1,15 +1,19 @@
 """The rota: which recipes keep the demo clean, and in one sentence what each is for."""
 
-from nightcrew.demo.files import STORE
+from nightcrew.demo.files import ATTACHED, OF_PROJECTS, STORE
 from nightcrew.job import Job
-from nightcrew.owing import Owing
+from nightcrew.owing import Owing, Trace
 from nightcrew.recipes import accounts, chats, history, oauth
 
+_TRACES = tuple(Trace(STORE, f"{folder}/{{id}}/*") for folder in (ATTACHED, OF_PROJECTS))
+"""What an erasure looks through for files that no row has any more, or had ever."""
 FILES = tuple(Owing(STORE, table, "blob_key") for table in ("message_sources", "project_sources"))
 
 ROTA: tuple[tuple[Job, str], ...] = (
     (
-        accounts.delete_stale_deactivated_accounts(blobs=FILES),
+        accounts.delete_stale_deactivated_accounts(
+            blobs=FILES, traces=_TRACES, links=["mcp_oauth_sessions.profile_uuid"]
+        ),
         "Deletes accounts that were deactivated more than 30 days ago, with everything in them, files too.",
     ),
     (

@@ -34,9 +34,10 @@ _TEMPORARY = "a temporary folder, removed at the end"
 _SHOWN = ("delete-stale-deactivated-accounts", "delete-stale-empty-chats", "cleanup-pkce")
 
 
-def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(database: str | None = None, uploads: str | None = None, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve the demo until it is interrupted; without `database`, over a new folder that is removed at the end.
 
+    Files are kept in a folder beside the database, or where the URL `uploads` says, as that of any store of blobs.
     Raises SafetyStop for a database that holds tables of the demo's names which the demo did not make.
     """
     with ExitStack() as stack:
@@ -44,9 +45,10 @@ def serve(database: str | None = None, host: str = "127.0.0.1", port: int = 8000
         listener = stack.enter_context(_listen(host, port))
         url = database or f"sqlite:///{stack.enter_context(_folder()) / 'tealight.db'}"
         settings, folder = _settings(), folder_of(url)
-        app = stack.enter_context(workspace(url, settings, partial(_made, folder)))
-        kept = f"your database, and {folder} for files; both are kept" if database else _TEMPORARY
-        click.echo(_greeting(_address(host, listener), settings.secret or "", kept))
+        app = stack.enter_context(workspace(url, settings, uploads or partial(_made, folder)))
+        data = "your database, which is kept" if database else _TEMPORARY
+        files = "your store, where they stay" if uploads else f"{folder}, which is kept" if database else _TEMPORARY
+        click.echo(_greeting(_address(host, listener), settings.secret or "", data, files))
         sys.stdout.flush()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         try:
@@ -80,13 +82,13 @@ def _made(folder: Path) -> str:
 
 
 def _settings() -> Settings:
-    """Take the secret of the environment, or make one; nothing else of it: the demo is the same everywhere.
+    """Take the secret of the environment, or make one, and the key of erasures; the demo is the same everywhere else.
 
     Outside of development no route opens without the secret, and that is what the demo is to show.
     """
-    secret = Settings.read().secret
-    fit = secret if secret and usable(secret) else secrets.token_urlsafe(24)
-    return Settings(environment="production", secret=fit)
+    given = Settings.read()
+    fit = given.secret if given.secret and usable(given.secret) else secrets.token_urlsafe(24)
+    return Settings(environment="production", secret=fit, erasure_key=given.erasure_key)
 
 
 @contextmanager
@@ -127,10 +129,10 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
 
-def _greeting(base: str, secret: str, kept: str) -> str:
+def _greeting(base: str, secret: str, data: str, files: str) -> str:
     paths = [(job.path or job.route) for job, _ in ROTA if job.name in _SHOWN]
     calls = "\n".join(f"  curl -H 'Authorization: Bearer {secret}' {base}{path}" for path in paths)
     return (
         f"\n  Night desk   {base}/night\n  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
-        f"  Data         {kept}\n\n  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
+        f"  Data         {data}\n  Files        {files}\n\n  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
     )
