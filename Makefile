@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+BESIDE := $(BIN)/python -m tests.servers
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos coverage campaign celery lint bench clean
@@ -22,13 +23,13 @@ demo: $(READY) ## run the workspace: a small chat app that the seeds' jobs clean
 	@$(BIN)/nightcrew demo $(ARGS)
 
 test: $(READY) ## run every test against every database that can be found or started
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	@$(BESIDE) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 coverage: $(READY) ## the same, and tell which lines and branches no test went through
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term $(ARGS)
+	@$(BESIDE) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --cov --cov-report=term $(ARGS)
 
 campaign: $(READY) ## play the models of tests/model at length (about twenty minutes); ARGS="--seed 7" plays one seed again
-	@$(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
+	@$(BESIDE) $(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
 
 chaos: $(READY) ## kill, freeze and restart for minutes on end; ARGS="--seed 7 -k mysql" plays one seed on one database
 	@$(BIN)/python -m pytest tests/model/test_riots.py --campaign $(ARGS)

@@ -1,8 +1,8 @@
 """Processes that are killed and frozen, with wrong clocks: no batch is done twice, and no slot is lost."""
 
 import pytest
+from tests import servers
 from tests.conftest import fresh
-from tests.model import servers
 from tests.model.riot import riot
 
 SHORT, LONG = 4, 100  # seconds of riot on each database: `make test`, `make chaos`
