@@ -66,6 +66,8 @@ def test_an_edited_question_and_a_deleted_file_leave_neither_row_nor_part_nor_fi
     assert "Why is the loaf flat?" in page
     assert "My sourdough bubbles" not in page.partition("<ol")[2]
     assert home.count(messages, messages.c.chat_id == chat[-16:]) == 2, "one question, one answer"
+    asked = next(each for each in re.findall(r"<details.*?</details>", page, re.DOTALL) if ids["two.txt"] in each)
+    assert "For good?" in asked, "one click asks, and another deletes"
     ada.send(f"/files/{ids['two.txt']}/delete")
     assert ada.path == chat
     left = ada.files()

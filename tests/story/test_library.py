@@ -1,13 +1,14 @@
 """The library: a project's own files, files that follow their chat, and what becomes of messages that showed one."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from tests.story.tealight import Browser, Place
+from tests.story.tealight import Browser, Place, served
 
 from nightcrew.demo import files, library
-from nightcrew.demo.schema import message_sources, messages, project_sources, projects
+from nightcrew.demo.schema import chats, message_sources, messages, project_sources, projects
 
 NOTE = ("notes.md", b"# Sour\r\n\x00\xff", "text/markdown")
 PLAN = ("plan.txt", b"a plan", "text/plain")
@@ -194,6 +195,26 @@ def test_a_project_that_goes_while_its_file_comes_leaves_only_an_orphan(home, mo
     add(ada, project, NOTE, status=404)
     assert len(home.kept(ada)) == 1
     assert not home.named(ada)
+
+
+def test_a_file_that_is_deleted_while_a_message_comes_to_show_it_leaves_that_message_too(server_url, tmp_path):
+    with served(server_url, tmp_path.as_uri()) as place, ThreadPoolExecutor(2) as clicks:
+        ada = place.newcomer()
+        project = ada.new_project()
+        add(ada, project, NOTE)
+        key = ada.files()["notes.md"]
+        chat = chat_in(ada, project)
+        form = {"csrf": seal(ada), "text": "Look", f"source-{key}": "yes", f"file-{key}": "yes"}
+        with place.data.writing() as connection:
+            connection.execute(sa.select(chats).where(chats.c.id == chat[-16:]).with_for_update())
+            said = clicks.submit(ada.client.post, f"{chat}/messages", data=form)
+            place.wait_for_waiting(1)
+            deleted = clicks.submit(ada.client.post, "/library/delete", data=form)
+            place.wait_for_waiting(2)
+        assert [click.result(20).status_code for click in (said, deleted)] == [200, 200]
+        assert parts(place, chat) == [{"type": "text", "text": "Look"}]
+        place.settle()
+        assert not place.kept(ada)
 
 
 def test_other_peoples_projects_take_and_show_no_files(place):
