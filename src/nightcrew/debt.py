@@ -102,6 +102,9 @@ class Debts(Protocol):
     def owed(self, store: str, keys: Sequence[str]) -> set[str]:
         """Return those of the keys that are owed to a store, due or not, given up or not."""
 
+    def waiting(self, store: str, keys: Sequence[str], seconds: float) -> set[str]:
+        """Return those of the keys that are owed to a store and not due for so many seconds."""
+
     def incur(self, store: str, keys: Sequence[str]) -> None:
         """Owe keys to a store in a transaction of its own."""
 

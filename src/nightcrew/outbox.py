@@ -102,6 +102,7 @@ def _batch(run: Call, named: tuple[str, Store], columns: Sequence[Owing], debts:
     keys = list(dict.fromkeys(debt.key for debt in claimed))
     try:
         kept = debts.referred(columns, keys) if columns else set()
+        kept |= debts.waiting(name, [key for key in keys if key not in kept], _HELD)  # a row may yet come back with it
         going = [key for key in keys if key not in kept]
         refused = store.remove(going) if going else {}
     except BaseException:

@@ -11,6 +11,8 @@ from nightcrew.archives import frame
 from nightcrew.archives.upkeep import UPKEEP
 from nightcrew.cli import nightcrew
 from nightcrew.console.desk import Desk
+from nightcrew.console.reversal import lines
+from nightcrew.console.screen import Screen
 from nightcrew.databases.tables import frames
 from nightcrew.errors import ArchiveError, ConfigurationError, StoreError, UsageError
 from nightcrew.outbox import NAME
@@ -338,6 +340,27 @@ def test_blobs_stay_as_long_as_a_run_can_be_undone(database_url, vault):
     site.crew.close()
 
 
+def test_a_blob_stays_as_long_as_any_row_that_names_it_can_come_back(database_url, vault):
+    blobs = [{"store": "uploads", "table": "users", "column": "avatar"}]
+    site = Site(database_url, vault, blobs=blobs)
+    site.crew.migrate()
+    site.run(*SCHEMA)
+    site.fill(4)
+    site.run("UPDATE users SET avatar = 'shared'", "UPDATE users SET left_at = '2037-01-01 00:00:00' WHERE id = 1")
+    site.uploads.put("shared", b"picture")
+    first = site.purged()
+    site.run(f"UPDATE users SET left_at = '{OLD}'")
+    second = site.purged()
+    site.run(f"UPDATE nightcrew_owed SET due_at = '{OLD}' WHERE run = '{first}'")
+    site.crew.run(NAME, now=True)
+    assert (keys(site.uploads), dict(site.crew.undo(second).gone)) == (["shared"], {})
+    assert [(each.due, each.waiting) for each in site.crew.owed() if each.store == "uploads"] == [(0, 1)]
+    site.run(f"UPDATE nightcrew_owed SET due_at = '{OLD}'")
+    site.crew.run(NAME, now=True)
+    assert keys(site.uploads) == []
+    site.crew.close()
+
+
 def test_the_blobs_may_go_at_once(database_url, vault):
     blobs = [{"store": "uploads", "table": "users", "column": "avatar"}]
     site = Site(database_url, vault, blobs=blobs, blobs_after=timedelta(0))
@@ -383,6 +406,21 @@ def test_the_command_says_first_and_does_when_it_is_confirmed(site, tmp_path, mo
     assert "35 rows put back" in done.output
     assert "takes these rows again" in done.output
     assert len(site.rows()["users"]) == 5
+
+
+def test_a_plan_looks_at_every_row_unless_that_takes_long_and_then_says_at_how_many(site, monkeypatch):
+    monkeypatch.setattr("nightcrew.databases.copies._MOST_BYTES", 200)
+    run = site.purged()
+    found = site.crew.undo(run)
+    assert (found.frames > 3, found.back, found.seen, found.unseen) == (True, 35, 35, 0)
+    assert not any("looked at" in line for line in lines(found, "vault", Screen()))
+    monkeypatch.setattr("nightcrew.archives.undo._LONGEST_LOOK", 0)
+    found = site.crew.undo(run)
+    assert 0 < found.back == found.seen == 35 - found.unseen < 35
+    said = lines(found, "vault", Screen())
+    assert said[0].endswith(f"{found.back} rows would be put back of the {found.seen} that were looked at")
+    assert any(f"{found.unseen} rows were not looked at" in line for line in said)
+    assert site.undone(run).back == 35
 
 
 def test_an_archive_needs_a_store_of_its_own(database_url, vault):

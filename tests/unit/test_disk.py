@@ -1,9 +1,11 @@
 """A folder of blobs is never left, whatever a key says, and holds no half of a file."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -143,6 +145,51 @@ for act in (disk.page, lambda: disk.put("a/new", b"")):
     except StoreError as error:
         print(error)
 """
+
+
+_PUT = """
+import os, signal, sys
+from nightcrew.stores.disk import Disk
+os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+Disk(sys.argv[1]).put("a/b", b"x" * 100_000)
+"""
+
+
+def test_what_somebody_died_over_who_wrote_it_is_no_blob_and_is_cleared_away_a_day_later(disk, uploads):
+    disk.put("a/whole", b"")
+    died = subprocess.run([sys.executable, "-c", _PUT, str(uploads)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    (draft,) = (path for path in (uploads / "a").iterdir() if path.name != "whole")
+    assert [blob.key for blob in disk.page().blobs] == ["a/whole"]
+    assert draft.exists()  # for all that anybody knows, it is still written
+    yesterday = draft.stat().st_mtime - timedelta(days=1).total_seconds() - 60
+    os.utime(draft, (yesterday, yesterday))
+    (uploads / "a" / "old").touch()
+    os.utime(uploads / "a" / "old", (yesterday, yesterday))
+    assert [blob.key for blob in disk.page().blobs] == ["a/old", "a/whole"]
+    assert not draft.exists()
+    with pytest.raises(StoreError, match=r"names that begin with \.nightcrew- are those of files that are not whole"):
+        disk.put(f"a/{draft.name}", b"")
+
+
+_PUT_LARGE = """
+import resource, sys
+from nightcrew.errors import StoreError
+from nightcrew.stores.disk import Disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+disk = Disk(sys.argv[1])
+disk.put("a/small", b"x")
+try:
+    disk.put("a/large", b"x" * 100_000)
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_what_there_is_no_room_for_leaves_nothing_behind(uploads):
+    run = subprocess.run([sys.executable, "-c", _PUT_LARGE, str(uploads)], check=True, capture_output=True, text=True)
+    assert run.stdout == f"key 'a/large' cannot be used in file://{uploads}: File too large\n"
+    assert [path.name for path in (uploads / "a").iterdir()] == ["small"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become nobody")

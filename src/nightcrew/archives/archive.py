@@ -25,9 +25,9 @@ class Archive:
     ) -> None:
         self.name = name
         self.manifests = manifests
+        self.clock = clock
         self._opened = opened
         self._keyring = keyring
-        self._clock = clock
 
     @property
     def store(self) -> BlobStore:
@@ -41,7 +41,7 @@ class Archive:
         cannot be written, and the batch is to be rolled back.
         """
         frame = Frame(run, job, tuple(copies))
-        key = f"{run}/{self._clock.now():%Y%m%dT%H%M%S}-{self._clock.token()}.jsonl.zst{'.aes' * self._keyring.seals}"
+        key = f"{run}/{self.clock.now():%Y%m%dT%H%M%S}-{self.clock.token()}.jsonl.zst{'.aes' * self._keyring.seals}"
         data, seal = self._keyring.seal(frames.packed(frame), key)
         self.store.put(key, data)
         digest = sha256(data).hexdigest()

@@ -5,7 +5,7 @@ refers to comes back before it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias
@@ -35,7 +35,7 @@ REASONS: Mapping[str, str] = {
     ERASED: "it is of somebody who was erased",
     REFUSED: "the database refuses it",
 }
-_LOOKED_AT = 100_000  # rows that a plan looks at one by one
+_LONGEST_LOOK = 60.0  # seconds that a plan goes on to another frame
 _NAMED = 5  # conflicts of a table that are named
 _RETRIES = 5
 
@@ -71,6 +71,9 @@ class Tables(Protocol):
 
     def restoring(self) -> Any:
         """Open one in which rows are put back."""
+
+    def referred(self, connection: Any, tables: Iterable[str], links: Sequence[Link]) -> set[str]:
+        """Return the tables that some of these refer to."""
 
     def facts(self, connection: Any, copy: Copy, places: Sequence[int], links: Sequence[Link], *, held: bool) -> Facts:
         """Hold rows against their table; what they refer to, by links too, is `held`, lest it go before they come."""
@@ -135,6 +138,11 @@ class Undo:
         """Whether every row was looked at."""
         return self.unseen == 0
 
+    @property
+    def seen(self) -> int:
+        """How many rows were looked at, of those that have not been put back before."""
+        return sum(tally.archived - tally.before for tally in self.tables.values()) - self.unseen
+
     def json(self) -> dict[str, Any]:
         """Return it as JSON values; instants are ISO-8601 in UTC."""
         return {
@@ -181,21 +189,25 @@ class Returning:
     links: Sequence[Link] = ()
 
     def look(self, manifests: Sequence[Manifest]) -> Undo:
-        """Say what an undo would do; changes nothing.
+        """Say what an undo would do, frame by frame, and how many rows are left where that takes long; changes nothing.
 
         Raises ArchiveError where a frame cannot be read, StoreError and DatabaseError where one of the two is away.
         """
-        account, coming, seen = _Account.of(manifests, self.blobs), Coming(), 0
+        account, clock = _Account.of(manifests, self.blobs), self.archive.clock
+        begun, looked = clock.monotonic(), False
+        with self.tables.looking() as connection:
+            referred = self.tables.referred(connection, account.tallies, self.links)
+        coming = Coming()
         for manifest in manifests:
             rows = sum(manifest.open.values())
-            if seen >= _LOOKED_AT:
+            if looked and clock.monotonic() - begun >= _LONGEST_LOOK:
                 account.unseen += rows
             elif rows:
-                frame, seen = self.archive.read(manifest), seen + rows
+                frame, looked = self.archive.read(manifest), True
                 with self.tables.looking() as connection:
                     verdict = self._judged(connection, frame, _places(manifest, frame), coming, held=False)
                 account.note(frame, verdict)
-                _remember(coming, frame, verdict)
+                _remember(coming, referred, frame, verdict)
         return account.undo(done=False)
 
     def carry_out(self, manifests: Sequence[Manifest], heard: Callable[[Undo], str | None]) -> Undo:
@@ -328,10 +340,11 @@ def _values(copy: Copy, names: tuple[str, ...], places: Sequence[int]) -> Iterat
     return (tuple(rows[place][column] for column in own) for place in places)
 
 
-def _remember(coming: Coming, frame: Frame, verdict: _Verdict) -> None:
-    """Know the keys of rows that will have come back when older frames do."""
+def _remember(coming: Coming, referred: Container[str], frame: Frame, verdict: _Verdict) -> None:
+    """Know the keys of rows that will have come back when older frames do, of tables that are referred to."""
     for copy in frame.copies:
-        coming.setdefault((copy.table, copy.key), set()).update(_values(copy, copy.key, verdict.back[copy.table]))
+        if copy.table in referred:
+            coming.setdefault((copy.table, copy.key), set()).update(_values(copy, copy.key, verdict.back[copy.table]))
 
 
 @dataclass(slots=True)

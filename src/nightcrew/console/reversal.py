@@ -20,7 +20,8 @@ def kept(job: Job, archive: str | None) -> str | None:
 def lines(found: Undo, archive: str, screen: Screen) -> list[str]:
     """Return what would come back, or has, by table, and why the rest does not."""
     verb = "put back" if found.done else "would be put back"
-    head = f"{found.run} of {found.job}, archived in {archive}: {rows_of(found.back)} {verb}"
+    seen = "" if found.exact else f" of the {found.seen:,} that were looked at"
+    head = f"{found.run} of {found.job}, archived in {archive}: {rows_of(found.back)} {verb}{seen}"
     rows = [[name, *(f"{number:,}" for number in _numbers(tally))] for name, tally in found.tables.items()]
     return [
         head,
@@ -41,11 +42,14 @@ def _facts(found: Undo) -> Iterator[tuple[str, str]]:
             yield "conflict", f"{rows:,} of {table}: {REASONS[reason]}"
         for named in tally.named:
             yield "row", f"{table} {named}"
-    if found.unseen:
-        yield "unseen", f"{found.unseen:,} rows more were not looked at one by one; they are when they are put back"
 
 
 def _warnings(found: Undo) -> Iterator[str]:
+    if not found.exact:
+        yield (
+            f"{found.unseen:,} rows were not looked at, for that takes longer than a minute: each is when it is put"
+            " back, and stays where it is if something is in its way"
+        )
     for store, number in found.gone.items():
         yield f"{number:,} blobs that these rows name are no longer in {store}"
     if found.stopped:

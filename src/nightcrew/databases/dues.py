@@ -138,6 +138,18 @@ class Dues:
         with self._link.transaction(writes=False) as connection:
             return {*connection.execute(these).scalars()}.intersection(keys)
 
+    def waiting(self, store: str, keys: Sequence[str], seconds: float) -> set[str]:
+        """Look into every parcel that is not due yet, for a key may be in any of them."""
+        ahead = owed.c.store == store, owed.c.due_at > self._link.later(seconds)
+        alone = sa.select(owed.c.key).where(*ahead, owed.c.size == 1, owed.c.key.in_(keys))
+        with self._link.glimpse(_LONGEST_LOOK) as connection:
+            found = {*connection.execute(alone).scalars()}
+            if self._link.dialect.returning and not self._link.dialect.one_writer:  # which is where parcels are written
+                every = sa.func.unnest(sa.func.string_to_array(owed.c.key, SEPARATOR)).label("key")
+                packed = sa.select(every).where(*ahead, owed.c.size > 1).subquery()
+                found.update(connection.execute(sa.select(packed.c.key).where(packed.c.key.in_(keys))).scalars())
+        return found.intersection(keys)
+
     def incur(self, store: str, keys: Sequence[str]) -> None:
         """Owe each once."""
         if keys:

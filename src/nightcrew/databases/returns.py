@@ -1,7 +1,7 @@
 """Rows on their way back: held against their tables as these are now, and inserted as they were."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -42,6 +42,16 @@ class Returns:
             self._spelling.begin(connection)
             with self._spelling.restoring(connection):
                 yield connection
+
+    def referred(self, connection: sa.Connection, tables: Iterable[str], links: Sequence[Connects]) -> set[str]:
+        """Go by the keys and links that they have now; one that is not there any more has none."""
+        found: set[str] = set()
+        for name in tables:
+            with suppress(PolicyError):
+                found.update(
+                    parent.name for _, parent, _ in self._keys(connection, self._table(connection, name), links)
+                )
+        return found
 
     def facts(
         self, connection: sa.Connection, copy: Copy, places: Sequence[int], links: Sequence[Connects], *, held: bool

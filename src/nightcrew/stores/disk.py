@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from itertools import groupby, islice
 
@@ -15,13 +15,17 @@ from nightcrew.stores import folder
 from nightcrew.stores.folder import Astray
 
 _TRIES = 5  # at writing into a folder that somebody else takes for empty, and removes
+_DRAFT = ".nightcrew-"  # what a file is called until it is whole
+_DEAD = timedelta(days=1)  # after which nobody writes it any more
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Disk:
     """The folder at an absolute path; no key leads out of it, by links neither.
 
-    Folders that removing leaves empty are removed. Links are not listed, read or removed.
+    Folders that removing leaves empty are removed. Links are not listed, read or removed. Nor are files that are not
+    whole listed, which have a name of their own until they are; those that somebody died over who wrote them are
+    cleared away by whoever comes upon them a day later.
     """
 
     most = MOST
@@ -49,7 +53,8 @@ class Disk:
         """Return up to `limit` files whose keys come after one, of those that begin with `prefix`."""
         at = self._clock.now()
         with self._root() as root:
-            return Page(tuple(islice(_blobs(root, "", after or "", prefix, limit), limit)), at)
+            old = (self._clock.now() - _DEAD).timestamp()
+            return Page(tuple(islice(_blobs(root, "", (after or "", prefix, limit), old), limit)), at)
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Return those of the keys under which there is a file."""
@@ -73,10 +78,12 @@ class Disk:
         """Write a file whole, or not at all; it is on the disk when this returns."""
         with self._root() as root, self._renamed(key):
             *within, name = folder.steps(key)
+            if name.startswith(_DRAFT):
+                raise Astray(f"names that begin with {_DRAFT} are those of files that are not whole")
             for attempt in range(1, _TRIES + 1):
                 try:
                     with folder.descent(root, within, make=True) as folders:
-                        _write(folders[-1], name, data, f".nightcrew-{self._clock.token()}")
+                        _write(folders[-1], name, data, _DRAFT + self._clock.token())
                         for each in reversed(folders):
                             os.fsync(each)
                         return
@@ -152,9 +159,9 @@ def _is_file(root: int, key: str) -> bool:
         return False
 
 
-def _blobs(within: int, above: str, after: str, prefix: str, limit: int) -> Iterator[Blob]:
+def _blobs(within: int, above: str, which: tuple[str, str, int], old: float) -> Iterator[Blob]:
     """Walk through the files of an open folder and those in it, in the order of their keys."""
-    for key in _keys(within, above, after, prefix, limit):
+    for key in _keys(within, above, which, old):
         name = key[len(above) :]
         if not key.endswith("/"):
             if (found := folder.look(within, name)) is not None:
@@ -163,22 +170,32 @@ def _blobs(within: int, above: str, after: str, prefix: str, limit: int) -> Iter
         with suppress(FileNotFoundError, NotADirectoryError, Astray):  # somebody removed or replaced it just now
             below = folder.enter(within, name[:-1])
             try:
-                yield from _blobs(below, key, after, prefix, limit)
+                yield from _blobs(below, key, which, old)
             finally:
                 os.close(below)
 
 
-def _keys(within: int, above: str, after: str, prefix: str, limit: int) -> Iterator[str]:
+def _keys(within: int, above: str, which: tuple[str, str, int], old: float) -> Iterator[str]:
     """Return the keys of a folder's files, and those of its folders with a slash, in order; few at a time are kept."""
-    last = ""
+    (after, prefix, limit), last = which, ""
     while True:
         with os.scandir(within) as entries:
-            known = filter(None, (_key(entry, above) for entry in entries))
+            known = filter(None, (_key(entry, above) for entry in entries if _is_whole(within, entry, old)))
             few = nsmallest(limit, (key for key in known if key > last and _leads(key, after, prefix)))
         yield from few
         if len(few) < limit:
             return
         last = few[-1]
+
+
+def _is_whole(within: int, entry: os.DirEntry[str], old: float) -> bool:
+    """Tell drafts from files, and clear one away that was last written before `old`."""
+    if not entry.name.startswith(_DRAFT) or not entry.is_file(follow_symlinks=False):
+        return True
+    with suppress(OSError):  # it is whole by now, or we may only read
+        if entry.stat(follow_symlinks=False).st_mtime < old:
+            os.unlink(entry.name, dir_fd=within)
+    return False
 
 
 def _key(entry: os.DirEntry[str], above: str) -> str | None:
