@@ -105,12 +105,15 @@ def test_keys_are_found_by_a_pattern_among_thousands_of_others(server, mark):
     server.mset({f"{mark}other:{number}": "x" for number in range(3_000)})
     mine = {f"{mark}session:4[2]:{number}" for number in range(40)}
     server.mset(dict.fromkeys(mine, "x") | {f"{mark}session:42:1": "x", f"{mark}session:4[2]": "x"})
-    server.set(f"{mark}session:4[2]:".encode() + b"\xff", "no text")
+    odd = f"{mark}session:4[2]:\udcff"
+    server.set(f"{mark}session:4[2]:".encode() + b"\xff", "a key that is no UTF-8")
     store, pattern = Redis(URL, SystemClock()), Trace("redis", mark + "session:{id}:*").glob({"id": "4[2]"})
     found, place, looks = set(), 0, 0
     while not looks or place:
         keys, place = store.matching(pattern, place)
         found, looks = found | {*keys}, looks + 1
-    assert found == mine
+    assert found == {*mine, odd}
     assert looks > 2  # each of them is short, however many keys there are
-    assert store.present([*sorted(mine), f"{mark}never"]) == mine
+    assert store.present([*sorted(mine), f"{mark}never", odd, "\ud800"]) == {*mine, odd}
+    assert store.remove([odd]) == {}
+    assert store.present([odd]) == set()

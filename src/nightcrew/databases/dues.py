@@ -95,7 +95,11 @@ class Dues:
             return [Debt(row.id, row.key, row.attempts) for row in found if finds(row.key)]
 
     def referred(self, columns: Iterable[Owing], keys: Sequence[str]) -> set[str]:
-        """Compare once more to the letter: a collation may take different texts for the same."""
+        """Compare once more to the letter: a collation may take different texts for the same.
+
+        A key that is no text, as a store may have them, is in no column.
+        """
+        keys = [key for key in keys if storable(key, len(key)) == key]
         by_table: dict[str, list[str]] = defaultdict(list)
         for owing in columns:
             by_table[owing.table].append(owing.column)

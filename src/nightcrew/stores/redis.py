@@ -28,6 +28,7 @@ except ImportError:
 
 _LOOK = 1_000  # keys that a server looks at for one answer, in less than a millisecond
 _TIMEOUT = 5.0  # seconds a connection, and an answer, may take
+_ODD = "surrogateescape"  # how bytes that are no UTF-8 are read and written
 _PASSING = (BusyLoadingError, ReadOnlyError, TryAgainError)
 
 
@@ -48,24 +49,25 @@ class Redis:
     def matching(self, pattern: str, place: int = 0) -> tuple[list[str], int]:
         """Look through some keys at a place; return those that match, and the next place, which is 0 at the end.
 
-        The pattern is one of SCAN's. A key that is there from the first look to the last is found, perhaps twice; one
-        that is no UTF-8 is passed by.
+        The pattern is one of SCAN's. A key that is there from the first look to the last is found, perhaps twice; of
+        one that is no UTF-8, each odd byte is a lone surrogate (PEP 383), and the other verbs know it by these.
         """
         with self._renamed():
             further, found = self._client.scan(place, match=pattern.encode(), count=_LOOK)
-        return [text for key in found if (text := _text(key)) is not None], int(further)
+        return [_text(key) for key in found], int(further)
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Return those of the keys that are there."""
         with self._renamed(), self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
-                pipeline.exists(key.encode("utf-8", "replace"))
+                pipeline.exists(_bytes(key) or b"")
             return {key for key, there in zip(keys, pipeline.execute(), strict=True) if there}
 
     @cached_property
     def _client(self) -> Any:
         try:
-            return redis.Redis.from_url(self._url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT)
+            bounds = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT}
+            return redis.Redis.from_url(self._url, encoding_errors=_ODD, **bounds)
         except (ValueError, TypeError) as error:
             raise ConfigurationError(f"redis {self.place} cannot be used: {_said(error, self._url)}") from None
 
@@ -74,11 +76,11 @@ class Redis:
         sent: list[str] = []
         with self._renamed(), self._client.pipeline(transaction=False) as pipeline:
             for key in keys:
-                try:
-                    pipeline.unlink(key.encode())
-                    sent.append(key)
-                except UnicodeEncodeError:
+                if (written := _bytes(key)) is None:
                     refused[key] = Refusal("it is no text that can be written", final=True)
+                    continue
+                pipeline.unlink(written)
+                sent.append(key)
             for key, answer in zip(sent, pipeline.execute(raise_on_error=False), strict=True):
                 if isinstance(answer, Exception):
                     refused[key] = Refusal(str(answer), final=not isinstance(answer, _PASSING))
@@ -97,12 +99,15 @@ class Redis:
             raise StoreError(f"{self.place} cannot be used: {_said(error, self._url)}") from error
 
 
-def _text(key: Any) -> str | None:
-    if isinstance(key, str):  # the URL may ask for texts
-        return key
+def _text(key: Any) -> str:
+    return key if isinstance(key, str) else str(key.decode("utf-8", _ODD))  # the URL may ask for texts
+
+
+def _bytes(key: str) -> bytes | None:
+    """Return a key as the server has it; None for a text that none can be."""
     try:
-        return str(key.decode())
-    except UnicodeDecodeError:
+        return key.encode("utf-8", _ODD)
+    except UnicodeEncodeError:
         return None
 
 
