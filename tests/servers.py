@@ -65,14 +65,15 @@ def mysql(*, quick: bool = False) -> Iterator[tuple[str, Callable[[], None]]]:
         line = [server, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1"]
         line += [f"--socket={folder}/socket", f"--log-error={folder}/log", *user, *(_QUICK["mysql"] if quick else ())]
         line += ["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"]
-        running = [subprocess.Popen(line, start_new_session=True)]
+        apart = {"start_new_session": True, "stderr": subprocess.DEVNULL}  # a terminal's Ctrl-C is not for it
+        running = [subprocess.Popen(line, **apart)]
         url = sa.make_url(f"mysql://root@127.0.0.1:{port}/")
         _wait_for("mysql", url)
 
         def restart() -> None:
             running[0].kill()
             running[0].wait()
-            running[0] = subprocess.Popen(line, start_new_session=True)
+            running[0] = subprocess.Popen(line, **apart)
             _wait_for("mysql", url)
 
         try:
