@@ -290,10 +290,14 @@ def test_several_drains_at_once_do_no_key_twice(crew, application, store):
 def test_whoever_dies_with_a_claim_need_not_give_it_back(crew, application, store):
     keep(store, "a")
     owe(crew, application, "a")
-    assert [debt.key for debt in crew._station.debts.claim("uploads", 10, 0.2)] == ["a"]
-    assert drained(crew).deleted == 0
-    crew.clock.wait(Event(), 0.25)
-    assert drained(crew).deleted == 1
+    keep(store, "b")
+    owe(crew, application, "b")
+    debts = crew._station.debts
+    assert [debt.key for debt in debts.claim("uploads", 1, 60.0)] == ["a"]
+    assert [debt.key for debt in debts.claim("uploads", 1, 0.01)] == ["b"]
+    crew.clock.wait(Event(), 0.1)
+    assert drained(crew).deleted == 1, "the one whose claim is over"
+    assert [blob.key for blob in store.page().blobs] == ["a"]
 
 
 def test_the_job_is_one_as_any_other_and_only_where_a_store_is(crew, tmp_path):
