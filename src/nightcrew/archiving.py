@@ -77,7 +77,7 @@ class Archiving(Stock):
         frames, ledger = self._undoable(archive, run), self._station.broom.ledger
         job = self._jobs.get(frames[0].job)
         policy = job.policy if job else None
-        blobs, links = (policy.blobs, list(_links(policy))) if policy else ((), [])
+        blobs, links = policy.blobs if policy else (), self._links(frames)
         returning = Returning(archive, self._station.returns(), self._erased(), blobs, links)
         if not restore:
             return self._with_blobs(returning.look(frames))
@@ -89,6 +89,13 @@ class Archiving(Stock):
             ledger.write(entry)
         ledger.tell(entry)
         return self._with_blobs(found)
+
+    def _links(self, frames: Sequence[Manifest]) -> list[Link]:
+        """Return the links of the frames' tables, whichever job says them: what one erased, another may have kept."""
+        names = {table.rpartition(".")[2] for manifest in frames for table in manifest.counts}
+        policies = [job.policy for job in self._jobs.values() if job.policy]
+        links = dict.fromkeys(link for policy in policies for link in _links(policy))
+        return [link for link in links if link[0].rpartition(".")[2] in names]
 
     def _erased(self) -> Erased:
         """Return what tells rows of erased subjects; raises ConfigurationError where there are some, and no key."""

@@ -554,3 +554,18 @@ def test_a_batch_that_is_too_large_for_memory_is_taken_in_smaller_ones(site, vau
     assert len(keys(vault)) > 3
     assert site.undone(run).back == 35
     assert site.rows() == before
+
+
+def test_what_another_job_kept_of_an_erased_subject_does_not_come_back(site):
+    site.run("CREATE TABLE visits (id INTEGER PRIMARY KEY, user_id INTEGER, seen_at TIMESTAMP NULL)")
+    site.run("CREATE INDEX visits_user ON visits (user_id)", "CREATE INDEX visits_seen ON visits (seen_at)")
+    site.run(*(f"INSERT INTO visits VALUES ({visit}, {visit}, '{OLD}')" for visit in (1, 2)))
+    terms = {"schedule": "0 0 1 * *", "max_fraction": 1}
+    crew = Nightcrew(site.url, settings=Settings(erasure_key="ef" * 32), blobs={"vault": site.vault}, archive="vault")
+    crew.expire("erase", "users", column="left_at", erase=True, links=["visits.user_id"], **terms)
+    crew.expire("forget-visits", "visits", column="seen_at", older_than=WEEK, archive=WEEK, **terms)
+    run = crew.run("forget-visits", now=True).run
+    crew.erase(1, by="ann")
+    found = crew.undo(run, restore=True)
+    crew.close()
+    assert (found.back, dict(found.tables["visits"].conflicts)) == (1, {"parent": 1})
