@@ -3,12 +3,14 @@
 A table that must be emptied before its parents draws in every table on the way down to it.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from nightcrew.database import LINK, Absence, Catalog, ForeignKey, Path, Table
+from nightcrew.database import LINK, Absence, Catalog, Column, ForeignKey, Path, Table
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.policy import Action, Policy, about
 
+_NUMBER = re.compile(r"(?i)(tiny|small|medium|big)?int(eger|[248])?\b|numeric|decimal|number|real|double|float")
 _LOOSENING = ("SET NULL", "SET DEFAULT")
 _MOST_PATHS = 500  # ways down from a table; more than this is a web no batch could follow
 
@@ -110,6 +112,7 @@ class Closure:
                     f"links {child!r}: what it refers to is not known, for the primary key of table {above.name!r} has"
                     f" {len(referred)} columns: declare a foreign key, or write '{child} = {above.name}.COLUMN'"
                 )
+            _check_kinds(child, table.columns[columns[0]], above.columns[referred[0]], above.name)
             declared = {(key.table, key.columns): key.on_delete for key in self._catalog.children(above.name)}
             if declared.get((table.name, columns), LINK) in (LINK, *_LOOSENING):
                 yield ForeignKey(table.name, columns, above.name, referred, LINK, table.leading(columns[0]))
@@ -231,3 +234,12 @@ def _reached(table: str, below: Mapping[str, Iterable[str]]) -> set[str]:
             reached.add(other)
             ahead += below[other]
     return reached
+
+
+def _check_kinds(link: str, child: Column, parent: Column, table: str) -> None:
+    """Refuse to compare a number with a text: there are databases to which '4abc' is 4, and so another's."""
+    if child.kind and parent.kind and bool(_NUMBER.match(child.kind)) != bool(_NUMBER.match(parent.kind)):
+        raise PolicyError(
+            f"links {link!r}: it is of type {child.kind}, and {parent.name} of table {table!r} of type {parent.kind}:"
+            " give both one type, for a number may equal several texts"
+        )

@@ -74,6 +74,9 @@ class Subjects(Protocol):
     def count(self, table: str, columns: Sequence[str], values: Sequence[str]) -> int:
         """Count the rows that have these values."""
 
+    def strays(self, key: ForeignKey, values: Sequence[str]) -> int:
+        """Count the rows that refer by a key to a row which had these values, and is gone."""
+
     def keyed(self, selection: Selection, column: tuple[str, str]) -> int:
         """Count the keys that rows have in a table's column, of those that leave with a selection's."""
 

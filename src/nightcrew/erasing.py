@@ -127,6 +127,7 @@ class Erasing(Archiving):
         found = list(receipt.faults(kit.secret, _all_receipts(kit)))
         if kit.vault is not None:
             found += [f"{kit.vault.place}: {fault}" for fault in receipt.faults(kit.secret, kit.vault.receipts())]
+            found += receipt.unlike(_all_receipts(kit), kit.vault.receipts(), kit.vault.place)
         return found
 
     def coverage(self) -> dict[str, list[str]]:

@@ -635,3 +635,114 @@ def test_a_job_takes_no_more_than_it_may(house):
     house.terms["max_rows"] = 20
     report = house.crew().run("erase-users", trigger="test", now=True)
     assert (report.outcome, house.count(4)["users"], house.vaulted()) == ("refused", 1, [])
+
+
+# ── what others have, and what nobody is to read ─────────────────────────────────────────────────────────────────────
+
+
+def linked(url, **terms):
+    crew = Nightcrew(url, settings=Settings(erasure_key=KEY))
+    terms = {"links": ["visits.user_id"], "schedule": "0 0 1 1 *", "erase": True, "max_fraction": 1, **terms}
+    crew.expire("forget", "users", column="left_at", **terms)
+    return crew
+
+
+def test_what_a_collation_takes_for_the_subjects_is_anothers_and_stays(mysql_yard):
+    yard = mysql_yard
+    yard.run(
+        "CREATE TABLE users (id VARCHAR(20) COLLATE utf8mb4_bin PRIMARY KEY, left_at {time})",
+        "CREATE TABLE visits (id {number} PRIMARY KEY, user_id VARCHAR(20) COLLATE utf8mb4_general_ci)",
+        "CREATE INDEX visits_user ON visits (user_id)",
+        "INSERT INTO users VALUES ('aBc', NULL), ('AbC', NULL)",
+        "INSERT INTO visits VALUES (1, 'aBc'), (2, 'AbC'), (3, 'aBc')",
+    )
+    crew = linked(yard.link.engine.url.render_as_string(hide_password=False))
+    crew.migrate()
+    assert crew.erase("aBc", by="ann").state == "complete"
+    assert yard.ids("visits") == [2]
+    crew.close()
+
+
+def test_a_link_between_a_text_and_a_number_is_refused(yard, database_url):
+    """To MySQL, '4abc' is 4."""
+    yard.run(
+        "CREATE TABLE users (id VARCHAR(20) PRIMARY KEY, left_at {time})",
+        "CREATE TABLE visits (id {number} PRIMARY KEY, user_id {number})",
+        "CREATE INDEX visits_user ON visits (user_id)",
+        "INSERT INTO users VALUES ('4abc', NULL), ('4', NULL)",
+        "INSERT INTO visits VALUES (1, 4)",
+    )
+    crew = linked(database_url)
+    crew.migrate()
+    with pytest.raises(PolicyError, match=r"links 'visits.user_id': it is of type .*, and id of table 'users' of type"):
+        crew.erase("4abc", by="ann")
+    assert yard.ids("visits") == [1]
+    crew.close()
+
+
+def test_a_column_that_is_kept_may_hold_the_keys_of_another_table(yard, database_url):
+    kind = "uuid" if yard.kind == "postgresql" else "VARCHAR(36)"
+    yard.run(
+        "CREATE TABLE users (id {number} PRIMARY KEY, left_at {time})",
+        f"CREATE TABLE chats (id {kind} PRIMARY KEY, user_id {{number}}, FOREIGN KEY (user_id) REFERENCES users (id))",
+        "CREATE INDEX chats_user ON chats (user_id)",
+        f"CREATE TABLE audit (id {{number}} PRIMARY KEY, chat_uuid {kind}, user_uuid {kind})",
+        "INSERT INTO users VALUES (4, NULL)",
+    )
+    crew = linked(database_url, links=[], keep={"audit.chat_uuid": "the law", "audit.user_uuid": "the law"})
+    crew.migrate()
+    closed = crew.erase(4, by="ann")
+    assert closed.state == "complete"
+    assert "the law (not counted: the column does not hold the row's key)" in closed.receipt
+    crew.close()
+
+
+REFUSING = {
+    "postgresql": (
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'cannot delete the page of %', OLD.page; END $$""",
+        "CREATE TRIGGER refusing BEFORE DELETE ON visits FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ),
+    "mysql": (
+        """CREATE TRIGGER refusing BEFORE DELETE ON visits FOR EACH ROW BEGIN DECLARE said VARCHAR(100);
+        SET said = CONCAT('cannot delete the page of ', OLD.page);
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = said; END""",
+    ),
+    "sqlite": (
+        f"CREATE TRIGGER refusing BEFORE DELETE ON visits BEGIN SELECT RAISE(ABORT, 'cannot delete {MARK}4'); END",
+    ),
+}
+
+
+def test_what_a_trigger_says_of_a_row_is_in_no_receipt(house):
+    with house.yard.link.engine.connect() as connection:
+        for statement in REFUSING[house.yard.kind]:
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        connection.commit()
+    closed = house.crew().erase(4, by="ann")
+    assert closed.state == "incomplete"
+    assert "a constraint, a trigger or a value" in problems(closed)[0]
+    assert MARK not in closed.receipt
+    assert not any(MARK in each for each in house.vaulted())
+
+
+def test_a_chain_that_was_cut_at_its_end_is_told(house):
+    crew = house.crew()
+    for person in (4, 42):
+        crew.erase(person, by="ann")
+    assert crew.verify() == []
+    kept = house.vault.get("receipts/000000000002.json")
+    house.vault.remove(["receipts/000000000002.json"])
+    (told,) = crew.verify()
+    assert told.startswith("receipt 2 is not in ")
+    house.vault.put("receipts/000000000002.json", kept)
+    house.yard.run("DELETE FROM nightcrew_erasures WHERE number = 2")
+    (told,) = crew.verify()
+    assert "alone: it was removed here, or a backup was put back" in told
+
+
+@pytest.mark.parametrize("key", ["abc", "", "4.0", "9" * 400, "4; DROP TABLE users"])
+def test_a_key_that_no_row_can_have_is_named(house, key):
+    with pytest.raises(UsageError, match="has no row"):
+        house.crew().erase(key, by="ann")
+    assert house.count(4)["users"] == 1

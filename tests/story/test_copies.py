@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.conftest import ADDRESSES, administrator
+from tests.conftest import administrator
+from tests.conftest import server as server_of
 
 from nightcrew import Nightcrew, Settings
 from nightcrew.clock import SystemClock
@@ -69,7 +70,7 @@ def copied(shop):
         yield f"sqlite:///{file}"
         return
     name, source = f"{url.database}_copy", url.database
-    server = sa.make_url(ADDRESSES[shop.kind])
+    server = server_of(shop.kind)
     shop.link.close()
     with administrator(server, shop.kind).connect() as connection:
         try:
@@ -143,7 +144,7 @@ def test_a_replica_that_takes_over_is_known_by_the_server_that_it_replicated(mys
     lost = "server of-the-lost-primary" + here, "source 0-77" + here
     remember(shop, *lost)
     assert run(address(shop)).outcome == "refused"
-    with administrator(sa.make_url(ADDRESSES["mysql"]), "mysql").connect() as connection:
+    with administrator(server_of("mysql"), "mysql").connect() as connection:
         connection.exec_driver_sql("SET GLOBAL gtid_slave_pos = '0-77-1234'")
         try:
             assert run(address(shop)).outcome == "nothing_to_do"

@@ -161,10 +161,10 @@ def test_the_lease_is_kept_while_a_gauge_holds_the_sweep(table, database_url, tm
     flag = tmp_path / "stop"
     flag.touch()
     heard = []
-    with hired(database_url, gauges=[f"file:{flag}"], lease=1.0) as crew:
+    with hired(database_url, gauges=[f"file:{flag}"], lease=2.0) as crew:
         with running(crew, now=True) as box:
             until(lambda: "throttled" in kinds(crew))
-            time.sleep(2.0)  # twice the lease
+            time.sleep(3.0)  # longer than the lease
             with hired(database_url) as other:
                 answer = other.run("sweep", trigger="http")
                 heard.append(answer.outcome)

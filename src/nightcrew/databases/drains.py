@@ -39,7 +39,9 @@ def _hold_between(connection: sa.Connection, target: Target, paths: Iterable[Pat
 
 
 def _drain(connection: sa.Connection, target: Target, path: Path, bunch: Bunch) -> int:
-    if (target.selection.blobs or target.copies is not None) and linked(path):
+    # A value by itself is compared as the child's collation says, which may take another parent's for the same.
+    found = target.selection.blobs or target.copies is not None or target.dialect.deletes_by_value
+    if found and linked(path):
         return _drain_found(connection, target, path, bunch)
     end = source(path[-1].table, path[-1].columns)
     if not target.dialect.deletes_by_value:

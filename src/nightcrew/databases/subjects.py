@@ -18,6 +18,7 @@ from nightcrew.databases.tables import OURS
 from nightcrew.databases.target import Clause
 from nightcrew.databases.times import raw
 from nightcrew.erased import Found
+from nightcrew.errors import DatabaseError
 
 
 class People:
@@ -36,13 +37,22 @@ class People:
         names = list(dict.fromkeys((*table.primary_key, *columns)))
         texts = (letters(rows.c[name]).label(f"nightcrew_{place}") for place, name in enumerate(names))
         these = sa.select(*address.columns, *texts).where(*_same(rows, table.primary_key, key))
-        with self._link.transaction(writes=False) as connection:
-            for row in connection.execute(these):
-                width = len(address.columns)
-                values = dict(zip(names, row[width:], strict=True))
-                if tuple(values[name] for name in table.primary_key) == tuple(key):
-                    return Found(tuple(row[:width]), values)
+        width = len(address.columns)
+        for row in self._read(these):
+            values = dict(zip(names, row[width:], strict=True))
+            if tuple(values[name] for name in table.primary_key) == tuple(key):
+                return Found(tuple(row[:width]), values)
         return None
+
+    def _read(self, rows: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """Read rows that have a value; none has one that the database cannot read as what their column holds."""
+        try:
+            with self._link.transaction(writes=False) as connection:
+                return connection.execute(rows).all()
+        except DatabaseError as error:
+            if error.of_row:
+                return []
+            raise
 
     def keys(self, table: Table, after: Sequence[str] | None, most: int) -> list[tuple[str, ...]]:
         """Go along the primary key."""
@@ -57,7 +67,15 @@ class People:
     def count(self, table: str, columns: Sequence[str], values: Sequence[str]) -> int:
         """Count them in a transaction of its own, which sees what is there now."""
         rows = source(table, columns)
-        count = sa.select(sa.func.count()).select_from(rows).where(*_same(rows, columns, values))
+        return self._count(rows, _same(rows, columns, values))
+
+    def strays(self, key: ForeignKey, values: Sequence[str]) -> int:
+        """Count them likewise."""
+        rows = source(key.table, key.columns)
+        return self._count(rows, _astray(rows, key, values))
+
+    def _count(self, rows: sa.TableClause, which: Sequence[Clause]) -> int:
+        count = sa.select(sa.func.count()).select_from(rows).where(*which)
         with self._link.glimpse(LONGEST_COUNT) as connection:
             return int(connection.execute(count).scalar_one())
 
@@ -84,7 +102,7 @@ class People:
         target = self._rows.target(connection, selection)
         child = place(connection, target, key.table)
         rows = sa.select(*child.address.columns).select_from(child.source)
-        rows = rows.where(*_same(child.source, key.columns, values)).limit(most).with_for_update()
+        rows = rows.where(*_astray(child.source, key, values)).limit(most).with_for_update()
         bunch = child.of([tuple(row) for row in connection.execute(rows)])
         if not bunch.keys:
             return {}
@@ -106,6 +124,14 @@ class People:
             tables = (dialect.relation(connection, None, name) for name in names)
             known = [relation.label for relation in tables if relation and relation.kind == "table"]
             return {name: describe(connection, dialect, name) for name in dict.fromkeys(known)}
+
+
+def _astray(rows: Any, key: ForeignKey, values: Sequence[str]) -> list[Clause]:
+    """Compare with values of a row that is gone; rows of another, whose value a collation takes for the same, stay."""
+    parent = source(key.parent, key.parent_columns).alias("nightcrew_parent")
+    pairs = zip(key.parent_columns, key.columns, strict=True)
+    has = sa.exists().select_from(parent).where(*(parent.c[above] == rows.c[name] for above, name in pairs))
+    return [*_same(rows, key.columns, values), ~has]
 
 
 def _same(rows: Any, columns: Iterable[str], values: Iterable[str]) -> list[Clause]:

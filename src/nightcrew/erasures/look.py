@@ -7,9 +7,12 @@ from typing import Any
 from nightcrew.database import ForeignKey
 from nightcrew.erased import Facts
 from nightcrew.erasures import keys, rows
+from nightcrew.erasures.coverage import refers
 from nightcrew.erasures.work import Work
-from nightcrew.errors import ConfigurationError, PolicyError, StoreError
+from nightcrew.errors import ConfigurationError, DatabaseError, PolicyError, StoreError
 from nightcrew.owing import Trace
+
+_ANY = "not counted: the column does not hold the row's key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def _tables(work: Work, tally: Mapping[str, Mapping[str, int]], surveyed: Mappin
 
 def _referring(work: Work, key: ForeignKey) -> int:
     values = work.referred(key.parent_columns)
-    return 0 if values is None else work.kit.subjects.count(key.table, key.columns, values)
+    return 0 if values is None else work.kit.subjects.strays(key, values)
 
 
 def _loosened(work: Work, surveyed: Mapping[str, int]) -> Iterator[Part]:
@@ -90,13 +93,26 @@ def _loosened(work: Work, surveyed: Mapping[str, int]) -> Iterator[Part]:
 
 
 def _kept(work: Work) -> Iterator[Part]:
-    """Count the rows that refer to the row without a foreign key, and stay."""
+    """Count the rows that refer to the row without a foreign key, and stay; what refers to others is not counted."""
     known = {(path[-1].table, column) for path in work.selection.loosened for column in path[-1].columns}
     for name, why in work.policy.keep.items():
         table, _, column = name.rpartition(".")
         if (table, column) not in known and len(work.key) == 1:
-            stay = work.kit.subjects.count(table, (column,), work.key)
-            yield Part(table, column, "keep", stay, 0, 0, stay, why)
+            stay = _staying(work, table, column)
+            said = f"{why} ({_ANY})" if stay is None else why
+            yield Part(table, column, "keep", stay or 0, 0, 0, stay or 0, said)
+
+
+def _staying(work: Work, table: str, column: str) -> int | None:
+    """Count the rows that have the row's key in a column; None where that holds keys of others, or none of its kind."""
+    if not refers(column, work.selection.table.name):
+        return None
+    try:
+        return work.kit.subjects.count(table, (column,), work.key)
+    except DatabaseError as error:
+        if error.of_row:
+            return None
+        raise
 
 
 def _owed(store: str, numbers: Mapping[str, int], residual: int) -> Part:

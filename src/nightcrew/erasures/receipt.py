@@ -77,6 +77,19 @@ def faults(secret: str, receipts: Iterable[Erasure]) -> Iterator[str]:
         before, number = each.digest or "", each.number or 0
 
 
+def unlike(here: Iterable[Erasure], there: Iterable[Erasure], place: str) -> Iterator[str]:
+    """Say which receipts, of two lists in the order of their numbers, the database or a place alone has."""
+    ours = {one.number or 0: one.digest for one in here}
+    theirs = {one.number or 0: one.digest for one in there}
+    for number in sorted({*ours, *theirs}):
+        if number not in theirs:
+            yield f"receipt {number} is not in {place}: it was removed there, or the next erasure files it"
+        elif number not in ours:
+            yield f"receipt {number} is in {place} alone: it was removed here, or a backup was put back: erase replay"
+        elif ours[number] != theirs[number]:
+            yield f"receipt {number} is another one in {place}"
+
+
 def _is_whole(secret: str, erasure: Erasure) -> bool:
     return sealed(secret, erasure.receipt or "") == erasure.digest
 

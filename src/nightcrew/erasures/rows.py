@@ -10,6 +10,11 @@ from nightcrew.errors import DatabaseError
 _MOST = 5_000  # rows of a batch, with all that hangs on them
 _STAYS = "the row is to stay: a hold protects it or what hangs on it, unless_exists keeps it, or it came back"
 _LOCKED = "somebody has the row locked, or a trigger keeps it"
+# What the database says of it may quote any row, and a receipt is kept for good.
+_UNFIT = (
+    "the database refuses to let the row go, or one that hangs on it: a constraint, a trigger or a value; delete it by"
+    " hand to see why"
+)
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further look at a row that somebody holds
 
 
@@ -35,7 +40,7 @@ def remove(work: Work) -> list[str]:
     except DatabaseError as error:
         if not error.of_row:
             raise
-        return [f"table {work.selection.table.name}: {error}"]
+        return [f"table {work.selection.table.name}: {_UNFIT}"]
     return [] if problem is None else [problem]
 
 
