@@ -316,7 +316,7 @@ def test_the_job_is_one_as_any_other_and_only_where_a_store_is(crew, tmp_path):
 
 def test_what_is_owed_is_told_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "shop.py").write_text(
+    (tmp_path / "stuck_shop.py").write_text(
         "from nightcrew import Nightcrew\nfrom nightcrew.stores.memory import Memory\n"
         "class Stuck(Memory):\n    def remove(self, keys):\n        return {key: 'AccessDenied' for key in keys}\n"
         f"crew = Nightcrew('sqlite:///{tmp_path}/shop.db', blobs={{'uploads': Stuck()}})\n"
@@ -328,7 +328,7 @@ def test_what_is_owed_is_told_on_the_command_line(tmp_path, monkeypatch):
     engine.dispose()
 
     def command(*words, **how):
-        return CliRunner().invoke(nightcrew, words, obj=Desk(app="shop:crew", **how))
+        return CliRunner().invoke(nightcrew, words, obj=Desk(app="stuck_shop:crew", **how))
 
     for _ in range(ATTEMPTS):
         hasten(crew)
