@@ -18,7 +18,6 @@ from nightcrew.databases.tables import OURS
 from nightcrew.databases.target import Clause
 from nightcrew.databases.times import raw
 from nightcrew.erased import Found
-from nightcrew.errors import DatabaseError
 
 
 class People:
@@ -37,22 +36,13 @@ class People:
         names = list(dict.fromkeys((*table.primary_key, *columns)))
         texts = (letters(rows.c[name]).label(f"nightcrew_{place}") for place, name in enumerate(names))
         these = sa.select(*address.columns, *texts).where(*_same(rows, table.primary_key, key))
-        width = len(address.columns)
-        for row in self._read(these):
-            values = dict(zip(names, row[width:], strict=True))
-            if tuple(values[name] for name in table.primary_key) == tuple(key):
-                return Found(tuple(row[:width]), values)
+        with self._link.transaction(writes=False) as connection:
+            for row in connection.execute(these):
+                width = len(address.columns)
+                values = dict(zip(names, row[width:], strict=True))
+                if tuple(values[name] for name in table.primary_key) == tuple(key):
+                    return Found(tuple(row[:width]), values)
         return None
-
-    def _read(self, rows: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """Read rows that have a value; none has one that the database cannot read as what their column holds."""
-        try:
-            with self._link.transaction(writes=False) as connection:
-                return connection.execute(rows).all()
-        except DatabaseError as error:
-            if error.of_row:
-                return []
-            raise
 
     def keys(self, table: Table, after: Sequence[str] | None, most: int) -> list[tuple[str, ...]]:
         """Go along the primary key."""

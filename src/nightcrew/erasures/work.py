@@ -1,14 +1,15 @@
 """Work: one subject's erasure as it is under way, and what it is done with."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nightcrew.clock import Clock
-from nightcrew.database import Connection, Database, ForeignKey, Selection
+from nightcrew.database import Connection, Database, ForeignKey, Selection, Table
 from nightcrew.debt import Debts
-from nightcrew.erased import Erasure, Erasures, Facts, Subjects
+from nightcrew.erased import Erasure, Erasures, Facts, Found, Subjects
 from nightcrew.erasures.vault import Vault
+from nightcrew.errors import DatabaseError
 from nightcrew.owing import Owing, Trace
 from nightcrew.policy import Policy
 from nightcrew.store import Store
@@ -40,6 +41,18 @@ class Kit:
     columns: Callable[[str], Iterable[Owing]]
     vault: Vault | None
     clock: Clock
+
+    def named(self, table: Table, key: Sequence[str], columns: Iterable[str]) -> Found | None:
+        """Return the row that a person names; None also for a key that no row can have, as a word where numbers are.
+
+        Whoever looks whether a row has gone must not ask like this: an error is no proof of that.
+        """
+        try:
+            return self.subjects.find(table, key, columns)
+        except DatabaseError as error:
+            if error.of_row:
+                return None
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,10 +58,11 @@ class Redis:
 
     def present(self, keys: Sequence[str]) -> set[str]:
         """Return those of the keys that are there."""
+        written = {key: data for key in keys if (data := _bytes(key)) is not None}
         with self._renamed(), self._client.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.exists(_bytes(key) or b"")
-            return {key for key, there in zip(keys, pipeline.execute(), strict=True) if there}
+            for data in written.values():
+                pipeline.exists(data)
+            return {key for key, there in zip(written, pipeline.execute(), strict=True) if there}
 
     @cached_property
     def _client(self) -> Any:
