@@ -6,12 +6,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, Lines, row
+from nightcrew.archives.frame import Copy
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import mysql_catalog
 from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
+from nightcrew.databases.row_spelling import RowSpelling
 
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring",
@@ -23,30 +24,13 @@ _AS_IT_WAS = "SET SESSION foreign_key_checks = 0, sql_mode = 'ANSI_QUOTES,STRICT
 _MODE = "SELECT @@SESSION.sql_mode"
 
 
-class MySQLSpelling:
+class MySQLSpelling(RowSpelling):
     """A value is its text; bytes are bytes, and so is what is made of them; whole numbers are numbers."""
 
     most = 1_000
-    demanding = False
 
     def begin(self, connection: sa.Connection) -> None:
         """Need nothing: sessions of ours are in UTC."""
-
-    def line(
-        self, written: Sequence[sa.ColumnElement[Any]], key: Sequence[sa.ColumnElement[Any]] = ()
-    ) -> Sequence[sa.ColumnElement[Any]]:
-        """Ask for each value."""
-        return [*written, *key]
-
-    def gathered(self, lines: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask for each row."""
-        return lines
-
-    def heard(self, answer: sa.Result[Any], width: int) -> Lines:
-        """Write them here."""
-        found = answer.all()
-        lines = "\n".join([row(values[:width]) for values in found])
-        return Lines(lines, len(found), [tuple(values[width:]) for values in found])
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Say all of a value: a FLOAT would be rounded, and the driver makes something of dates that they are not."""

@@ -6,40 +6,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.archives.frame import Copy, Lines, row
+from nightcrew.archives.frame import Copy
 from nightcrew.database import Column, ForeignKey, Table
 from nightcrew.databases import sqlite_catalog
 from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
+from nightcrew.databases.row_spelling import RowSpelling
 
 _SOME = 500  # values that one statement may be told
 
 
-class SQLiteSpelling:
+class SQLiteSpelling(RowSpelling):
     """A value is a number, a text, or bytes."""
 
     most = 10_000
-    demanding = False
 
     def begin(self, connection: sa.Connection) -> None:
         """Need nothing."""
-
-    def line(
-        self, written: Sequence[sa.ColumnElement[Any]], key: Sequence[sa.ColumnElement[Any]] = ()
-    ) -> Sequence[sa.ColumnElement[Any]]:
-        """Ask for each value."""
-        return [*written, *key]
-
-    def gathered(self, lines: sa.Select[Any]) -> sa.Select[Any]:
-        """Ask for each row."""
-        return lines
-
-    def heard(self, answer: sa.Result[Any], width: int) -> Lines:
-        """Write them here."""
-        found = answer.all()
-        lines = "\n".join([row(values[:width]) for values in found])
-        return Lines(lines, len(found), [tuple(values[width:]) for values in found])
 
     def written(self, column: Column, held: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Leave it as it is."""
