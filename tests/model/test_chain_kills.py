@@ -11,61 +11,30 @@ from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
-from tests.conftest import TYPES
 from tests.model.chain import crew_of_the_chain
 from tests.model.test_archive_kills import finish as put_everything_back
-from tests.model.test_owed_kills import KNOWN, LONG_AGO
-from tests.model.test_owed_kills import SCHEMA as ROWS
+from tests.model.test_owed_kills import KNOWN, USERS
+from tests.model.test_owed_kills import House as Rows
 
 from nightcrew import Nightcrew, Outcome
-from nightcrew.databases.parcels import SEPARATOR
 from nightcrew.databases.tables import frames, owed
 from nightcrew.outbox import NAME
 
 ROOT = Path(__file__).parents[2]
 FEW, MANY = 6, 100  # kills on each of three databases: `make test`, `make campaign`
-USERS = 600  # at a time, each with two files
 LONGEST = 1.2  # seconds that a process works before it is killed
-SCHEMA = (*ROWS, "CREATE TABLE gone (id {number} PRIMARY KEY)")
+SCHEMA = (*Rows.schema, "CREATE TABLE gone (id {number} PRIMARY KEY)")
 NAMING = {"users": "avatar", "files": "blob_key"}
 
 
-class House:
+class House(Rows):
     """The rows and their blobs, how many users there ever were, and which rows cannot be put back any more."""
 
+    schema = SCHEMA
+
     def __init__(self, crew: Nightcrew, uploads: Path) -> None:
-        self.crew, self.uploads, self.sown = crew, uploads, 0
-        self.engine = crew._station.link.engine
-        named = crew._station.link.dialect.quote
-        self.owed = f"SELECT {named}key{named} FROM nightcrew_owed"
+        super().__init__(crew, uploads)
         self.over = {name: Counter[int]() for name in NAMING}
-        with crew._station.link.transaction() as connection:
-            for statement in SCHEMA:
-                connection.exec_driver_sql(statement.format(**TYPES[self.engine.dialect.name]))
-
-    def sow(self) -> None:
-        """Write the blobs first, then the rows; every third user has the picture of the one before."""
-        numbers = range(self.sown, self.sown + USERS)
-        files = [
-            {"id": 2 * n + i, "user_id": n, "blob_key": f"files/{n % 50}/{2 * n + i}"} for n in numbers for i in (0, 1)
-        ]
-        users = [{"id": n, "left_at": LONG_AGO, "avatar": f"faces/{n - (n % 3 == 1)}"} for n in numbers]
-        for key in {row["blob_key"] for row in files} | {row["avatar"] for row in users}:
-            path = self.uploads / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        with self.crew._station.link.transaction() as connection:
-            for name, rows in (("users", users), ("files", files)):
-                connection.execute(sa.insert(sa.table(name, *map(sa.column, rows[0]))), rows)
-        self.sown += USERS
-
-    def texts(self, statement: str) -> set[str]:
-        with self.crew._station.link.transaction(writes=False) as connection:
-            rows = connection.exec_driver_sql(statement).scalars()
-            return {key for row in rows for key in row.split(SEPARATOR)}
-
-    def blobs(self) -> set[str]:
-        return {path.relative_to(self.uploads).as_posix() for path in self.uploads.rglob("*") if path.is_file()}
 
     def runs(self) -> list[str]:
         with self.crew._station.link.transaction(writes=False) as connection:

@@ -39,13 +39,15 @@ KNOWN = "SELECT avatar FROM users UNION ALL SELECT blob_key FROM files"
 class House:
     """The rows, the folder with their blobs, and how many users there ever were."""
 
+    schema = SCHEMA
+
     def __init__(self, crew: Nightcrew, folder: Path) -> None:
         self.crew, self.folder, self.sown = crew, folder, 0
         self.engine = crew._station.link.engine
         named = crew._station.link.dialect.quote
         self.owed = f"SELECT {named}key{named} FROM nightcrew_owed"
         with crew._station.link.transaction() as connection:
-            for statement in SCHEMA:
+            for statement in self.schema:
                 connection.exec_driver_sql(statement.format(**TYPES[self.engine.dialect.name]))
 
     def sow(self) -> None:
