@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
+from tests.stalls import pytest_runtest_protocol  # noqa: F401 - a hook
 
 from nightcrew import plan
 from nightcrew.clock import SystemClock

@@ -13,6 +13,7 @@ from nightcrew.job import Job
 
 _FEW = 100  # so many jobs are looked at with every look: whatever somebody does to their rows is noticed at once
 _PATIENCE = timedelta(minutes=1)  # between two looks at a job with a schedule of another version
+_BEHIND = timedelta(seconds=0.5)  # until a job is looked at again that is behind: most runs are over by then
 _BACKLOG = 300  # jobs that are asked for at a time of those that were found to be due and left
 _WHOLE = 300.0  # seconds between two looks at all of more: for a schedule that another version has changed, say
 _LONGEST_LEAD = 0.25  # seconds before an instant in which all that is due then has been looked at, at most
@@ -66,17 +67,19 @@ class Agenda:
             self._lead = min(max(2 * took, 0.9 * self._lead), _LONGEST_LEAD)
             return (moment - self._now()).total_seconds()
 
-    def heed(self, job: Job, standing: Standing, now: datetime, *, ours: bool, changed: bool) -> None:
-        """Look at a job again when it may have to do, or with the next look if its row was `changed` by us.
+    def heed(self, job: Job, standing: Standing, now: datetime, *, ours: bool, soon: bool) -> None:
+        """Look at a job again when it may have to do, or with the next look: `soon`, if its row has changed, say.
 
         Whose schedule in force is not `ours` is looked at from time to time, too: whether anybody has it still.
         """
         (self._others.discard if ours else self._others.add)(job.name)
         known = self._at.get(job.name)
+        if soon and known is not None and known <= now and job.name in self._waiting:
+            return
         at_rest = standing.run is None and standing.paused_at is None and standing.stopped_at is None
-        if changed or known is None or known <= now or not at_rest or job.schedule.meaning != self._meanings[job.name]:
+        if soon or known is None or known <= now or not at_rest or job.schedule.meaning != self._meanings[job.name]:
             self._meanings[job.name] = job.schedule.meaning
-            self._note(job.name, now if changed else look_again(job, standing, now), now)
+            self._note(job.name, now if soon else look_again(job, standing, now), now)
 
     def leave(self, jobs: Sequence[str]) -> None:
         """Look soon at jobs that have to do, and were left for want of hands; the first of them first."""
@@ -84,8 +87,8 @@ class Agenda:
             self._left[:0] = jobs
 
     def claimed(self, job: Job, slot: datetime | None, now: datetime) -> None:
-        """Look at a job again when the slot after this one is due."""
-        self._note(job.name, job.schedule.after(slot or now), now)
+        """Look at a job again when the slot after this one is due, or in an instant where it is behind."""
+        self._note(job.name, max(job.schedule.after(slot or now), now + _BEHIND), now)
 
     def quiet(self) -> float:
         """Return for how many seconds nothing need be looked at: until shortly before something is due."""

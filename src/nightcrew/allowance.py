@@ -30,6 +30,10 @@ class Right(Protocol):
     def fading(self) -> bool:
         """Whether the lease has to be renewed before the next batch."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether others write down their batches in rows that these are written down in, too."""
+
     def stage(self, number: int) -> Stage:
         """Return how far the walk is by what has been committed."""
 
@@ -39,6 +43,8 @@ class Right(Protocol):
 
 class Allowance:
     """The right of those who hold a run's claim: all walks of one process, whose rows are added up as they come."""
+
+    shared = False
 
     def __init__(self, claim: Claim, permit: Permit, books: Books, clock: Clock, lease: float) -> None:
         self.permit = permit
@@ -109,6 +115,7 @@ class Share:
         self._table = table
 
     fading = False  # every batch renews the lease of the range that it holds
+    shared = True
 
     def hold(self, connection: Connection) -> None:
         """Hold the range, and look at the claim."""

@@ -9,7 +9,8 @@ from nightcrew.archives.archive import NOWHERE, Archive
 from nightcrew.archives.frame import Copy
 from nightcrew.archives.manifest import Manifest, Manifests
 from nightcrew.archives.seal import Keyring
-from nightcrew.archives.undo import Erased, Link, Returning, Undo
+from nightcrew.archives.undo import Erased, Link, Returning
+from nightcrew.archives.undone import Undo
 from nightcrew.archives.upkeep import UPKEEP, keep_up
 from nightcrew.call import Call
 from nightcrew.clock import Clock

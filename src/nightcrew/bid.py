@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from nightcrew.books import Bid, RunRow, Standing
 from nightcrew.clock import instant
@@ -25,7 +26,9 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False
     It is later than any slot claimed and than the job's epoch, and the latest, or the oldest that it catches up on.
     `inside` is the in-process scheduler, which leaves a slot for a while to the outside caller who is to run it.
     """
-    slot = slot_due(job, standing, now)
+    oldest = job.schedule.after(_since(standing))
+    alone = oldest <= now < job.schedule.after(oldest)  # as it is nearly always
+    slot = oldest if alone else slot_due(job, standing, now)
     if slot is None or (standing.mark is not None and slot <= standing.mark):
         return None
     at_start = start and job.on_start
@@ -37,10 +40,10 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False
     due = covered or job.opens(slot)
     if job.catch_up is CatchUp.NONE and not at_start and now - due > _grace(job, slot):
         return None  # the claim of the next one records it as missed
-    bid = Bid(job.name, slot, run_id(job, slot), standing.fence, lapsed(job, standing, slot))
+    bid = Bid(job.name, slot, run_id(job, slot), standing.fence, () if alone else lapsed(job, standing, slot))
     if covered is None or now < covered:
         return bid
-    return replace(bid, trigger=FAILSAFE, remarks=(absence(slot, now),))
+    return bid._replace(trigger=FAILSAFE, remarks=(absence(slot, now),))
 
 
 def look_again(job: Job, standing: Standing, now: datetime) -> datetime:
@@ -146,7 +149,7 @@ def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]
     Of those that wait for the job's window only the latest is run; the others are skipped.
     """
     since = _since(standing)
-    if job.schedule.after(since) >= before:  # as it is nearly always
+    if job.schedule.after(since) >= before:
         return ()
     until = before - _TICK
     paused_at = standing.paused_at or until
@@ -217,6 +220,7 @@ def run_id(job: Job, slot: datetime) -> str:
     return f"{job.name}.{_stamp(slot)}"
 
 
+@lru_cache(maxsize=64)
 def _stamp(slot: datetime) -> str:
     fraction = f".{slot:%f}" if slot.microsecond else ""
     return f"{slot.astimezone(UTC):%Y%m%dT%H%M%S}{fraction}Z"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nightcrew.database import Connection, Cursor
 from nightcrew.errors import ClaimLost, JobPaused, RunCancelled
@@ -25,8 +25,7 @@ class Registration:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A job's row: everything a claim is decided on stands here, so that one compare-and-set decides it.
 
     `mark` is the newest slot ever claimed, `epoch_at` the instant before which no slot existed, `failed_run` the
@@ -97,8 +96,7 @@ class Remark:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Bid:
+class Bid(NamedTuple):
     """A wish to claim one slot, against the fence that was seen; `lapsed` are the rows for slots nobody ran.
 
     `trigger`, where given, is what the run is said to be started by in place of the bidder's own.
@@ -115,8 +113,7 @@ class Bid:
     past: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Won:
+class Won(NamedTuple):
     """A claim that committed: the new fence, the moment it was won at, and how many attempts have failed before."""
 
     job: str
@@ -158,6 +155,16 @@ class RunRow:
         if self.slot is None or self.moment is None or self.state in {State.MISSED, State.SKIPPED}:
             return None
         return self.moment - self.slot
+
+
+class Finished(NamedTuple):
+    """A run of a function that is done under its fence, as it is settled together with others."""
+
+    job: str
+    fence: int
+    run: str
+    reason: str | None
+    counted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +328,7 @@ class Books(Protocol):
         The batches of one that may be `cut` keep count in its row, and none of them commits later.
         """
 
-    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
+    def settle_done(self, ended: Sequence[Finished]) -> set[tuple[str, int]]:
         """Close runs that are done under these fences, all at once; return those (job, fence) that were the newest."""
 
     def cancel(self, job: str, run: str, by: str, reason: str) -> bool:

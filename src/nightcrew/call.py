@@ -30,6 +30,7 @@ _GLANCE = 0.25  # seconds between two entries that tell of progress, however oft
 _TRIES = 4  # times a checkpoint is written before its error is the function's
 _MOST = 2**63  # what a column of the ledger holds
 _LONGEST_KIND = 30  # letters, as a column of the ledger has it
+_NOWHERE = Checkpoint()  # where a function begins that nobody has called before
 _VARIADIC = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 LONGEST_CURSOR = 64_000  # characters of JSON: a place in the work, not the work itself
 
@@ -47,7 +48,7 @@ class Call:
         claim: Claim,
         broom: Broom,
         budget: Budget,
-        note: Callable[[Distance], None],
+        note: Callable[[str, Distance], None],
         reached: Checkpoint,
     ) -> None:
         self.job: str = claim.job.name
@@ -142,7 +143,7 @@ class Call:
             if not isinstance(number, int | None) or not 0 <= (number or 0) < _MOST or done is None:
                 raise UsageError(f"{name} of a progress of job {self.job!r} is {number!r}; give a number from 0 on")
         self._distance = Distance(done, total)
-        self._note(self._distance)
+        self._note(self.id, self._distance)
         now = self._broom.clock.monotonic()
         if now >= self._tell_at:
             self._tell_at = now + _GLANCE
@@ -191,7 +192,7 @@ class Call:
         return json.loads(text)
 
 
-def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], None]) -> Call:
+def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[str, Distance], None]) -> Call:
     """Call the job's function; an integer that it returns counts, in place of what it counted itself.
 
     Raises JobFailed with the function's exception as its cause. A JobFailed, a SafetyStop and ClaimLost pass as they
@@ -200,11 +201,11 @@ def call(claim: Claim, broom: Broom, budget: Budget, note: Callable[[Distance], 
     function = claim.job.function
     if function is None:
         raise JobFailed(f"job {claim.job.name!r} has no function")
-    reached = broom.books.saved(claim.run) if claim.resumed else Checkpoint()
+    reached = broom.books.saved(claim.run) if claim.resumed else _NOWHERE
     account = Call(claim, broom, budget, note, reached)
     try:
         result = function(account) if _wants_account(function) else function()
-        if inspect.isawaitable(result):
+        if not isinstance(result, int | None) and inspect.isawaitable(result):
             result = asyncio.run(_finish(result))
     except (JobPaused, RunCancelled) as why:
         account.stop(why)

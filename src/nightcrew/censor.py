@@ -41,8 +41,7 @@ class Censor:
         for known in self._known:
             if known in text:
                 text = re.sub(rf"(?<!\w){re.escape(known)}(?!\w)", "***", text)
-        folded = text.casefold()
-        if any(sign in folded for sign in _SIGNS):
+        if _has_sign(text.casefold()):
             text = _NAMED.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
         return text
 
@@ -58,6 +57,13 @@ class Censor:
         """Know one more secret, unless it is so short that hiding it would tell it."""
         if secret and len(secret.strip()) >= _SHORTEST:
             self._known.add(secret.strip())
+
+
+def _has_sign(text: str) -> bool:
+    for sign in _SIGNS:  # noqa: SIM110 - a generator for each of hundreds of texts a second takes twice as long
+        if sign in text:
+            return True
+    return False
 
 
 def shown(value: Any) -> Any:

@@ -1,16 +1,16 @@
 """Slot → Claim (lease, fence, moment): the right to run it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from nightcrew.books import Bid, Bidder, Remark, Stage, Won, altogether
 from nightcrew.clock import Lease
 from nightcrew.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The right to run one slot (None: by hand) of a job, as long as no newer fence exists.
 
     `moment` is the database's clock when the run was first claimed: every cutoff of the run derives from it.

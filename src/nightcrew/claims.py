@@ -131,21 +131,22 @@ class Claims:
         for name, standing in standings.items():
             ours = standing.meaning == enabled[name].schedule.meaning
             job = enabled[name] = in_force(enabled[name], standing)
-            self.agenda.heed(job, standing, moment, ours=ours, changed=name in changed)
-            if name in changed or is_paused(standing, now):
-                continue
             by = moment if inside else now + early(job, now)
-            shut = job.window is not None and job.window.closes(now, by - now) is None
-            if standing.paused_at is not None:
+            free = name not in changed and not is_paused(standing, now)
+            shut = free and job.window is not None and job.window.closes(now, by - now) is None
+            ready = free and standing.paused_at is None and not shut and not between_attempts(standing, now)
+            bid = None
+            if ready and standing.run is None:
+                bid = bid_for(job, standing, by, inside=inside, start=start)
+            self.agenda.heed(job, standing, moment, ours=ours, soon=name in changed or bid is not None)
+            if bid is not None:
+                bids.append(bid)
+            elif free and standing.paused_at is not None:
                 self.end_pause(job, standing, standing.paused_until or now)
-            elif shut or between_attempts(standing, now):
-                continue
-            elif standing.run is not None:
+            elif ready and standing.run is not None:
                 fits = not standing.left(now) or share.takes(job)
                 if fits and (reopened := self._left_open(job, standing, now, bidder)) is not None:
                     yield reopened if isinstance(reopened, Claim) else (job, reopened)
-            elif (bid := bid_for(job, standing, by, inside=inside, start=start)) is not None:
-                bids.append(bid)
         by_job = share.first(bids, enabled, start=start)
         self.agenda.leave(share.left)
         if by_job and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
@@ -223,7 +224,7 @@ class Claims:
             return over(self._books, job, run, None) if known else Bid(job.name, None, run, standing.fence)
 
         answer = self._ask(job, _Wish(self._bidder(trigger, who), wanted, at_once=True))
-        return replace(answer, at_once=True) if isinstance(answer, Claim) else answer
+        return answer._replace(at_once=True) if isinstance(answer, Claim) else answer
 
     def release(self, claim: Claim) -> None:
         """Stop renewing a claim's lease."""
@@ -238,7 +239,7 @@ class Claims:
     def end_stop(self, job: Job, standing: Standing, until: datetime) -> None:
         """Let the slots that a stop of all kept from running end as skipped, unless a pause of the job did, too."""
         job = in_force(job, standing)
-        stopped = replace(standing, paused_at=standing.stopped_at, paused_reason=standing.stopped_reason)
+        stopped = standing._replace(paused_at=standing.stopped_at, paused_reason=standing.stopped_reason)
         if standing.paused_at is None:
             skipped = lapsed(job, stopped, job.schedule.after(until))
             self._books.resume(standing, skipped, job.schedule.latest(until))
@@ -284,7 +285,7 @@ class Claims:
             if (past := self._books.claim_past(standing, bid, bidder)) is None:
                 return None
             stages = self._books.progress(bid.run)
-            return replace(Claim.of(job, bid, past, bidder), stages=stages, resumed=known)
+            return Claim.of(job, bid, past, bidder)._replace(stages=stages, resumed=known)
         won = self._books.claim([bid], bidder, early.total_seconds())
         return Claim.of(job, bid, won[0], bidder) if won else None
 
@@ -325,7 +326,7 @@ class Claims:
         except BaseException:
             self._give_back(claim)
             raise
-        return claim if claim.lease else replace(claim, lease=lease)
+        return claim if claim.lease else claim._replace(lease=lease)
 
     def close(self) -> None:
         """Renew nothing any more: the lease of what is still under way runs out, as if the process had ended."""

@@ -11,7 +11,9 @@ from nightcrew.console import line
 from nightcrew.console.acts import ACTS
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import JOB, Commands, options, run
+from nightcrew.console.mails import mail
 from nightcrew.console.screen import outputs, when
+from nightcrew.console.streams import streams
 from nightcrew.errors import MissingExtra, UsageError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -35,7 +37,7 @@ def nightcrew(ctx: click.Context) -> None:
 
 
 command = partial(line.command, of=nightcrew)
-for act in ACTS.commands.values():
+for act in (*ACTS.commands.values(), mail, streams):
     nightcrew.add_command(act)
 
 

@@ -4,9 +4,8 @@ import random
 import threading
 import time
 import uuid
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _MARGIN = 0.1  # of a lease, which is not used: for what is under way when it runs out
 _ALSO_ASLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", None)
@@ -73,7 +72,7 @@ class Lease:
     def __init__(self, clock: Clock, seconds: float, asked_at: float) -> None:
         self._clock = clock
         self._trusted = (1 - _MARGIN) * seconds
-        self._won_at = self._asked_at = asked_at
+        self.won_at = self._asked_at = asked_at
 
     def renewed(self, asked_at: float) -> None:
         """Hear that the database renewed it, as it was asked to at a monotonic instant."""
@@ -85,18 +84,12 @@ class Lease:
         return self._clock.monotonic() < self._asked_at + self._trusted / 6
 
     @property
-    def age(self) -> float:
-        """Return how many seconds ago it began, however often it has been renewed since."""
-        return self._clock.monotonic() - self._won_at
-
-    @property
     def over(self) -> bool:
         """Whether another process may hold it by now."""
         return self._clock.monotonic() >= self._asked_at + self._trusted
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """How long work may go on: until a monotonic instant, called by `ending`, or until somebody asks it to stop.
 
     It ends with the `lease` under which the work is done, too.
@@ -120,7 +113,7 @@ class Budget:
     def closing(self, seconds: float, ending: str) -> "Budget":
         """Return the same budget, ended `seconds` from now unless it ends before that."""
         until = self.clock.monotonic() + seconds
-        return self if self.until is not None and self.until <= until else replace(self, until=until, ending=ending)
+        return self if self.until is not None and self.until <= until else self._replace(until=until, ending=ending)
 
     @property
     def left(self) -> float | None:

@@ -2,28 +2,48 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nightcrew import document, duration, settings
+from nightcrew import document, settings
 from nightcrew.archives.archive import NOWHERE
 from nightcrew.crew import Nightcrew
 from nightcrew.depot import REDIS
-from nightcrew.document import Document, Key, Lookup, discreet, odd_kind, read_key
-from nightcrew.errors import ConfigurationError, NoDatabase, did_you_mean
-from nightcrew.gauge import Hook, hooks
+from nightcrew.document import Key, discreet, odd_kind
+from nightcrew.errors import ConfigurationError, did_you_mean
+from nightcrew.gauge import Hook
 from nightcrew.hours import Hours
-from nightcrew.job import Job, Origin, catching_up, overlapping, primary
-from nightcrew.owing import owings, traces
-from nightcrew.policy import Policy, Sql, Value, action
-from nightcrew.recipes import RECIPES
-from nightcrew.schedule import Cron, cron, every, zone
-from nightcrew.shelf import Shelf, check_archive, check_name, orphans
-from nightcrew.stores.address import place
-from nightcrew.stores.calls import template, verb
-from nightcrew.throttle import pace
+from nightcrew.job import Job, Origin
+from nightcrew.keys import (
+    BLOBS,
+    CALLS,
+    HEAD,
+    JOB,
+    LATER,
+    MAIL,
+    OF_JOB,
+    PARTS,
+    PEOPLE,
+    POLICY,
+    SCHEDULED,
+    SEQUENCE,
+    STEP,
+    STREAMS,
+    WHEN,
+)  # fmt: skip
+from nightcrew.mail import Mail, People, ScheduledEmails
+from nightcrew.policy import Policy
+from nightcrew.reading import Reading
+from nightcrew.recipes.emails import welcome
+from nightcrew.schedule import Cron, cron
+from nightcrew.sequence import Sequence, Step
+from nightcrew.shelf import Shelf, check_archive, check_name
+from nightcrew.streaming import Streams, Terms
+from nightcrew.streams import way
+from nightcrew.tending import persisting
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,8 @@ class Configuration:
     redis: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     erasures: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     archive: str | None = None
+    mail: Mail | None = None
+    streams: Streams | None = field(default=None, repr=False, compare=False)
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -71,179 +93,71 @@ def load(path: Path) -> Nightcrew:
         redis=found.redis,
         erasures=found.erasures,
         archive=found.archive,
+        mail=found.mail,
+        streams=found.streams,
     )
 
 
-def _values(given: Mapping[str, Any]) -> dict[str, Value]:
-    return {name: Sql(value["sql"]) if isinstance(value, dict) else value for name, value in given.items()}
-
-
-def _archived(value: str | bool) -> timedelta | None:  # noqa: FBT001 - what a key's value may be
-    if value is True:
-        raise ConfigurationError("archive is true; say for how long, as in archive = '7 days'")
-    return duration.parse(value) if value is not False else None
-
-
-def _recipe(value: str) -> Callable[..., Job]:
-    if value in RECIPES:
-        return RECIPES[value]
-    raise ConfigurationError(f"there is no recipe {value!r}{did_you_mean(value, RECIPES) or '; see docs/recipes.md'}")
-
-
-_PARTS = {name: Key("", kind=Mapping) for name in ("nightcrew", "blobs", "calls", "jobs")}
-_TIMEZONE = Key('"Europe/Istanbul"', zone)
-_THROTTLE = Key('["file:/run/nightcrew.stop"]', hooks, list)
-_HEAD = {
-    "database": Key('"${DATABASE_URL}"'),
-    "redis": Key('"${REDIS_URL}"'),
-    "erasures": Key('"s3://acme-erasures"', place),
-    "archive": Key('"vault"', check_name),
-    "timezone": _TIMEZONE,
-    "throttle": _THROTTLE,
-}
-_WHEN = {
-    "schedule": Key('"0 3 * * *"', lambda value: cron(value).expression),
-    "every": Key('"10 minutes"', every),
-    "timezone": _TIMEZONE,
-}
-_POLICY = {
-    "table": Key('"users"', lambda value: Policy(value, "column").table),
-    "column": Key('"deactivated_at"', lambda value: Policy("table", value).column),
-    "older_than": Key('"30 days"', duration.parse),
-    "where": Key("\"status = 'draft'\"", lambda value: Policy("table", "column", where=value).where),
-    "hold": Key('"legal_hold"', lambda value: Policy("table", "column", hold=value).hold),
-    "unless_exists": Key(
-        '["messages.chat_id"]', lambda value: Policy("table", "column", unless_exists=tuple(value)).unless_exists, list
-    ),
-    "erase": Key("true", kind=bool),
-    "links": Key('["files.user_id"]', lambda value: Policy("table", "column", links=tuple(value)).links, list),
-    "allow_unindexed": Key("true", kind=bool),
-    "max_rows": Key("10_000", lambda value: Policy("table", "column", max_rows=value).max_rows, int),
-    "max_fraction": Key("0.2", lambda value: Policy("table", "column", max_fraction=value).max_fraction, (int, float)),
-    "action": Key('"clear"', action),
-    "set": Key('{ status = "expired", email = { sql = "NULL" } }', _values, dict),
-    "archive": Key('"7 days"', _archived, (str, bool)),
-    "blobs_after": Key('"1 day"', duration.parse),
-    "blobs": Key('[{ store = "uploads", table = "files", column = "blob_key" }]', owings, (list,)),
-    "traces": Key('[{ store = "uploads", keys = "users/{id}/*" }]', traces, (list,)),
-    "keep": Key('{ "invoices.user_id" = "tax law, 10 years" }', dict, dict),
-    "keep_latest": Key("3", lambda value: Policy("table", "column", keep_latest=value).keep_latest, int),
-    "per": Key('["user_id"]', lambda value: Policy("table", "-", keep_latest=1, per=tuple(value)).per, list),
-}
-_JOB = {
-    "path": Key('"/api/oauth/cleanup-pkce"'),
-    "label": Key('"OAuth Cleanup"'),
-    "owner": Key('"team-accounts"'),
-    "runbook": Key('"https://example.com/runbook"'),
-    "on_start": Key("true", kind=bool),
-    "catch_up": Key('"all"', catching_up),
-    "overlap": Key('"skip"', overlapping),
-    "pause_after": Key("5", kind=int),
-    "primary": Key('"external"', primary),
-    "failsafe_after": Key('"2 minutes"', duration.parse),
-    "enabled": Key("false", kind=bool),
-    "pace": Key('"gentle"', pace),
-    "throttle": _THROTTLE,
-    "window": Key('"22:00-06:00"', lambda value: Hours(value).text),
-    "fan_out": Key("500_000", kind=int),
-}
-_BLOBS = {
-    "url": Key('"s3://acme-uploads"', place),
-    "columns": Key('["message_source.blob_key"]', lambda value: Shelf("", tuple(value)).columns, list),
-    "orphans": Key('"report"', orphans),
-    "older_than": Key('"24 hours"', lambda value: Shelf("", older_than=duration.parse(value)).older_than),
-    "max_fraction": Key("0.2", lambda value: Shelf("", max_fraction=value).max_fraction, (int, float)),
-}
-_CALLS = {
-    "url": Key('"https://api.example.com/things/{key}"', template),
-    "method": Key('"DELETE"', verb),
-    "secret": Key('"${BILLING_TOKEN}"'),
-}
-_LATER = {
-    **{name: _HEAD[name] for name in ("database", "redis")},
-    "erasures": Key('"s3://acme-erasures"'),
-    "url": Key(""),
-    "secret": _CALLS["secret"],
-}
-_KEYS = {"recipe": Key('"cleanup-pkce"', _recipe)} | _WHEN | _POLICY | _JOB
-
-
-class _Reader:
-    """Reads one document, and notes whatever is wrong on the way: (line, sentence)."""
-
-    def __init__(self, found: Document, lookup: Lookup) -> None:
-        self.problems: list[tuple[int, str]] = []
-        self._document = found
-        self._lookup = lookup
+class _Reader(Reading):
+    """Reads what a document says of a crew."""
 
     def configuration(self) -> Configuration:
         """Read the whole document."""
-        parts = self._table((), self._document.values, _PARTS, "")
+        parts = self.table((), self.document.values, PARTS, "")
         values = dict(parts.get("nightcrew", {}))
         named = ("database", "redis", "erasures")
-        database, redis, erasures = (self._later(("nightcrew", key), values.pop(key, None)) for key in named)
-        head = self._table(("nightcrew",), values, _HEAD, "")
+        database, redis, erasures = (self.later(("nightcrew", key), values.pop(key, None)) for key in named)
+        head = self.table(("nightcrew",), values, HEAD, "")
         zone = head.get("timezone", "UTC")
         jobs = {name: self._job(name, values, zone) for name, values in parts.get("jobs", {}).items()}
-        if not jobs and not self.problems:
-            self._note(
+        if not jobs and not {"mail", "streams"} & {*parts} and not self.problems:
+            self.note(
                 (),
                 "there are no jobs; add a table such as [jobs.cleanup-pkce], or let 'nightcrew init' write an example",
             )
         made = tuple(job for job in jobs.values() if job)
         self._check_paths(made)
         blobs = {name: self._blobs(name, values, zone) for name, values in parts.get("blobs", {}).items()}
-        calls = {name: self._store("calls", name, values, _CALLS) for name, values in parts.get("calls", {}).items()}
+        calls = {name: self._store("calls", name, values, CALLS) for name, values in parts.get("calls", {}).items()}
         self._check_stores(made, [*blobs, *calls, *([REDIS] if redis else [])])
         archive = head.get("archive")
         self._check_archive(made, blobs, archive)
         throttle = head.get("throttle", ())
         stores = blobs, calls, redis, erasures, archive
-        return Configuration(self._document.path, made, zone, database, throttle, *stores)
-
-    def _later(self, keys: tuple[str, ...], raw: object) -> Callable[[], str] | None:
-        """Return what gives a text; it is looked at now, its variables when it is needed."""
-        if raw is None:
-            return None
-        try:
-            read_key(keys[-1], raw, _LATER[keys[-1]], lambda name: name)
-        except ConfigurationError as problem:
-            self._note(keys, str(problem))
-            return None
-
-        def text() -> str:
-            try:
-                return document.fill(str(raw), self._lookup)
-            except ConfigurationError as problem:
-                kind = NoDatabase if keys[-1] == "database" else ConfigurationError
-                raise kind(f"{self._document.path}:{self._document.line(*keys)}: {problem}") from None
-
-        return text
+        mail, streams = self._mail(parts, zone), self._streams(parts, redis)
+        return Configuration(self.document.path, made, zone, database, throttle, *stores, mail, streams)
 
     def _store(self, part: str, name: str, values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
         """Return what is said of a store; a text that has variables is given by a function."""
         keys, whose = (part, name), f"store {name!r}: "
         if not isinstance(values, dict):
-            self._note(keys, f"store {name!r} is {odd_kind(values, dict)}; write a table [{part}.NAME]")
+            self.note(keys, f"store {name!r} is {odd_kind(values, dict)}; write a table [{part}.NAME]")
             return {}
         try:
             check_name(name)
         except ConfigurationError as problem:
-            self._note(keys, str(problem))
+            self.note(keys, str(problem))
         if "url" not in values:
-            self._note(keys, f"{whose}url is missing; write url = {allowed['url'].example}")
-        varied = {key for key in _LATER if isinstance(values.get(key), str) and document.variables(values[key])}
-        given = self._table(keys, {key: raw for key, raw in values.items() if key not in varied}, allowed, whose)
-        return given | {key: self._later((*keys, key), values[key]) for key in varied if key in allowed}
+            self.note(keys, f"{whose}url is missing; write url = {allowed['url'].example}")
+        return self._texts(keys, values, allowed, whose)
+
+    def _texts(
+        self, keys: tuple[str, ...], values: Mapping[str, Any], allowed: Mapping[str, Key], whose: str
+    ) -> dict[str, Any]:
+        """Read a table of which some texts may have variables: these are given by functions."""
+        varied = {key for key in LATER if isinstance(values.get(key), str) and document.variables(values[key])}
+        given = self.table(keys, {key: raw for key, raw in values.items() if key not in varied}, allowed, whose)
+        return given | {key: self.later((*keys, key), values[key]) for key in varied if key in allowed}
 
     def _blobs(self, name: str, values: object, zone: str) -> dict[str, Any]:
-        given = self._store("blobs", name, values, _BLOBS | _WHEN)
+        return self._when(f"store {name!r}", self._store("blobs", name, values, BLOBS | WHEN), zone, ("blobs", name))
+
+    def _when(self, what: str, given: dict[str, Any], zone: str, keys: tuple[str, ...] = ("mail",)) -> dict[str, Any]:
+        """Make one schedule of what says when something is due."""
         timezone, period = given.pop("timezone", zone), given.pop("every", None)
         if period is not None:
             if "schedule" in given:
-                self._note(
-                    ("blobs", name, "every"), f"store {name!r}: schedule and every exclude each other; remove one"
-                )
+                self.note((*keys, "every"), f"{what}: schedule and every exclude each other; remove one")
             given["schedule"] = period
         elif "schedule" in given:
             given["schedule"] = cron(given["schedule"], timezone)
@@ -254,7 +168,7 @@ class _Reader:
             for key, store in job.policy.stores if job.policy else ():
                 if store not in stores:
                     near = did_you_mean(store, stores) or "; declare it, as in [blobs.uploads]"
-                    self._note(("jobs", job.name, key), f"job {job.name!r}: there is no store {store!r}{near}")
+                    self.note(("jobs", job.name, key), f"job {job.name!r}: there is no store {store!r}{near}")
 
     def _check_archive(
         self, jobs: tuple[Job, ...], blobs: Mapping[str, Mapping[str, Any]], archive: str | None
@@ -263,43 +177,23 @@ class _Reader:
             try:
                 check_archive(archive, {name: Shelf(**given) for name, given in blobs.items() if "url" in given})
             except ConfigurationError as problem:
-                self._note(("nightcrew", "archive"), str(problem))
+                self.note(("nightcrew", "archive"), str(problem))
         for job in jobs:
             if archive is None and job.policy is not None and job.policy.archive is not None:
-                self._note(("jobs", job.name, "archive"), f"job {job.name!r}: {NOWHERE}")
-
-    def _note(self, keys: tuple[str, ...], sentence: str) -> None:
-        line = self._document.line(*keys)
-        self.problems.append((line, f"{self._document.path}:{line}: {sentence.rstrip('.')}"))
-
-    def _table(
-        self, keys: tuple[str, ...], values: Mapping[str, Any], allowed: Mapping[str, Key], whose: str
-    ) -> dict[str, Any]:
-        """Return what can be read of a table's keys, and note the others."""
-        given = {}
-        for name, raw in values.items():
-            if name not in allowed:
-                near = did_you_mean(name, allowed) or "; this version has none like it, remove it"
-                self._note((*keys, name), f"{whose}unknown key {name!r}{near}")
-                continue
-            try:
-                given[name] = read_key(name, raw, allowed[name], self._lookup)
-            except ConfigurationError as problem:
-                self._note((*keys, name), f"{whose}{problem}")
-        return given
+                self.note(("jobs", job.name, "archive"), f"job {job.name!r}: {NOWHERE}")
 
     def _job(self, name: str, values: object, zone: str) -> Job | None:
         keys, whose, before = ("jobs", name), f"job {name!r}: ", len(self.problems)
         if not isinstance(values, dict):
-            self._note(keys, f"job {name!r} is {odd_kind(values, dict)}; write a table [jobs.NAME]")
+            self.note(keys, f"job {name!r} is {odd_kind(values, dict)}; write a table [jobs.NAME]")
             return None
-        given = self._table(keys, values, _KEYS, whose)
+        given = self.table(keys, values, OF_JOB, whose)
         for lack in _lacks(values, given.get("recipe")):
-            self._note(keys, whose + lack)
+            self.note(keys, whose + lack)
         if len(both := [key for key in values if key in {"schedule", "every"}]) > 1:
-            self._note((*keys, both[-1]), f"{whose}schedule and every exclude each other; remove one")
+            self.note((*keys, both[-1]), f"{whose}schedule and every exclude each other; remove one")
         if "timezone" in values and not {"schedule", "recipe", "window"} & values.keys():
-            self._note((*keys, "timezone"), whose + _ZONE_OF_NOTHING)
+            self.note((*keys, "timezone"), whose + _ZONE_OF_NOTHING)
         if len(self.problems) > before:
             return None
         try:
@@ -307,13 +201,102 @@ class _Reader:
         except ConfigurationError as problem:
             said = str(problem).removeprefix(whose)
             key = said.split()[0]
-            sentence = discreet(said, key, values.get(key), _KEYS[key]) if key in _KEYS else said
-            self._note((*keys, key), sentence if sentence.startswith("job ") else whose + sentence)
+            sentence = discreet(said, key, values.get(key), OF_JOB[key]) if key in OF_JOB else said
+            self.note((*keys, key), sentence if sentence.startswith("job ") else whose + sentence)
             return None
 
     def _origin(self, keys: tuple[str, ...], values: Mapping[str, Any]) -> Origin:
-        lines = {key: self._document.line(*keys, key) for key in values}
-        return Origin(str(self._document.path), self._document.line(*keys), lines)
+        lines = {key: self.document.line(*keys, key) for key in values}
+        return Origin(str(self.document.path), self.document.line(*keys), lines)
+
+    def _mail(self, parts: Mapping[str, Any], zone: str) -> Mail | None:
+        """Read what is said of mail, of the people, and of the sequences; without any, the one of a new account is."""
+        if "mail" not in parts:
+            for name in parts.get("sequences", {}):
+                self.note(("sequences", name), f"sequence {name!r}: nobody says how mail is sent; write a table [mail]")
+            return None
+        before, values = len(self.problems), dict(parts["mail"])
+        people, table = self._people(values.pop("people", None)), values.pop("scheduled_emails", None)
+        given = self._when("mail", self._texts(("mail",), values, MAIL | WHEN, "mail: "), zone)
+        for name in ("sender", "mailer", "base_url"):
+            if name not in values:
+                self.note(("mail",), f"mail: {name} is missing; write {name} = {MAIL[name].example}")
+        if "templates" in given:
+            given["templates"] = Path(self.document.path).parent / given["templates"]
+        said = parts.get("sequences", {}).items()
+        sequences = [self._sequence(name, each) for name, each in said] or [welcome()]
+        if table is not None:
+            keys = "mail", "scheduled_emails"
+            given["scheduled_emails"] = self._built(
+                keys, "mail.scheduled_emails: ", lambda: ScheduledEmails(**self._given(keys, table, SCHEDULED))
+            )
+        if len(self.problems) > before or people is None:
+            return None
+        known = tuple(filter(None, sequences))
+        return self._built(("mail",), "mail: ", lambda: Mail(people=people, sequences=known, **given))
+
+    def _streams(self, parts: Mapping[str, Any], redis: Callable[[], str] | None) -> Streams | None:
+        """Read where the streams of chats are kept, by default in the crew's Redis, and who saves them."""
+        if "streams" not in parts:
+            return None
+        given = self._texts(("streams",), parts["streams"], STREAMS, "streams: ")
+        url = given.pop("redis", redis)
+        if url is None:
+            self.note(("streams",), f"streams: redis is missing; write redis = {STREAMS['redis'].example}")
+            return None
+        persist, prefix = given.pop("persist", None), given.pop("prefix", "nightcrew")
+        spans = {name: given[name].total_seconds() for name in ("lease", "longest", "window") if name in given}
+        terms = spans | {name: given[name] for name in ("codec", "max_bytes") if name in given}
+        saving = None if persist is None else persisting(persist)
+        return self._built(
+            ("streams",), "streams: ", lambda: Streams(way(url, prefix=prefix), persist=saving, terms=Terms(**terms))
+        )
+
+    def _given(self, keys: tuple[str, ...], values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
+        """Read a table within a table."""
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"it is {odd_kind(values, dict)}; write a table [{'.'.join(keys)}]")
+        return self.table(keys, values, allowed, f"{'.'.join(keys)}: ")
+
+    def _people(self, values: object) -> People | None:
+        keys = ("mail", "people")
+        if not isinstance(values, dict):
+            self.note(("mail",), "mail: nobody says who people are; write a table [mail.people]")
+            return None
+        given = self.table(keys, values, PEOPLE, "mail.people: ")
+        lacking = [name for name in ("table", "verified") if name not in values]
+        for name in lacking:
+            self.note(keys, f"mail.people: {name} is missing; write {name} = {PEOPLE[name].example}")
+        return None if lacking else self._built(keys, "mail.people: ", lambda: People(**given))
+
+    def _sequence(self, name: str, values: object) -> Sequence | None:
+        keys, whose = ("sequences", name), f"sequence {name!r}: "
+        if not isinstance(values, dict):
+            self.note(keys, f"{whose}it is {odd_kind(values, dict)}; write a table [sequences.NAME]")
+            return None
+        given = self.table(keys, values, SEQUENCE, whose)
+        if "steps" not in values:
+            self.note(keys, f"{whose}steps is missing; write steps = {SEQUENCE['steps'].example}")
+        steps = [self._step((*keys, "steps"), each, whose) for each in given.pop("steps", ())]
+        if None in steps or "steps" not in values:
+            return None
+        return self._built(keys, whose, lambda: Sequence(name, tuple(filter(None, steps)), **given))
+
+    def _step(self, keys: tuple[str, ...], values: object, whose: str) -> Step | None:
+        if not isinstance(values, dict) or "name" not in values:
+            self.note(keys, f"{whose}a step is no table with a name; write steps = {SEQUENCE['steps'].example}")
+            return None
+        return self._built(keys, whose, lambda: Step(**self.table(keys, values, STEP, whose)))
+
+    def _built(self, keys: tuple[str, ...], whose: str, make: Callable[[], _T]) -> _T | None:
+        """Return what is made of values that are right one by one, and note why there is none."""
+        before = len(self.problems)
+        try:
+            made = make()
+        except ConfigurationError as problem:
+            self.note(keys, f"{whose}{str(problem).removeprefix(whose)}")
+            return None
+        return made if len(self.problems) == before else None
 
     def _check_paths(self, jobs: tuple[Job, ...]) -> None:
         taken = {job.route: job.name for job in jobs}
@@ -322,7 +305,7 @@ class _Reader:
                 continue
             if job.path in taken:
                 other = taken[job.path]
-                self._note(
+                self.note(
                     ("jobs", job.name, "path"),
                     f"job {job.name!r}: job {other!r} answers on this path already; give one of them another",
                 )
@@ -331,14 +314,14 @@ class _Reader:
 
 def _lacks(values: Mapping[str, Any], recipe: Callable[..., Job] | None) -> Iterator[str]:
     """Tell what a job cannot do without, going by its keys, misspelt ones too; a recipe brings most of it along."""
-    wrong = [key for key in values if key not in _KEYS]
-    there = {key for key in _KEYS if key in values or any(repr(key) in did_you_mean(name, _KEYS) for name in wrong)}
+    wrong = [key for key in values if key not in OF_JOB]
+    there = {key for key in OF_JOB if key in values or any(repr(key) in did_you_mean(name, OF_JOB) for name in wrong)}
     if "recipe" not in there and not {"schedule", "every"} & there:
         yield 'when it is due is missing; write schedule = "0 3 * * *" or every = "10 minutes"'
     needed = ("table", "column") if "recipe" not in there else _needed(recipe) if recipe else ()
     for name in needed:
         if name not in there:
-            yield f"{name} is missing; write {name} = {_KEYS[name].example}"
+            yield f"{name} is missing; write {name} = {OF_JOB[name].example}"
 
 
 def _needed(recipe: Callable[..., Job]) -> list[str]:
@@ -360,7 +343,7 @@ def _in_zone(job: Job, given: Mapping[str, Any], zone: str) -> Job:
 
 def _job(name: str, given: dict[str, Any], zone: str) -> Job:
     """Build a job of values that are right one by one."""
-    parts = {key: given[key] for key in (*_POLICY, *_JOB) if key in given}
+    parts = {key: given[key] for key in (*POLICY, *JOB) if key in given}
     if "schedule" in given:
         parts["schedule"] = cron(given["schedule"], given.get("timezone", zone))
     if "window" in given:
@@ -370,5 +353,5 @@ def _job(name: str, given: dict[str, Any], zone: str) -> Job:
     if "recipe" in given:
         recipe: Callable[..., Job] = given["recipe"]
         return _in_zone(recipe(name=name, **parts), given, zone)
-    policy = Policy(**{key: parts.pop(key) for key in _POLICY if key in parts})
+    policy = Policy(**{key: parts.pop(key) for key in POLICY if key in parts})
     return Job(name, policy=policy, **parts)

@@ -5,27 +5,29 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from threading import Event, RLock
-from typing import Any, TypeVar
+from typing import Any
 
-from nightcrew import ending, guard
+from nightcrew import guard
 from nightcrew import plan as plans
 from nightcrew.backfill import Backfill, backlog
-from nightcrew.bid import is_paused, slot_asked_for, waits
+from nightcrew.bid import slot_asked_for
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
 from nightcrew.claim import Claim
 from nightcrew.claims import INSIDE, LEASE
-from nightcrew.clock import Budget, Clock, SystemClock, instant
+from nightcrew.clock import Budget, Clock, SystemClock
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
-from nightcrew.erasing import Erasing
-from nightcrew.errors import RowLost, UsageError
-from nightcrew.fleet import Spread
+from nightcrew.errors import UsageError
+from nightcrew.fleet import Company, Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, coming
 from nightcrew.ledger import Audience, Listener
 from nightcrew.listeners.log import Log
+from nightcrew.mail import Mail
+from nightcrew.mailing import Mailing
 from nightcrew.outcome import Outcome, State
+from nightcrew.pausing import Pausing
 from nightcrew.plan import Plan
 from nightcrew.report import Report
 from nightcrew.rivalry import in_force
@@ -34,18 +36,19 @@ from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
 from nightcrew.store import BlobStore
+from nightcrew.streaming import Streams
 from nightcrew.taken import Taken
-from nightcrew.trigger import Errand, Work, check_until, check_wish
+from nightcrew.tending import Tending
+from nightcrew.trigger import Errand, Work, check_wish
 from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
 
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
-_R = TypeVar("_R")
 
 
-class Nightcrew(Erasing):
+class Nightcrew(Pausing):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
@@ -53,8 +56,8 @@ class Nightcrew(Erasing):
     hear every entry; the log listener is always among them.
     `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
     be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database, and
-    `archive` the one of `blobs` that rows are copied to (docs/archive.md).
-    `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts as in docs/throttle.md.
+    `archive` the one of `blobs` that rows are copied to (docs/archive.md); `mail` and `streams` as docs/mail.md and
+    docs/streams.md say. `gauges` hold every sweep back, as a job's `throttle` does its own: functions, or texts.
     """
 
     def __init__(  # noqa: PLR0913 - whatever a crew is made of is said once
@@ -71,22 +74,28 @@ class Nightcrew(Erasing):
         redis: str | Callable[[], str] | None = None,
         archive: str | None = None,
         erasures: str | Callable[[], str] | BlobStore | None = None,
+        mail: Mail | None = None,
+        streams: Streams | None = None,
         clock: Clock | None = None,
         lease: float = LEASE,
     ) -> None:
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((Log(), *listeners), self.settings.censor)
-        stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis)
+        self.streams = None if streams is None else Tending(streams)
+        stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis, streams=self.streams)
         super().__init__(timezone, stores, archive, erasures)
         url, parts = database or self.settings.database, (self._kit_if_any, self.frames(self.clock))
         self._station = Station(url, self.clock, self._audience, lease, hooks(gauges), self._jobs, *parts)
+        if self.streams is not None:
+            self._station.living = self.streams.chats
+        self.mail = None if mail is None else Mailing(mail, self._station, self.settings, self.clock, timezone)
         self.spread: Spread | None = None
         self.errand: Errand | None = None
         self._lock = RLock()
         self._stopping = Event()
         self._ticker: Ticker | None = None
-        for job in jobs:
+        for job in (*jobs, *(room.job for room in (self.mail, self.streams) if room)):
             self.add(job)
 
     # ── one verb per stage ───────────────────────────────────────────────────────────────────────────────────────
@@ -119,7 +128,7 @@ class Nightcrew(Erasing):
         """Claim what `hands` can begin with soon, and what is due in an instant; what is done is settled later."""
         station, budget, whose = self._station, Budget.of(self.clock, stop=stop), self._jobs.values()
         claims = self._registered(lambda: station.claims.due(whose, INSIDE, start=start, stop=stop, hands=hands))
-        rooms = station.claims, station.broom, budget, self.spread, station.settler
+        rooms = station.claims, station.broom, budget, Company(station.claims.heartbeat, self.spread), station.settler
         return [partial(carry_out_together, claim, *rooms) for claim in claims]
 
     def rest(self, longest: float) -> float:
@@ -155,7 +164,7 @@ class Nightcrew(Erasing):
             self._station.ready(self._jobs, looking=True)
             guard.demand(plan, job, self._station.broom)
         if not job.enabled:
-            taken = Taken(Outcome.DISABLED, f"Job {name} is disabled in the configuration.")
+            taken = Taken(Outcome.DISABLED, f"Job {name} is disabled {job.disabled}.")
             return turned_away(job, trigger, taken, self.clock.now())
         budget, finished = Budget.of(self.clock, deadline, stop or self._stopping), None
 
@@ -168,7 +177,7 @@ class Nightcrew(Erasing):
             claim = self._registered(bid)
             if isinstance(claim, Taken):
                 return finished or turned_away(job, trigger, claim, self.clock.now())
-            report = self._carry_out(claim if claim.resumed else replace(claim, plan=plan), budget)
+            report = self._carry_out(claim if claim.resumed else claim._replace(plan=plan), budget)
             if finished:
                 note = f"run {finished.run} was left open, and is finished: {finished.message}"
                 report = replace(report, note="; ".join(filter(None, (report.note, note))))
@@ -214,7 +223,7 @@ class Nightcrew(Erasing):
         """
         job = self.job_named(name)
         if not job.enabled:
-            raise UsageError(f"job {name!r} is disabled in the configuration: enable it before you backfill it")
+            raise UsageError(f"job {name!r} is disabled {job.disabled}: enable it before you backfill it")
         slots = self._registered(lambda: backlog(job, since, until, self._station.books))
         work = partial(self._carry_out, budget=Budget.of(self.clock, stop=stop or self._stopping))
         return Backfill(job, trigger, caller, self._station.claims, self.clock, stop or self._stopping, work).on(slots)
@@ -225,8 +234,7 @@ class Nightcrew(Erasing):
         One to `keep` gets an ID, under which `run` carries it out, where nightcrew's own tables are there to keep it.
         Raises PolicyError for a policy that does not fit the database.
         """
-        job = self.job_named(name)
-        with job.to_blame():
+        with (job := self.job_named(name)).to_blame():
             return guard.draw_up(job, self._station.broom, ready=self._station.migrations.current, keep=keep)
 
     def ack(self, name: str, *, by: str) -> Plan:
@@ -243,8 +251,7 @@ class Nightcrew(Erasing):
 
     def expected(self, name: str) -> int | None:
         """Return about how many rows a run would take now, found out within about a second; None where nobody knows."""
-        job = self.job_named(name)
-        if job.policy is None:
+        if (job := self.job_named(name)).policy is None:
             return None
         database, holds = self._station.database, self._station.broom.holds()
         found = database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
@@ -254,14 +261,10 @@ class Nightcrew(Erasing):
         """Return every job with its standing, last run and next slot, in the order they were registered."""
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
         latest = self._station.books.latest()
-        found = []
-        for name, own in self._jobs.items():
-            job = in_force(own, standings[name])
-            paused = is_paused(standings[name], now)
-            next_slot = None if paused or not job.enabled else job.schedule.after(now)
-            opens = job.window.opens(now) if job.window and next_slot and waits(job, standings[name], now) else None
-            found.append(JobStatus(job, standings[name], latest.get(name), next_slot, paused, opens))
-        return found
+        return [
+            JobStatus.of(in_force(own, standings[name]), standings[name], latest.get(name), now)
+            for name, own in self._jobs.items()
+        ]
 
     def runs(self, job: str | None = None, *, failed: bool = False, limit: int = 20) -> list[RunRow]:
         """Return the newest runs first, of one job or all."""
@@ -278,57 +281,6 @@ class Nightcrew(Erasing):
     def next(self, number: int = 10) -> list[tuple[datetime, Job]]:
         """Return the next slots of all jobs, earliest first, by the process's own clock: it needs no database."""
         return coming(self._jobs.values(), self.clock.now(), number)
-
-    def pause(self, name: str, *, by: str, reason: str, until: datetime | None = None) -> None:
-        """Keep every trigger from running a job, until it is resumed or `until` (aware) has passed."""
-        job = self.job_named(name)
-        check_until(name, until)
-        now, _ = self._registered(lambda: self._station.books.standings([name]))
-        if until is not None and until <= now:
-            raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
-        self._station.books.pause(job.name, by, reason, until)
-        self.tell("paused", job=name, label=job.label, by=by, reason=reason)
-
-    def resume(self, name: str) -> None:
-        """Let triggers run a job again; the slots of the pause end as skipped, with its reason."""
-        job = self.job_named(name)
-        for _ in range(5):
-            now, standings = self._registered(lambda: self._station.books.standings([name]))
-            end_pause = self._station.claims.end_pause
-            if standings[name].paused_at is None or end_pause(job, standings[name], now, waits=True):
-                break
-        self.tell("resumed", job=name, label=job.label)
-
-    def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
-        """End an open run for good after the batch it is in, wherever it is; return it as it stands.
-
-        What it has done stays done, its slot is over, and nobody goes on with it. A function hears of it by
-        `run.should_stop`. Raises UsageError for a run that nobody knows, or that is over.
-        """
-        self._station.ready(self._jobs, looking=True)
-        row = self._station.books.run(run)
-        if row is None:
-            raise UsageError(f"there is no run {run[:150]!r}: 'nightcrew runs' lists them")
-        job = self._jobs.get(row.job)
-        row = ending.cancel(self._station.books, job, row, by, reason)
-        label = job.label if job else row.job
-        self.tell("cancelled", job=row.job, label=label, run=run, by=by, reason=reason or "no reason given")
-        return row
-
-    def stop_all(self, *, by: str, reason: str) -> None:
-        """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
-        self._station.ready(self._jobs, looking=True)
-        self._station.consents.stop(by, reason)
-        self.tell("stopped", by=by, reason=reason)
-
-    def resume_all(self) -> None:
-        """End a stop of all; the slots that it kept from running end as skipped, with its reason."""
-        now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
-        for name, job in self._jobs.items():
-            if standings[name].stopped_at is not None:
-                self._station.claims.end_stop(job, standings[name], now)
-        self._station.consents.release()
-        self.tell("released")
 
     # ── who starts a run ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -382,16 +334,6 @@ class Nightcrew(Erasing):
         self.stop()
         self._station.close()
 
-    def _registered(self, act: Callable[[], _R], *, looking: bool = False) -> _R:
-        """Do what needs the row of every job; one that somebody has deleted under us is made anew, and told of."""
-        self._station.ready(self._jobs, looking=looking)
-        try:
-            return act()
-        except RowLost as lost:
-            self.tell("row_lost", jobs=", ".join(lost.jobs))
-            self._station.forget(lost.jobs)
-            self._station.ready(self._jobs, looking=looking)
-            return act()
-
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:
-        return carry_out(claim, self._station.claims, self._station.broom, budget, self.spread)
+        claims = self._station.claims
+        return carry_out(claim, claims, self._station.broom, budget, Company(claims.heartbeat, self.spread))

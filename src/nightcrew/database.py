@@ -168,11 +168,10 @@ class Selection:
     A row that stays gets the values in `set`, and has been through it once it has those of the columns `marks`.
     `drains` are deleted by our own statements before their parents, deepest first; `cascades` leave by the
     database's own rule and are only counted, as are the rows at the ends of `loosened` paths, which stay and lose
-    what they refer to. `keys` are all by which rows go along. Where they lead round, `knots` are the tables in the
-    order in which they are emptied, those together that lead to each other: their rows are followed one by one. For
-    the `shields` a row stays with all that hangs on it. `spared` rows are passed by; `only` narrows it to one row,
-    and `whenever` takes that at any time. It is `alone` where only the time decides and nothing refers to the
-    table. Keys in `blobs` are owed by the `run`, and due after a `grace`. `archived` rows are copied before they go.
+    what they refer to. `keys` are all by which rows go along; where they lead round, `knots` are the tables as they are
+    emptied, those together that lead to each other, whose rows are followed one by one. A row stays for the `shields`,
+    or if a column says one of the `living`. `spared` rows are passed by; `only` is one row, taken `whenever`. `alone`:
+    only the time decides. Keys in `blobs` are owed by the `run`, due after a `grace`; `archived` rows are copied.
     """
 
     table: Table
@@ -182,6 +181,7 @@ class Selection:
     where: str | None = None
     hold: str | None = None
     absences: tuple[Absence, ...] = ()
+    living: tuple[str, tuple[str, ...]] | None = None
     latest: Latest | None = None
     action: Action = Action.DELETE
     set: Mapping[str, Value] = field(default_factory=dict)
@@ -241,8 +241,8 @@ class Survey:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """How many rows a run would take from now on: counted if `exact`, else what the planner expects."""
+class Counted:
+    """How many rows there are, or were: counted if `exact`, else what the planner expects."""
 
     rows: int
     exact: bool
@@ -286,14 +286,6 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """What a partition held when it was dropped; `exact` says that the rows were counted."""
-
-    rows: int
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Left:
     """What a look at one stretch found: rows that should have gone, where the first is, where the next look starts."""
 
@@ -311,14 +303,24 @@ class Database(Protocol):
         """The URL without its password, for messages."""
 
     @property
+    def losses(self) -> int:
+        """How many connections were lost: if the server has crashed, batches that had committed may be undone."""
+
+    @property
     def most_duty(self) -> float:
         """The share of the time that batches may take, whatever the pace, for others to have their turn."""
 
     def now(self) -> datetime:
         """Return the database's clock, in UTC."""
 
-    def transaction(self, pace: Pace = Pace.GENTLE) -> AbstractContextManager[Connection]:
-        """Open a short transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
+    def transaction(self, pace: Pace = Pace.GENTLE, *, frozen: bool = False) -> AbstractContextManager[Connection]:
+        """Open a short transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises.
+
+        A `frozen` one sees all as it was when it asked first, and fails where it comes upon what others changed since.
+        """
+
+    def freezes(self, selection: Selection) -> bool:
+        """Tell whether rows of a selection that are even with those before go best in a frozen transaction."""
 
     def catalog(self, names: Iterable[str]) -> Catalog:
         """Read of the live catalog what these tables are, and what hangs on them."""
@@ -335,11 +337,8 @@ class Database(Protocol):
         The mapping is full when the block ends; what cannot be told by table stands under the empty name.
         """
 
-    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Expected | None:
-        """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
-
-        That is asked for what a walk at the cursor has before it. None where the planner has none.
-        """
+    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Counted | None:
+        """Count what `selection` holds in at most so many seconds, else take a planner's word for what is to come."""
 
     def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
         """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""
@@ -352,7 +351,7 @@ class Database(Protocol):
 
     def drop(
         self, connection: Connection, selection: Selection, partition: Partition, allow: Callable[[int], None]
-    ) -> Dropped | None:
+    ) -> Counted | None:
         """Drop one of them, unless it holds a row that stays by now; waits for nobody longer than a second.
 
         `allow` is told how many rows are about to go, and raises where they are too many. Some databases commit by it.
@@ -367,11 +366,13 @@ class Database(Protocol):
         most: int = MOST,
         *,
         even: bool = False,
+        frozen: bool = False,
     ) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`, or a slice of what hangs on one that has more. Where they are
-        `even` with those before, some more go without a look; raises DatabaseError if they were not.
+        `even` with those before, some more go without a look, none held where that transaction is `frozen`; raises
+        DatabaseError if they were not.
         """
 
     def divides(self, selection: Selection) -> bool:

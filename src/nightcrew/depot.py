@@ -16,6 +16,8 @@ from nightcrew.stores.calls import Calls, template, verb
 
 REDIS = "redis"
 """The name of the store that the keys of the crew's Redis are owed to."""
+STREAMS = "streams"
+"""The name of the store that the streams of chats are owed to, by the IDs of the chats."""
 
 Text: TypeAlias = str | Callable[[], str]
 """A text, or what returns it when it is needed."""
@@ -25,6 +27,8 @@ _OF_CALLS: Mapping[str, Callable[[str], str]] = {"url": template, "method": verb
 
 class Depot(Mapping[str, Store]):
     """Stores by name: `blobs` as shelf() takes them, `calls` by their URL or as its mapping, and the keys of a `redis`.
+
+    `streams` is a store whose keys are chats.
 
     What a URL says is looked at at once, unless a function is to give it; nothing is asked of anybody before a store
     is used. Raises ConfigurationError for what cannot be one, and names it.
@@ -38,6 +42,7 @@ class Depot(Mapping[str, Store]):
         blobs: Mapping[str, Any] | None = None,
         calls: Mapping[str, Any] | None = None,
         redis: Text | None = None,
+        streams: Store | None = None,
     ) -> None:
         self._clock = clock
         self._censor = censor or Censor()
@@ -50,6 +55,8 @@ class Depot(Mapping[str, Store]):
             self._declare(name, "calls", partial(self._calls, given))
         if redis is not None:
             self._declare(REDIS, "redis", partial(partial, self._redis, redis))
+        if streams is not None:
+            self._declare(STREAMS, "streams", lambda: lambda: streams)
 
     def __getitem__(self, name: str) -> Store:
         """Return a store; what the parent of a fork has open is the parent's."""

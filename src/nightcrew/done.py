@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from nightcrew.books import Remark, RunRow
+from nightcrew.books import Finished, Remark, RunRow
 from nightcrew.claim import Claim
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
@@ -12,8 +13,7 @@ from nightcrew.report import Report
 from nightcrew.taken import Taken
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """How the work of a run ended, before it is settled; it is called by its `kind`, or its outcome."""
 
     state: State
@@ -65,6 +65,11 @@ def row_of(claim: Claim, done: Done) -> RunRow:
         counts=done.counts or {},
         error=done.error,
     )
+
+
+def finished(claim: Claim, done: Done) -> Finished:
+    """Return the same of one that is settled together with others."""
+    return Finished(claim.job.name, claim.fence, claim.run, _remarked(done.message, claim.remarks), done.deleted)
 
 
 def report_of(claim: Claim, done: Done, now: datetime, duration_ms: int) -> Report:

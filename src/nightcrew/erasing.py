@@ -17,10 +17,11 @@ from nightcrew.erased import Erasure, State, subject_of
 from nightcrew.erasures import completion, coverage, eraser, prospect, receipt, rows
 from nightcrew.erasures.prospect import Prospect
 from nightcrew.erasures.vault import Vault
-from nightcrew.erasures.work import Kit
+from nightcrew.erasures.work import Kit, Mailed
 from nightcrew.errors import ConfigurationError, SafetyStop, UsageError, did_you_mean
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry
+from nightcrew.mailing import Mailing
 from nightcrew.owing import Owing
 from nightcrew.policy import Policy
 from nightcrew.settings import ERASURE_KEY
@@ -59,6 +60,7 @@ class Erasing(Archiving):
     """
 
     clock: Clock
+    mail: Mailing | None
     _audience: Audience
 
     def __init__(
@@ -248,7 +250,9 @@ class Erasing(Archiving):
             return None
         station = self._station
         parts = (station.database, station.subjects, station.erasures, station.debts)
-        return Kit(self.settings.erasure_key, *parts, self._stores, self.columns_of, self._opened_vault(), self.clock)
+        around = self._stores, self.columns_of, self._opened_vault(), self.clock
+        mail = None if self.mail is None else Mailed(self.mail.mail.people, station.enrolments)
+        return Kit(self.settings.erasure_key, *parts, *around, mail)
 
     def _opened_vault(self) -> Vault | None:
         if self._vault is None:

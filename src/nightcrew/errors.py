@@ -7,6 +7,7 @@ NightcrewError
 │   ├── PolicyError         a retention rule that names what is not there
 │   ├── NoDatabase          nobody says which database, or the variable that does is not set
 │   ├── UnknownJob          a job name nobody registered
+│   ├── TemplateError       a mail's template that is missing or broken, or names what nobody gives
 │   └── MissingExtra        an optional package that a chosen feature needs
 ├── UsageError              the caller: an argument that makes no sense (400, exit code 2)
 ├── SafetyStop              the operator: a safety rail refused the run (503, exit code 3)
@@ -15,6 +16,11 @@ NightcrewError
 │   └── RowLost             a job's own row is gone from under a running crew, which then makes it anew
 ├── StoreError              the operator: a store of blobs, keys or calls is away or said no (exit code 4)
 │   └── ArchiveError        a frame of the archive is damaged or gone, or sealed with another key
+├── MailerError             the operator: whoever delivers mail is away or said no to all of it (exit code 4)
+├── StreamError             the operator: where streams are kept is away or said no (503, exit code 4)
+├── StreamRefused           the caller: the chat has a live stream already (409)
+├── StreamTooLong           the producer: its stream is longer than it may be
+├── StreamClosed            the producer: another hand has ended its stream, or erased it; write no more
 ├── BrokerError             the operator: the broker by which work is handed to workers is away (503)
 ├── ClaimLost               nobody: a newer fence exists; stop at once, undo nothing
 ├── JobPaused               nobody: somebody has paused the job, or stopped them all; hand the run over
@@ -62,6 +68,10 @@ class NoDatabase(ConfigurationError):
 
 class UnknownJob(ConfigurationError):
     """No job has this name."""
+
+
+class TemplateError(ConfigurationError):
+    """A mail's template is missing or broken, or it cannot be filled with what is known of a person."""
 
 
 class MissingExtra(ConfigurationError):
@@ -115,8 +125,35 @@ class ArchiveError(StoreError):
     """What was archived cannot be read: it is damaged, gone, or sealed with another key."""
 
 
+class MailerError(NightcrewError):
+    """Mail cannot leave, whoever it is for: nobody answers, or the login is refused. No letter was handed over.
+
+    `transient` says that it may be possible a moment later.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
 class BrokerError(NightcrewError):
     """A worker could not be told what to do; nothing was run."""
+
+
+class StreamError(NightcrewError):
+    """Where streams are kept does not answer, or refuses; what was written so far is kept by its producer."""
+
+
+class StreamRefused(NightcrewError):
+    """A stream cannot begin: another one is live in the chat."""
+
+
+class StreamTooLong(NightcrewError):
+    """A stream would be longer than it may be."""
+
+
+class StreamClosed(NightcrewError):
+    """A producer's stream has had its end by another hand."""
 
 
 class SchemaError(DatabaseError):

@@ -1,7 +1,7 @@
 """Fleet: a sweep whose way is cut into ranges, each taken by whoever is free, on however many machines."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from nightcrew.allowance import Share
@@ -59,7 +59,7 @@ def cut(claim: Claim, walk: Walk, broom: Broom) -> Claim:
         broom.ranges.cut(connection, claim.run, claim.fence, walk.total, parts, selection.table.name)
         broom.ledger.write(entry, connection)
     broom.ledger.tell(entry)
-    return replace(claim, stages=broom.books.progress(claim.run))
+    return claim._replace(stages=broom.books.progress(claim.run))
 
 
 def dissolve(claim: Claim, broom: Broom) -> None:

@@ -11,6 +11,7 @@ from nightcrew.consent import Filed, Here, Known
 from nightcrew.database import Form, Selection
 from nightcrew.errors import ConfigurationError, DatabaseError, SafetyStop, UsageError
 from nightcrew.forecast import Forecast, foresee
+from nightcrew.hold import streaming
 from nightcrew.job import Job
 from nightcrew.ledger import Entry
 from nightcrew.outcome import State
@@ -63,11 +64,12 @@ def admit(claim: Claim, broom: Broom) -> Admission:
     if written is not None and written["fingerprint"] == policy.fingerprint:
         permit = Permit.of(written)
         selection = plans.compile(policy, permit.moment, broom.database, broom.holds())
-        return Admission(permit, replace(selection, run=claim.run))
+        return Admission(permit, replace(selection, run=claim.run, living=streaming(policy, broom.living)))
     shown = _shown(claim, broom)
     # Whichever of the two clocks is behind: what one of them still takes for alive is not dead.
     moment = shown.moment if shown else min(claim.moment, broom.clock.now())
     selection = plans.compile(policy, moment, broom.database, broom.holds())
+    selection = replace(selection, living=streaming(policy, broom.living))
     permit = _permit(claim, policy, selection, (moment, shown), broom)
     broom.ledger.write(Entry(_ADMITTED, claim.job.name, claim.run, permit.json()))
     return Admission(permit, replace(selection, run=claim.run))
@@ -85,7 +87,7 @@ def draw_up(job: Job, broom: Broom, *, ready: bool, keep: bool) -> Plan:
     One to `keep` gets an ID, under which it can be run.
     """
     now = min(broom.database.now(), broom.clock.now())
-    drawn = plans.draw_up(job, now, broom.database, broom.holds())
+    drawn = plans.draw_up(job, now, broom.database, broom.holds(), streaming(job.policy, broom.living))
     if not ready:
         return drawn
     refusals = tuple(objections_to(broom.consents.here(), broom.clock.now()))

@@ -45,9 +45,10 @@ class Heartbeat:
     def release(self, job: str, fence: int, run: str, lease: Lease | None) -> None:
         """Stop renewing a claim's lease, unless it is held once more."""
         with self._lock:
-            if others := [one for one in self._claims.get((job, fence), ()) if one is not lease]:
-                self._claims[job, fence] = others
-            else:
+            held = self._claims.get((job, fence), [])
+            if lease in held:
+                held.remove(lease)
+            if not held:
                 self._claims.pop((job, fence), None)
             self._distances.pop(run, None)
 

@@ -1,7 +1,8 @@
 """Hold: what protects rows of a table from every job, and with them all that they hang on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from nightcrew.censor import shown
 from nightcrew.database import Catalog, Database, Path, Selection, Shield, Shielded, Table
@@ -30,6 +31,20 @@ def holds(jobs: Iterable[Job]) -> tuple[Hold, ...]:
         for name, policy in rules
         if policy.hold and policy.action is Action.DELETE
     )
+
+
+Living: TypeAlias = tuple[str, tuple[str, ...]] | None
+"""A column of the IDs of chats, and those of them whose streams are live: their rows stay."""
+
+
+def streaming(policy: Policy | None, living: Callable[[], Collection[str]]) -> Living:
+    """Return the chats that a policy leaves alone because a stream is live, if it leaves any.
+
+    They are those of this moment: whose stream begins later has a message by then, and is looked at for that. Raises
+    StreamError where nobody can say which they are.
+    """
+    column = None if policy is None else policy.unless_active_stream
+    return None if column is None else (column, tuple(sorted(living())))
 
 
 def heeding(policy: Policy, given: Sequence[Hold], catalog: Catalog) -> Policy:

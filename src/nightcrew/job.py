@@ -94,7 +94,8 @@ class Job:
     docs/throttle.md says. `window` is the time of day in which it may work; given as a text ("22:00-06:00") it is read
     in the zone of the schedule. A function that fails is called again until it has had so many `attempts`, first after
     `backoff` (“30 seconds”) and then after twice as long each time. A policy's run of more rows than `fan_out` is
-    shared among the workers of a Celery application. `origin` is where it is written, if that is a file.
+    shared among the workers of a Celery application. `disabled` says why it is not
+    `enabled`, in the words that end a sentence. `origin` is where it is written, if that is a file.
 
     Raises ConfigurationError for a name or path that cannot be one.
     """
@@ -112,6 +113,7 @@ class Job:
     primary: Primary = Primary.ANYONE
     failsafe_after: timedelta | None = None
     enabled: bool = True
+    disabled: str = "in the configuration"
     owner: str | None = None
     runbook: str | None = None
     pace: Pace = Pace.STEADY
@@ -318,6 +320,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "backoff": ((str, timedelta, type(None)), "write a text such as '30 seconds'"),
     "window": ((str, Hours, type(None)), "write a text such as '22:00-06:00'"),
     "fan_out": ((int, type(None)), "write a number of rows: 500_000"),
+    "disabled": (str, "write a text"),
     "owner": _TEXT,
     "runbook": _TEXT,
 }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nightcrew.claim import Claim
-from nightcrew.database import Dropped, Partition, Selection
+from nightcrew.database import Counted, Partition, Selection
 from nightcrew.errors import DatabaseError
 from nightcrew.ledger import Entry
 from nightcrew.metronome import Metronome
@@ -65,7 +65,7 @@ def shed(claim: Claim, selection: Selection, permit: Permit, broom: Broom, metro
 
 def _drop(
     claim: Claim, selection: Selection, permit: Permit, broom: Broom, partition: Partition, total: Mapping[str, int]
-) -> Dropped | None:
+) -> Counted | None:
     """Fence, partition and account in one transaction, where the database has one for that.
 
     Where it commits each of them, the fence is asked before and after, and the account begins before.

@@ -36,7 +36,7 @@ from nightcrew.database import (
 )
 from nightcrew.errors import PolicyError, nearest
 from nightcrew.forecast import Forecast
-from nightcrew.hold import Hold, heeding, shields, staying
+from nightcrew.hold import Hold, Living, heeding, shields, staying
 from nightcrew.job import Job
 from nightcrew.policy import Action, Policy, about
 
@@ -133,7 +133,7 @@ class Plan:
         }
 
 
-def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold] = ()) -> Plan:
+def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold] = (), living: Living = None) -> Plan:
     """Count what `job` would remove at `moment`, changing nothing; `holds` are those of all jobs.
 
     Raises PolicyError for a policy that does not fit the database.
@@ -141,6 +141,7 @@ def draw_up(job: Job, moment: datetime, database: Database, holds: Sequence[Hold
     if job.policy is None:
         return Plan(job.name, moment, (), ("the job is a function of its own: what it would do cannot be counted",))
     selection, warnings, catalog = _chart(job.policy, moment, database, holds)
+    selection = replace(selection, living=living)
     survey = database.survey(selection)
     name, column = selection.table.name, selection.column
     first = Step(
@@ -298,7 +299,8 @@ def _form(policy: Policy, table: Table, catalog: Catalog) -> Form:
 def _alone(policy: Policy, table: Table, catalog: Catalog) -> bool:
     """Tell whether no row of one time could fare otherwise than the others of it, so that they may go unseen."""
     judged = policy.where, policy.hold, policy.keep_latest, policy.unless_exists, policy.links, policy.blobs
-    return policy.action is Action.DELETE and not any((*judged, policy.archive)) and not catalog.children(table.name)
+    others = policy.archive, policy.unless_active_stream
+    return policy.action is Action.DELETE and not any((*judged, *others)) and not catalog.children(table.name)
 
 
 def _absences(name: str, table: Table, catalog: Catalog) -> Iterable[Absence]:

@@ -114,6 +114,7 @@ class Policy:
     where: str | None = None
     hold: str | None = None
     unless_exists: tuple[str, ...] = ()
+    unless_active_stream: str | None = None
     erase: bool = False
     action: Action = Action.DELETE
     set: Mapping[str, Value] = field(default_factory=dict)
@@ -274,6 +275,7 @@ class Policy:
     def terms(self) -> dict[str, Any]:
         """What decides which rows leave, and what becomes of them, as JSON values; `of` reads them again."""
         plain = {name: getattr(self, name) for name in ("table", "column", "where", "hold", "erase", "keep_latest")}
+        spared = self.unless_active_stream
         given = {name: _sql_or_constant(value) for name, value in self.set.items()}
         spans = {name: _micros(getattr(self, name)) for name in _SPANS}
         return plain | {
@@ -283,6 +285,7 @@ class Policy:
             "links": list(self.links),
             "action": str(self.action),
             "set": given,
+            **({"unless_active_stream": spared} if spared else {}),
             **({"blobs": [asdict(owing) for owing in self.blobs]} if self.blobs else {}),
             **({"traces": [asdict(trace) for trace in self.traces]} if self.traces else {}),
             **({"keep": dict(self.keep)} if self.keep else {}),
@@ -353,6 +356,7 @@ _KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "where": ((str, _NONE), _SQL),
     "hold": ((str, _NONE), _SQL),
     "unless_exists": (tuple, "write a list of texts, such as ['messages.chat_id']"),
+    "unless_active_stream": ((str, _NONE), "name the column of the chat's ID, such as 'id'"),
     "links": (tuple, "write a list of texts, such as ['files.user_id']"),
     "erase": (bool, "write True or False"),
     "allow_unindexed": (bool, "write True or False"),

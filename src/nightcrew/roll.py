@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, TypeVar, Unpack
 
+from nightcrew.bid import is_paused, waits
 from nightcrew.books import RunRow, Standing
 from nightcrew.errors import ConfigurationError, UnknownJob, did_you_mean, misfit
 from nightcrew.hours import Hours
@@ -30,6 +31,14 @@ class JobStatus:
     next_slot: datetime | None
     paused: bool
     opens: datetime | None = None
+
+    @classmethod
+    def of(cls, job: Job, standing: Standing, last: RunRow | None, now: datetime) -> "JobStatus":
+        """Return how a job stands at a moment."""
+        paused = is_paused(standing, now)
+        next_slot = None if paused or not job.enabled else job.schedule.after(now)
+        opens = job.window.opens(now) if job.window and next_slot and waits(job, standing, now) else None
+        return cls(job, standing, last, next_slot, paused, opens)
 
 
 class Roll:

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from nightcrew import backoff, guard
 from nightcrew.bid import MOST_EARLY
@@ -14,12 +13,12 @@ from nightcrew.censor import Censor
 from nightcrew.claim import Claim
 from nightcrew.claims import Claims
 from nightcrew.clock import Budget, instant
-from nightcrew.database import Expected, Selection
-from nightcrew.done import Done, Gone, removed, report_of, row_of, rows_of
+from nightcrew.database import Counted, Selection
+from nightcrew.done import Done, Gone, finished, removed, report_of, row_of, rows_of
 from nightcrew.ending import sequel
 from nightcrew.erasures import completion
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, RunCancelled, SafetyStop
-from nightcrew.fleet import Company, Spread, dissolve
+from nightcrew.fleet import Company, dissolve
 from nightcrew.hold import staying
 from nightcrew.job import Overlap
 from nightcrew.ledger import Entry
@@ -36,44 +35,43 @@ _GLANCE = 0.1  # seconds that a run which is handed over may count what it leave
 _TEXTS = ("message", "error", "details", "traceback")
 
 
-def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None = None) -> Report:
+def carry_out(claim: Claim, claims: Claims, broom: Broom, budget: Budget, company: Company) -> Report:
     """Do the work of a claim, settle it, and report; whatever happens, the slot ends as a row with a reason.
 
-    With `spread`, a long run may be cut into ranges, to which it calls others.
+    A long run may be cut into ranges, to which it calls the `company`.
 
     Raises DatabaseError when the database is away, so that nothing can be settled: the lease then runs out and
     another crew goes on from the last committed batch.
     """
     started = broom.clock.monotonic()
-    done = _done(claim, claims, broom, budget, spread)
+    done = _done(claim, claims, broom, budget, company)
     done = _ended(claim, claims, broom, done, partial(_settle, claim, done, broom))
     return _told(claim, broom, done, started)
 
 
 def carry_out_together(
-    claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None, settler: Settler
+    claim: Claim, claims: Claims, broom: Broom, budget: Budget, company: Company, settler: Settler
 ) -> None:
     """Do the same; a run that is done is settled a moment later, with others, and what was looked at is trusted."""
-    started, quick = broom.clock.monotonic(), settler.trusts(claim)
-    done = _done(claim, claims, broom, budget, spread, quick=quick)
+    started = broom.clock.monotonic()
+    quick = settler.trusts(claim, started)
+    done = _done(claim, claims, broom, budget, company, quick=quick)
     claims.stride.took(claim.job, broom.clock.monotonic() - started)
-    end, alone = partial(_end, claim, claims, broom, done, started), partial(_settle, claim, done, broom)
+    end = partial(_end, claim, claims, broom, done, started)
     if claim.job.policy is not None or done.state is not State.DONE or claim.job.overlap is Overlap.SKIP:
-        end(alone)
+        end(None)
         return
-    settler.settle(claim, row_of(claim, done), end, alone, None if quick else started)
+    settler.settle(claim, finished(claim, done), end, None if quick else started)
 
 
-def _done(
-    claim: Claim, claims: Claims, broom: Broom, budget: Budget, spread: Spread | None, *, quick: bool = False
-) -> Done:
+def _done(claim: Claim, claims: Claims, broom: Broom, budget: Budget, company: Company, *, quick: bool = False) -> Done:
     budget = budget.under(claim.lease)
     if not claim.resumed:
         for remark in claim.remarks:
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
     try:
-        done = _work(claim, broom, budget, Company(claims.heartbeat, spread), quick=quick)
+        done = _work(claim, broom, budget, company, quick=quick)
         return _censored(_again(claim, done, broom), broom.ledger.censor)
     except BaseException:
         claims.release(claim)
@@ -81,8 +79,8 @@ def _done(
         raise
 
 
-def _end(claim: Claim, claims: Claims, broom: Broom, done: Done, started: float, settle: Settle) -> None:
-    done = _ended(claim, claims, broom, done, settle)
+def _end(claim: Claim, claims: Claims, broom: Broom, done: Done, started: float, settle: Settle | None) -> None:
+    done = _ended(claim, claims, broom, done, settle or partial(_settle, claim, done, broom))
     if broom.ledger.hears(done.heard_as):
         _told(claim, broom, done, started)
 
@@ -131,14 +129,16 @@ def _given_up(claim: Claim, done: Done, pause: Pause, broom: Broom) -> Done:
     facts = {"label": claim.job.label, "by": ITSELF, "reason": pause.reason, "until": instant(pause.until)}
     broom.ledger.tell(Entry("given_up", claim.job.name, claim.run, facts))
     note = f"The job is paused until {pause.until:%Y-%m-%d %H:%M}Z: {pause.reason}"
-    return replace(done, note="; ".join(filter(None, (done.note, one_line(note)))))
+    return done._replace(note="; ".join(filter(None, (done.note, one_line(note)))))
 
 
 def _censored(done: Done, censor: Censor) -> Done:
     """Take what an exception's text may have brought along out of all that is said of a run, here and in the ledger."""
-    said = {name: text for name in _TEXTS if (text := getattr(done, name))}
-    fit: dict[str, Any] = {name: clean for name, text in said.items() if (clean := censor(text)) != text}
-    return replace(done, **fit) if fit else done
+    clean = censor(done.message) == done.message
+    if clean and done.error is done.details is done.traceback is None:  # as it is hundreds of times a second
+        return done
+    said: dict[str, str] = {name: text for name in _TEXTS if (text := getattr(done, name))}
+    return done._replace(**{name: censor(text) for name, text in said.items()})  # type: ignore[arg-type]
 
 
 def _work(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: bool) -> Done:
@@ -175,7 +175,7 @@ def _do(claim: Claim, broom: Broom, budget: Budget, company: Company, *, quick: 
     if not quick:
         guard.watch_place(claim.job, broom)
     if claim.job.policy is None:
-        return _called(claim, call(claim, broom, budget, partial(company.heartbeat.came, claim.run)), budget)
+        return _called(claim, call(claim, broom, budget, company.heartbeat.came), budget)
     if claim.cut and guard.changed(claim, broom):
         if claim.joined:
             return _not_begun(claim, broom, "they know another policy")
@@ -280,7 +280,7 @@ def _so_far(claim: Claim, broom: Broom) -> Gone:
     return Gone.of(claim.job, altogether(broom.books.progress(claim.run)))
 
 
-def _partial(claim: Claim, gone: Gone, reason: str, ahead: Expected | None = None) -> Done:
+def _partial(claim: Claim, gone: Gone, reason: str, ahead: Counted | None = None) -> Done:
     left, remaining, note = "", None, None
     if ahead is not None:
         left, remaining = f", {'' if ahead.exact else 'about '}{ahead.rows:,} left", ahead.rows
@@ -315,21 +315,22 @@ def _failed(claim: Claim, broom: Broom, error: NightcrewError, trace: str | None
 
 def _again(claim: Claim, done: Done, broom: Broom) -> Done:
     """Leave the run open of a function that has failed, unless that was its last attempt."""
-    attempt, most, first = claim.won.failures + 1, claim.job.attempts, claim.job.backoff
+    first = claim.job.backoff
     if done.outcome is not Outcome.FAILED or first is None:
         return done
+    attempt, most = claim.won.failures + 1, claim.job.attempts
     if attempt >= most:
-        return replace(done, message=f"{done.message}; that was attempt {attempt} of {most}")
+        return done._replace(message=f"{done.message}; that was attempt {attempt} of {most}")
     at = broom.database.now() + backoff.wait(first, attempt, claim.run)
     message = f"{done.message}; attempt {attempt} of {most}, tried again from {at:%Y-%m-%d %H:%M:%S}Z on"
-    return replace(done, state=State.RETRYING, message=message, retry_at=at)
+    return done._replace(state=State.RETRYING, message=message, retry_at=at)
 
 
 def _refused(claim: Claim, broom: Broom, stop: SafetyStop) -> Done:
     failed = _failed(claim, broom, stop)
     nothing = "" if failed.deleted else "; nothing was removed"
     message = failed.message.replace(" failed: ", " was refused: ", 1) + nothing
-    return replace(failed, outcome=Outcome.REFUSED, message=message)
+    return failed._replace(outcome=Outcome.REFUSED, message=message)
 
 
 def _elsewhere(claim: Claim, counts: Mapping[str, int], stopped: str | None) -> Done:

@@ -93,6 +93,7 @@ class Every:
     phase: timedelta = timedelta(0)
     meaning: str = field(init=False, repr=False, compare=False)
     """A fingerprint that is the same for every way to write this schedule, and no other."""
+    _first: datetime = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for length in (self.period, self.phase):
@@ -103,6 +104,7 @@ class Every:
         if not timedelta(0) <= self.phase < self.period:
             raise ScheduleError(f"schedule {self.expression!r} has a phase out of range; take less than the period.")
         object.__setattr__(self, "meaning", _digest("every", self.period, self.phase))
+        object.__setattr__(self, "_first", _EPOCH + self.phase)
 
     @property
     def expression(self) -> str:
@@ -117,11 +119,21 @@ class Every:
 
     def after(self, moment: datetime) -> datetime:
         """Return the first slot later than a moment."""
-        return self._slot(_utc(moment), 1)
+        if moment.tzinfo is not UTC:
+            moment = _utc(moment)
+        try:
+            return moment + (self.period - (moment - self._first) % self.period)
+        except OverflowError:
+            raise self._no_slot(moment) from None
 
     def latest(self, moment: datetime) -> datetime:
         """Return the last slot that is not later than a moment."""
-        return self._slot(_utc(moment), 0)
+        if moment.tzinfo is not UTC:
+            moment = _utc(moment)
+        try:
+            return moment - (moment - self._first) % self.period
+        except OverflowError:
+            raise self._no_slot(moment) from None
 
     def between(self, after: datetime, until: datetime, limit: int | None = None) -> Iterator[datetime]:
         """Return the slots later than one moment and not later than another, oldest first."""
@@ -132,14 +144,8 @@ class Every:
         words = self.expression.split(" ")
         return f"every {words[2]}" if words[1] == "1" and len(words) == 3 else self.expression
 
-    def _slot(self, moment: datetime, step: int) -> datetime:
-        count = (moment - _EPOCH - self.phase) // self.period + step
-        try:
-            return _EPOCH + self.phase + count * self.period
-        except OverflowError:
-            raise ScheduleError(
-                f"schedule {self.expression!r} has no slot beside {moment}; the calendar ends."
-            ) from None
+    def _no_slot(self, moment: datetime) -> ScheduleError:
+        return ScheduleError(f"schedule {self.expression!r} has no slot beside {moment}; the calendar ends.")
 
 
 def _digest(*parts: object) -> str:

@@ -13,6 +13,7 @@ from nightcrew.errors import ConfigurationError, DurationError
 
 ENVIRONMENTS = ("production", "development", "test")
 ERASURE_KEY = "NIGHTCREW_ERASURE_KEY"
+UNSUBSCRIBE_KEY, UNSUBSCRIBE_KEY_PREVIOUS = "NIGHTCREW_UNSUBSCRIBE_KEY", "NIGHTCREW_UNSUBSCRIBE_KEY_PREVIOUS"
 SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
 DEADLINE = timedelta(seconds=50)
 _SECRETS = ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "NIGHTCREW_ARCHIVE_KEY", "NIGHTCREW_ARCHIVE_KEY_PREVIOUS")
@@ -26,7 +27,8 @@ class Settings:
     is NIGHTCREW_HTTP_DEADLINE, how long an HTTP call may work that names none: many proxies and platforms cut a call
     at 60 s, and ten are left to answer in. `erasure_key` is NIGHTCREW_ERASURE_KEY, of which the hashes of erased
     subjects are made, and the seals of their receipts. `archive_key` seals what is archived from now on; what
-    was sealed with the previous one can still be read.
+    was sealed with the previous one can still be read. `unsubscribe_key` signs the links by which people leave a topic,
+    and those signed with the previous one still work. `cloud_deploy` is CLOUD_DEPLOY, without which no mail leaves.
     """
 
     environment: str = "production"
@@ -36,6 +38,9 @@ class Settings:
     erasure_key: str | None = field(default=None, repr=False)
     archive_key: str | None = field(default=None, repr=False)
     previous_archive_key: str | None = field(default=None, repr=False)
+    unsubscribe_key: str | None = field(default=None, repr=False)
+    previous_unsubscribe_key: str | None = field(default=None, repr=False)
+    cloud_deploy: bool = False
     ticker: bool = True
     deadline: timedelta = DEADLINE
     log_format: str = "text"
@@ -52,9 +57,12 @@ class Settings:
             secret=_secret(env, "CRON_SECRET"),
             previous_secret=_secret(env, "CRON_SECRET_PREVIOUS"),
             database=_secret(env, "DATABASE_URL"),
-            erasure_key=_key(env),
+            erasure_key=_key(env, ERASURE_KEY),
             archive_key=_secret(env, "NIGHTCREW_ARCHIVE_KEY"),
             previous_archive_key=_secret(env, "NIGHTCREW_ARCHIVE_KEY_PREVIOUS"),
+            unsubscribe_key=_key(env, UNSUBSCRIBE_KEY),
+            previous_unsubscribe_key=_key(env, UNSUBSCRIBE_KEY_PREVIOUS),
+            cloud_deploy=env.get("CLOUD_DEPLOY", "").strip().lower() == "true",
             ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
             log_format=_one_of(env, "NIGHTCREW_LOG_FORMAT", ("text", "json")),
@@ -64,13 +72,18 @@ class Settings:
     def censor(self) -> Censor:
         """What keeps these secrets out of every text."""
         secrets = self.secret, self.previous_secret, self.erasure_key, self.archive_key, self.previous_archive_key
-        return Censor(*secrets, url=self.database)
+        return Censor(*secrets, *self.unsubscribe_keys, url=self.database)
+
+    @property
+    def unsubscribe_keys(self) -> tuple[str, ...]:
+        """The keys by which a link is known as ours, the one first that new links are signed with."""
+        return tuple(key for key in (self.unsubscribe_key, self.previous_unsubscribe_key) if key)
 
 
 def censor() -> Censor:
     """Return the censor of the process's own environment, however wrong the rest of it is."""
     known: dict[str, str | None] = {}
-    for name in (*_SECRETS, ERASURE_KEY, "DATABASE_URL"):
+    for name in (*_SECRETS, ERASURE_KEY, UNSUBSCRIBE_KEY, UNSUBSCRIBE_KEY_PREVIOUS, "DATABASE_URL"):
         with suppress(ConfigurationError):
             known[name] = variable(name)
     url = known.pop("DATABASE_URL", None)
@@ -112,12 +125,12 @@ def _span(env: Mapping[str, str], name: str, default: timedelta) -> timedelta:
         raise ConfigurationError(f"{name}: {problem}") from None
 
 
-def _key(env: Mapping[str, str]) -> str | None:
-    """Return the key of erasures; one that could be guessed would let everybody find out who was erased."""
-    key = (_secret(env, ERASURE_KEY) or "").strip()
+def _key(env: Mapping[str, str], name: str) -> str | None:
+    """Return a key of hashes; one that could be guessed lets everybody know who was erased, or unsubscribe others."""
+    key = (_secret(env, name) or "").strip()
     if key and len(key) < SHORTEST_SECRET:
         raise ConfigurationError(
-            f"{ERASURE_KEY} has {len(key)} characters, and needs {SHORTEST_SECRET}: 'nightcrew secret new' makes one"
+            f"{name} has {len(key)} characters, and needs {SHORTEST_SECRET}: 'nightcrew secret new' makes one"
         )
     return key or None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import TypeAlias
 
-from nightcrew.books import Books, RunRow, Settled
+from nightcrew.books import Books, Finished, Settled
 from nightcrew.claim import Claim
 from nightcrew.clock import Clock
 from nightcrew.errors import DatabaseError
@@ -14,25 +14,24 @@ from nightcrew.errors import DatabaseError
 Settle: TypeAlias = Callable[[], Settled | None]
 """Settles a run, or says how it was; None when a newer fence exists."""
 
+Then: TypeAlias = Callable[[Settle | None], object]
+"""Goes on with a run that was settled as is said, or (None) settles it alone."""
+
 _MOMENT = 0.02  # seconds: once none has ended for as long, those that have are settled; their leases are renewed
 _MOMENTS = 10  # of them at most, for whoever is still at work comes first: it takes the processor's time from others
 _AWAY = 0.5  # seconds between two tries while the database is away
 _NEW = 1.0  # seconds in which a claim need not be asked about again: somebody may have paused its job meanwhile
+_DONE = Settled()  # as nearly every run is
 _KNOWN = 10.0  # seconds in which the database is taken for the one that it was
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Ended:
-    """A run that is done: the row that says so, how it is settled `alone`, and what comes `then`."""
+    """A run that is done: what is to be said of it, and what comes `then`."""
 
     claim: Claim
-    row: RunRow
-    then: Callable[[Settle], object]
-    alone: Settle
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.row.job, self.claim.fence
+    said: Finished
+    then: Then
 
     @property
     def overdue(self) -> bool:
@@ -53,22 +52,19 @@ class Settler:
         self._closing = Event()
         self._known_until = self._look_at = float("-inf")
 
-    def trusts(self, claim: Claim) -> bool:
+    def trusts(self, claim: Claim, now: float) -> bool:
         """Whether work may begin without a look at the place, and at the claim, of a function and won a moment ago."""
-        new = claim.lease is not None and claim.lease.age < _NEW and not claim.resumed
+        new = claim.lease is not None and now - claim.lease.won_at < _NEW and not claim.resumed
         if not new or claim.job.policy is not None:
             return False
-        now = self._clock.monotonic()
         with self._lock:
             if self._look_at <= now < self._known_until:  # one looks again in good time, and no other waits for that
                 self._look_at = self._known_until
                 return False
         return now < self._known_until
 
-    def settle(
-        self, claim: Claim, row: RunRow, then: Callable[[Settle], object], alone: Settle, looked_at: float | None
-    ) -> None:
-        """Settle a run that is done, with others or, where that fails, `alone`; and go on with `then`.
+    def settle(self, claim: Claim, said: Finished, then: Then, looked_at: float | None) -> None:
+        """Settle a run that is done, with others or, where that fails, alone; and go on with `then`.
 
         While the database is away, it is tried again for as long as the claim's lease holds: nobody need do it twice.
         If it looked at the place, at a monotonic instant, that was the one it had been.
@@ -77,7 +73,7 @@ class Settler:
             if looked_at is not None:
                 self._known_until = max(self._known_until, looked_at + _KNOWN)
                 self._look_at = self._known_until - _KNOWN / 2
-            self._ended.append(_Ended(claim, row, then, alone))
+            self._ended.append(_Ended(claim, said, then))
             if self._thread is not None:
                 return
             thread = Thread(target=self._work, name="nightcrew-settler", daemon=True)
@@ -126,7 +122,7 @@ class Settler:
         done: set[tuple[str, int]] | None = None
         waiting: list[_Ended] = []
         try:
-            done = self._books.settle_done([(one.claim.fence, one.row) for one in ended])
+            done = self._books.settle_done([one.said for one in ended])
         except Exception as error:  # noqa: BLE001 - one that no database takes must not keep others from being settled
             if patient and isinstance(error, DatabaseError) and error.away:
                 overdue = [one for one in ended if one.overdue]
@@ -135,10 +131,14 @@ class Settler:
                     self._ended[:0] = waiting
         for one in ended:
             try:
-                one.then(one.alone if done is None else Settled if one.key in done else _superseded)
+                one.then(None if done is None else _settled if one.said[:2] in done else _superseded)
             except BaseException as error:  # noqa: BLE001 - whatever one runs into, the next is not to blame
                 self._lost(error)
         return bool(waiting)
+
+
+def _settled() -> Settled:
+    return _DONE
 
 
 def _superseded() -> None:

@@ -1,7 +1,7 @@
 """Station: one database, and what a crew keeps and does there; wired on first use, and anew in the child of a fork."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from weakref import ref
@@ -11,17 +11,22 @@ from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
 from nightcrew.claims import Claims
 from nightcrew.clock import Clock
+from nightcrew.databases.adoptions import Adoptions
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
+from nightcrew.databases.directory import Registry
 from nightcrew.databases.divisions import Divisions
 from nightcrew.databases.dues import Dues
+from nightcrew.databases.enrolments import Enrolled
 from nightcrew.databases.erasures import Tombs
+from nightcrew.databases.mails import Post
 from nightcrew.databases.manifests import Inventory
 from nightcrew.databases.migrations import Migrations
 from nightcrew.databases.returns import Returns
 from nightcrew.databases.rows import Rows
 from nightcrew.databases.subjects import People
+from nightcrew.databases.suppressions import Silence
 from nightcrew.erasures.work import Kit
 from nightcrew.errors import NoDatabase
 from nightcrew.gauge import Hook, Source
@@ -34,7 +39,8 @@ from nightcrew.settler import Settler
 from nightcrew.walk import Broom
 from nightcrew.watch import Watch
 
-_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "subjects", "erasures", "archive", "migrations",
+_ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "mails",
+          "enrolments", "suppressions", "directory", "adopted", "subjects", "erasures", "archive", "migrations",
           "claims", "settler", "broom")  # fmt: skip
 
 
@@ -60,6 +66,7 @@ class Station:
         self._jobs = jobs
         self._kit = kit
         self._archive = archive
+        self.living: Callable[[], Collection[str]] = frozenset
         self._lock = Lock()
         self._seen: set[str] = set()
         self._registered: set[str] = set()
@@ -98,6 +105,31 @@ class Station:
     def debts(self) -> Dues:
         """What is owed to the stores."""
         return Dues(self.link)
+
+    @cached_property
+    def mails(self) -> Post:
+        """The mails that people are due."""
+        return Post(self.link)
+
+    @cached_property
+    def enrolments(self) -> Enrolled:
+        """Who is due them."""
+        return Enrolled(self.link)
+
+    @cached_property
+    def suppressions(self) -> Silence:
+        """To whom none is sent."""
+        return Silence(self.link)
+
+    @cached_property
+    def adopted(self) -> Adoptions:
+        """The mails that the application schedules by itself."""
+        return Adoptions(self.link)
+
+    @cached_property
+    def directory(self) -> Registry:
+        """The application's tables, as far as they tell of people."""
+        return Registry(self.link)
 
     @cached_property
     def subjects(self) -> People:
@@ -158,6 +190,7 @@ class Station:
             lambda: holds(self._jobs.values()),
             self._kit,
             self.archive,
+            self.living,
         )
 
     def _sources(self, job: Job) -> Iterator[Source]:

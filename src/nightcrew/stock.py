@@ -8,7 +8,7 @@ from nightcrew import orphans, outbox
 from nightcrew.call import Call
 from nightcrew.comparison import Comparison, Survey
 from nightcrew.debt import Balance, Overdue
-from nightcrew.depot import Depot
+from nightcrew.depot import STREAMS, Depot
 from nightcrew.errors import ConfigurationError, UsageError, did_you_mean, misfit
 from nightcrew.job import Job
 from nightcrew.owing import Owing
@@ -41,6 +41,10 @@ class Stock(Roll, Stationed):
             if store not in self._stores:
                 near = did_you_mean(store, self._stores) or "; declare it, as in [blobs.uploads]"
                 raise ConfigurationError(f"{key} of job {job.name!r} names store {store!r}, which is none{near}")
+        if policy is not None and policy.unless_active_stream and STREAMS not in self._stores:
+            raise ConfigurationError(
+                f"unless_active_stream of job {job.name!r}: nobody says where streams are kept; write a table [streams]"
+            )
         return super().add(job)
 
     def columns_of(self, store: str) -> tuple[Owing, ...]:

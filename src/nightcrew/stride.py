@@ -1,5 +1,6 @@
 """Stride: how much of what is due a process takes at a time, by how long each job took it of late."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from nightcrew.books import Bid
@@ -15,9 +16,9 @@ class Stride:
     """Knows how long each job of a process took."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
         self._took: dict[str, float] = {}
         self._usual = _FIRST
+        self._turns: defaultdict[str, float] = defaultdict(lambda: clock.jitter(1.0))
 
     def took(self, job: Job, seconds: float) -> None:
         """Hear how long a job took; the last times count most."""
@@ -31,7 +32,7 @@ class Stride:
 
     def in_turn(self, bids: Sequence[Bid]) -> list[Bid]:
         """Return the oldest slots first; of those of one moment each process has another, not to be in others' way."""
-        return sorted(bids, key=lambda bid: (bid.slot, self._clock.jitter(1.0)))
+        return sorted(bids, key=lambda bid: (bid.slot, self._turns[bid.job]))
 
     def expected(self, job: Job) -> float:
         """Return for how many seconds a job keeps one hand from what else is to begin soon."""

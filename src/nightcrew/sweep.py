@@ -66,7 +66,7 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
         # Whether the first batch is looked at does not hang on partitions: dropping them sets off no trigger.
         permit = replace(permit, canary=permit.canary and not claim.counts)
         if len(claim.stages) == 1:
-            claim = replace(claim, stages=(replace(claim.stages[0], total=gone.counts),))
+            claim = claim._replace(stages=(replace(claim.stages[0], total=gone.counts),))
         allowance = Allowance(claim, permit, broom.books, broom.clock, broom.lease)
         walk = Walk(claim, selection, allowance, broom, metronome)
         if wants_company(claim, company) and not gone.dropped:
@@ -85,7 +85,7 @@ def _together(
     """Work at a run that is cut; the last to come to the end of a range looks once more for what they all left."""
     table, permit = selection.table.name, replace(permit, canary=False)
     ended = Fleet(claim, selection, permit, broom, metronome, company).on()
-    claim = replace(claim, stages=broom.books.progress(claim.run))
+    claim = claim._replace(stages=broom.books.progress(claim.run))
     if ended.doubts is None:
         others = ended.stopped is None or broom.ranges.manned(claim.run)
         return Swept(claim.counts.get(table, 0), claim.counts, ended.stopped, elsewhere=others)

@@ -20,6 +20,7 @@ class Terms(TypedDict, total=False):
     where: str | None
     hold: str | None
     unless_exists: Iterable[str]
+    unless_active_stream: str | None
     erase: bool
     links: Iterable[str]
     allow_unindexed: bool

@@ -23,6 +23,20 @@ Errand: TypeAlias = Callable[[str, datetime | None, Caller, bool], str]
 """Hands a job over to a worker, for a slot or right now, and returns how the worker knows it; raises BrokerError."""
 
 
+class Choices(Protocol):
+    """What a crew that sends mail does for whoever holds a link; each may be called as often as one likes."""
+
+    @property
+    def unsubscribe_keys(self) -> tuple[str, ...]:
+        """The keys that links are signed with, and were before."""
+
+    def opt_out(self, person: str, topic: str) -> None:
+        """Send a person no more of a topic; raises DatabaseError where that cannot be kept."""
+
+    def opt_in(self, person: str, topic: str) -> None:
+        """Take that back; raises DatabaseError where that cannot be kept."""
+
+
 class Roster(Protocol):
     """A crew as its triggers see it.
 
@@ -39,6 +53,10 @@ class Roster(Protocol):
     @property
     def clock(self) -> Clock:
         """The process's time and chance."""
+
+    @property
+    def mail(self) -> Choices | None:
+        """What people chose who are sent mail; None where none is."""
 
     @property
     def jobs(self) -> Mapping[str, Job]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightcrew.allowance import Right
@@ -35,7 +35,7 @@ MOST_PASSED_BY = 100  # rows a run finds one by one; when there are more, it is 
 
 @dataclass(frozen=True, slots=True)
 class Broom:
-    """What a sweep works with, and where there is a key of erasures, what these are done with."""
+    """What a sweep works with: `kit` where there is a key of erasures, `living` for the chats with a live stream."""
 
     database: Database
     books: Books
@@ -48,6 +48,7 @@ class Broom:
     holds: Callable[[], Sequence[Hold]]
     kit: Callable[[], Kit | None]
     archive: Archive | None = None
+    living: Callable[[], Collection[str]] = frozenset
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Walk:
         self._broom = broom
         self.cursor = stage.cursor
         self._metronome = metronome
+        self._first, self._losses = (stage.cursor, Counter(stage.total)), broom.database.losses
         self._retries = 0
         self.weight = Weight(size_of(selection).first)
         self._step = 0  # rows that the last batch might take
@@ -320,16 +322,20 @@ class Walk:
         """Fence, rows and account in one transaction: they commit together or not at all."""
         if self._retries or self._right.fading:
             self.renew()
-        with self._broom.database.transaction(self._claim.job.pace) as connection:
+        database = self._broom.database
+        frozen = even and not self._right.shared and database.freezes(selection)
+        with database.transaction(self._claim.job.pace, frozen=frozen) as connection:
             self._right.hold(connection)
-            cursor, total = self._look_back() if self._retries else (self.cursor, self.total)
-            taken = self._take(connection, selection, cursor, (limit, most), even=even)
+            losses = database.losses
+            doubtful = self._retries or losses != self._losses
+            cursor, total = self._look_back() if doubtful else (self.cursor, self.total)
+            taken = self._take(connection, selection, cursor, (limit, most), even=even, frozen=frozen)
             so_far = total + Counter(taken.counts)
             self._right.account(connection, self.number, taken.cursor or cursor, so_far)
             if taken.load:
                 self._write(connection, taken, so_far)
             self._archive(connection, taken)
-        self.total = so_far
+        self.total, self._losses = so_far, losses
         self._canary, self._few = self._canary and not taken.load, min(2 * self._few, _FIRST)
         return taken
 
@@ -351,7 +357,8 @@ class Walk:
         if self._unwritten:
             with self._broom.database.transaction(self._claim.job.pace) as connection:
                 self._right.hold(connection)
-                self._write(connection, Taken(0, {}, self.cursor, exhausted=False), self.total)
+                if self._broom.database.losses == self._losses:
+                    self._write(connection, Taken(0, {}, self.cursor, exhausted=False), self.total)
             self._unwritten = False
 
     def renew(self) -> None:
@@ -362,12 +369,12 @@ class Walk:
         self._right.renew()
 
     def _take(
-        self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], *, even: bool
+        self, connection: Connection, selection: Selection, cursor: Cursor, sizes: tuple[int, int], **how: bool
     ) -> Taken:
         """Take a batch; the first one of a new policy is held against what the database itself saw leave."""
         database, job = self._broom.database, self._claim.job.name
         if not self._canary:
-            return database.take(connection, selection, cursor, *sizes, even=even)
+            return database.take(connection, selection, cursor, *sizes, **how)
         with database.watched(connection, selection.table.name) as removed:
             taken = database.take(connection, selection, cursor, *sizes)
         # A rule that would remove rows of these too stands in the catalog, though no row goes that has any.
@@ -377,13 +384,13 @@ class Walk:
         return taken
 
     def _look_back(self) -> tuple[Cursor, Counter[str]]:
-        """Ask the ledger how far the run is: a commit may have arrived although its answer was lost.
+        """Ask the ledger how far the run is: a commit may have arrived although its answer was lost, or be undone.
 
         It is asked once the renewal has waited for whatever the last try left under way.
         """
         stage = self._right.stage(self.number)
-        known = stage.total == self.total or not stage.total
-        return (self.cursor, self.total) if known else (stage.cursor, Counter(stage.total))
+        cursor, total = (stage.cursor, Counter(stage.total)) if stage.total or stage.cursor else self._first
+        return (self.cursor, self.total) if total == self.total else (cursor, total)
 
 
 def _by_row(error: DatabaseError) -> bool:

@@ -3,7 +3,21 @@
 import multiprocessing
 import sys
 
-from tests.bench import archive, blobs, claims, endurance, foreground, forms, http_401, outbox, plan, scheduler, sweep
+from tests.bench import (
+    archive,
+    blobs,
+    claims,
+    endurance,
+    foreground,
+    forms,
+    http_401,
+    mail,
+    outbox,
+    plan,
+    scheduler,
+    streams,
+    sweep,
+)
 
 MEASURES = {
     "archive": archive.measure,
@@ -13,9 +27,11 @@ MEASURES = {
     "foreground": foreground.measure,
     "forms": forms.measure,
     "http": http_401.measure,
+    "mail": mail.measure,
     "outbox": outbox.measure,
     "plan": plan.measure,
     "scheduler": scheduler.measure,
+    "streams": streams.measure,
     "sweep": sweep.measure,
 }
 

@@ -406,6 +406,8 @@ def test_the_command_says_first_and_does_when_it_is_confirmed(site, tmp_path, mo
     assert "35 rows put back" in done.output
     assert "takes these rows again" in done.output
     assert len(site.rows()["users"]) == 5
+    again = asked("--confirm", "purge")
+    assert "35 rows had been put back already" in again.output
 
 
 def test_a_plan_looks_at_every_row_unless_that_takes_long_and_then_says_at_how_many(site, monkeypatch):

@@ -37,7 +37,7 @@ POSTGRESQL = {
     "smallint": st.integers(-(2**15), 2**15 - 1).map(str),
     "integer": st.integers(-(2**31), 2**31 - 1).map(str),
     "bigint": st.integers(-(2**63), 2**63 - 1).map(str),
-    "numeric": st.decimals(allow_nan=False, allow_infinity=False).map(str) | _one("NaN"),
+    "numeric": st.decimals(allow_nan=False, allow_infinity=False).map(str) | _one("NaN", "1e-1000", "-9.0e1000"),
     "numeric(20, 5)": st.decimals(-(10**14), 10**14, places=5).map(str),
     "real": st.floats(width=32).map(str),
     "double precision": st.floats().map(str),
@@ -301,3 +301,10 @@ def test_a_chain_and_a_ring_of_references_come_back(yard):
     with yard.link.transaction(writes=False) as connection:
         above = dict(map(tuple, connection.execute(sa.text("SELECT id, above FROM answers")).all()))
     assert above == {each: each - 1 or 10 for each in range(1, 30)}
+
+
+def test_a_row_of_megabytes_comes_back(server_yard):
+    yard, kind = server_yard, {"postgresql": "bytea", "mysql": "LONGBLOB"}
+    shuttle = Shuttle(yard, [kind[yard.kind]], reading="SELECT id, c0 FROM things ORDER BY id")
+    data = bytes(range(256)) * (8 << 12)  # so that every byte is in it, 8 MiB long
+    shuttle.fly([(data[: 7 << 20],), (data,)] if yard.kind == "postgresql" else [(data[: 6 << 20],)], lambda mark: mark)

@@ -318,6 +318,20 @@ def test_a_key_without_columns_means_the_primary_key_and_names_have_no_case(sqli
     assert (notes.columns, notes.parent_columns, notes.indexed) == (("r", "c"), ("Room", "Id"), True)
 
 
+@pytest.mark.parametrize(("own", "above"), [("BINARY", "NOCASE"), ("NOCASE", "BINARY"), ("RTRIM", "NOCASE")])
+def test_a_key_of_two_collations_is_refused(sqlite_yard, own, above):
+    """SQLite's cascade would take rows that were never copied, or a delete of ours those of another parent."""
+    sqlite_yard.run(
+        f"CREATE TABLE people (name TEXT COLLATE {above} PRIMARY KEY)",
+        f"CREATE TABLE teams (id INTEGER PRIMARY KEY, lead TEXT COLLATE {above} REFERENCES people (name))",
+        f"CREATE TABLE chats (id INTEGER PRIMARY KEY, owner TEXT COLLATE {own} REFERENCES people (name))",
+    )
+    with pytest.raises(PolicyError, match=rf"'owner' of table 'chats' .* {own}, and people.name.* COLLATE {above}"):
+        sqlite_yard.children("people")
+    sqlite_yard.run("DROP TABLE chats")
+    assert [key.table for key in sqlite_yard.children("people")] == ["teams"]
+
+
 def test_a_rowid_alias_is_an_index(sqlite_yard):
     sqlite_yard.run("CREATE TABLE t (at INTEGER PRIMARY KEY)", "CREATE TABLE u (k TEXT PRIMARY KEY) WITHOUT ROWID")
     assert sqlite_yard.table("t").leads("at")

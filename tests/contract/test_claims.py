@@ -512,7 +512,7 @@ def test_what_was_claimed_before_a_statement_failed_is_given_back_and_runs_once_
     engine = crew._station.link.engine
 
     def full(_connection, _cursor, statement, *_):
-        if statement.startswith("INSERT INTO nightcrew_runs"):
+        if "INSERT INTO nightcrew_runs" in statement:
             raise sa.exc.OperationalError(statement, None, Exception(1021, "disk full"))
 
     sa.event.listen(engine, "before_cursor_execute", full)

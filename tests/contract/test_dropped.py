@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.conftest import administrator, fresh, server
 
 from nightcrew import Job, Nightcrew, Settings, every
-from nightcrew.books import Registration, Sequel
+from nightcrew.books import Finished, Registration, Sequel
 from nightcrew.claim import Claim
 from nightcrew.claims import LOSSES
 from nightcrew.databases.tables import entries, jobs, place, runs
@@ -98,7 +98,8 @@ class Node:
         return self.books.settle("mop", self.claim.fence, row, Sequel())
 
     def settle_together(self):
-        self.books.settle_done([(self.claim.fence, replace(self.books.run(self.claim.run), state=State.DONE))])
+        claim = self.claim
+        self.books.settle_done([Finished(claim.job.name, claim.fence, claim.run, "it went well", 1)])
 
     def finish(self):
         """Do all that is left."""
@@ -291,7 +292,7 @@ def dropped(node, when):
     wrote = []
 
     def note(_connection, _cursor, statement, *_):
-        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "WITH DUE")):
+        if statement.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE", "WITH DUE", "WITH ENDED")):
             wrote.append(statement)
 
     def around(connection):

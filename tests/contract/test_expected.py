@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from nightcrew.database import Expected
+from nightcrew.database import Counted
 from nightcrew.policy import Policy
 
 ROWS, OLD = 100_000, 90_000
@@ -43,7 +43,7 @@ def cursors(yard):
 def test_what_is_quickly_counted_is_exact_wherever_the_walk_stands(notes):
     selection = notes.select(POLICY)
     for cursor in ({}, *cursors(notes)):
-        assert notes.rows.expected(selection, PATIENTLY, cursor) == Expected(OLD, exact=True)
+        assert notes.rows.expected(selection, PATIENTLY, cursor) == Counted(OLD, exact=True)
 
 
 def test_what_takes_long_is_what_the_planner_expects_ahead_of_the_walk(notes):

@@ -11,7 +11,7 @@ from tests.conftest import administrator, fresh
 
 from nightcrew import Job, Nightcrew, Settings, cron, every
 from nightcrew.agenda import _FEW
-from nightcrew.books import Bidder, Sequel
+from nightcrew.books import Bidder, Finished, Sequel
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.outcome import State
 
@@ -195,7 +195,7 @@ def test_each_of_many_jobs_asks_for_its_own_schedule_and_none_for_one_that_has_c
     expected = {name: f"rival of {name}" for name in crew.jobs} | {"job-3": "somebody else's", "job-4": None}
     assert {name: standing.rival for name, standing in after.items()} == expected
     books.challenge([(after["job-3"], "the next")])
-    books.answer([after["job-5"], replace(after["job-6"], meaning="another one then")])
+    books.answer([after["job-5"], after["job-6"]._replace(meaning="another one then")])
     _, last = books.standings(["job-3", "job-5", "job-6"])
     assert [last[name].rival for name in sorted(last)] == ["the next", None, "rival of job-6"]
 
@@ -294,11 +294,14 @@ def test_the_leases_of_any_number_of_claims_are_renewed(crew):
 def test_any_number_of_runs_is_settled_at_once(crew):
     books, claims = crew._station.books, crew._station.claims
     held = [claims.by_hand(crew.jobs[f"job-{number}"], "cli", None) for number in (5, 6)]
-    mine = [(claim.fence, replace(books.run(claim.run), state=State.DONE)) for claim in held]
-    gone = mine[0][1]
-    others = [(n, replace(gone, id=f"other.{n}", job=f"other-{n}")) for n in range(MORE_THAN_A_STATEMENT_TAKES)]
+    mine = [done(claim) for claim in held]
+    others = [Finished(f"other-{n}", n, f"other.{n}", None, 0) for n in range(MORE_THAN_A_STATEMENT_TAKES)]
     assert books.settle_done([mine[0], *others, mine[1]]) == {(claim.job.name, claim.fence) for claim in held}
     assert {run.state for run in crew.runs()} == {"done"}
+
+
+def done(claim):
+    return Finished(claim.job.name, claim.fence, claim.run, "it went well", 1)
 
 
 def refused(connection):
@@ -364,8 +367,8 @@ def test_one_run_looks_at_the_place_again_in_good_time_and_the_others_go_on(crew
     first, *others = hand_out(crew, start=True)
     first()
     settler = crew._station.settler
-    settler._look_at, settler._known_until = 0.0, float("inf")
-    assert [settler.trusts(work.args[0]) for work in others[:4]] == [False, True, True, True]
+    now, settler._look_at, settler._known_until = time.monotonic(), 0.0, float("inf")
+    assert [settler.trusts(work.args[0], now) for work in others[:4]] == [False, True, True, True]
     looks = count(crew, lambda: [work() for work in others])
     assert not any("nightcrew_place" in one for one in looks)
     assert len(crew.calls) == MANY
@@ -400,10 +403,23 @@ def test_runs_of_one_job_that_are_settled_together_are_told_apart_by_their_fence
     failed = replace(books.run(old.run), state=State.FAILED, reason="it failed", error="it failed")
     assert books.settle("job-5", other.fence, failed, Sequel()) is not None
     new = crew._station.claims.by_hand(old.job, "cli", None)
-    rows = [replace(books.run(claim.run), state=State.DONE, reason="it went well") for claim in (old, new)]
-    assert books.settle_done([(old.fence, rows[0]), (new.fence, rows[1])]) == {("job-5", new.fence)}
+    assert books.settle_done([done(old), done(new)]) == {("job-5", new.fence)}
     assert [books.run(claim.run).state for claim in (old, new)] == ["failed", "done"]
     crew._station.claims.release(new)
+
+
+def test_a_job_that_is_behind_catches_up_within_seconds_and_not_a_slot_a_look(crew):
+    crew.add(Job("behind", every("1 hour"), function=lambda run: crew.calls.append(run.slot), catch_up="all"))
+    hand_out(crew)
+    rewrite(crew, "behind", epoch_at=ago(hours=4))
+    crew._station.claims.agenda._whole_at = 0.0
+    for slot in range(1, 5):
+        (work,) = hand_out(crew)
+        work()
+        crew._station.settler.close()
+        assert len(crew.calls) == slot
+        assert (crew.rest(60) < 1) is (slot < 4), "a slot that is due waits for the next look"
+        time.sleep(min(crew.rest(60), 1))
 
 
 def test_a_look_at_one_job_is_none_at_all_of_them(crew):
@@ -444,7 +460,7 @@ def test_a_run_that_was_settled_though_the_answer_was_lost_is_told_as_done(crew)
     with crew._station.link.transaction() as connection:
         connection.execute(sa.update(job_table).values(epoch_at=ago(days=40 * 366)))
     books, claim = crew._station.books, hand_out(crew, start=True)[0].args[0]
-    ended = [(claim.fence, replace(books.run(claim.run), state=State.DONE))]
+    ended = [done(claim)]
     assert books.settle_done(ended) == books.settle_done(ended) == {(claim.job.name, claim.fence)}
     crew._station.claims.release(claim)
 

@@ -342,12 +342,16 @@ def test_moments_are_the_databases(yard):
     assert [debt.key for debt in Dues(yard.link).claim("uploads", 10, 60)] == ["a2", "a5"]
 
 
-def test_a_batch_owes_in_one_row_and_what_no_row_can_hold_with_others_alone(postgresql_yard):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_batch_owes_in_one_row_and_what_no_row_can_hold_with_others_alone(postgresql_yard, frozen):
     yard = postgresql_yard
     ready(yard, *USERS)
-    keys = ["a", "with\x1fsign", "b c", "\x1f", "ü/€", ""]
+    keys = ["a", "with\x1fsign", "b c", "\x1f", "ü/€", "", None]
     yard.fill("users", *({"id": n, "left_at": OLD, "avatar": key} for n, key in enumerate(keys)))
-    yard.sweep(policy("users.avatar"), limit=100)
+    with yard.rows.transaction(frozen=frozen) as connection:
+        selection = yard.select(policy("users.avatar"))
+        taken = yard.rows.take(connection, selection, {}, 100, even=frozen, frozen=frozen)
+    assert (taken.rows, yard.ids("users")) == (7, [])
     with yard.link.transaction(writes=False) as connection:
         rows = connection.execute(sa.select(owed_table.c.size, owed_table.c.key)).all()
     assert sorted(rows) == [(1, "\x1f"), (1, "with\x1fsign"), (3, SEPARATOR.join(["a", "b c", "ü/€"]))]

@@ -1,10 +1,13 @@
-"""A process that waits to be asked for others, which erase person after person: usage: eraser.py URL FOLDER.
+"""A process that waits to be asked for others, which erase person after person: usage: eraser.py URL FOLDER WAY.
+
+WAY is by hand, one after another, or by job, whose runs take whoever has left.
 
 It has loaded all code, so that each of them is at work as soon as it is forked. Somebody kills them.
 """
 
 import os
 import sys
+import time
 from contextlib import suppress
 
 import sqlalchemy as sa
@@ -15,6 +18,7 @@ from nightcrew.stores.disk import Disk
 
 KEY = "an erasure key of a model"
 STORES = ("uploads", "exports")
+PACE = {"pace": "fast", "max_fraction": 1}
 TERMS = {
     "erase": True,
     "links": ["visits.user_id"],
@@ -27,8 +31,16 @@ def crew_that_erases(url: str, folder: str) -> Nightcrew:
     """Return a crew with one job that erases users, and stores in the folders of one."""
     places = {name: {"url": Disk(f"{folder}/{name}")} for name in STORES}
     crew = Nightcrew(url, settings=Settings(erasure_key=KEY), lease=0.3, blobs=places, erasures=Disk(f"{folder}/vault"))
-    crew.expire("erase", "users", column="left_at", every="1 day", pace="fast", max_fraction=1, **TERMS)
+    crew.expire("erase", "users", column="left_at", every="1 day", pause_after=0, **PACE, **TERMS)
     return crew
+
+
+def run(url: str, folder: str) -> None:
+    """Let the job erase them, run after run, as if its slots were due one after another."""
+    crew = crew_that_erases(url, folder)
+    while True:
+        crew.run("erase", now=True)
+        time.sleep(0.02)
 
 
 def erase(url: str, folder: str) -> None:
@@ -48,11 +60,14 @@ def people(crew: Nightcrew) -> list[str]:
     return list(dict.fromkeys((*begun, *rows)))
 
 
+WAYS = {"hand": erase, "job": run}
+
+
 def main() -> None:
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
-            erase(*sys.argv[1:])
+            WAYS[sys.argv[3]](*sys.argv[1:3])
         print(child, flush=True)
         os.waitpid(child, 0)
         print("dead", flush=True)

@@ -68,14 +68,15 @@ class Rioter(Nightcrew):
 
         It never asks whether it should stop: all that keeps it from a batch of somebody else is the fence.
         """
-        books, patience, done = self._station.books, time.monotonic() + 20, None
+        link, books, patience, done = self._station.link, self._station.books, time.monotonic() + 20, None
         while done is None or done < BATCHES:
             try:
                 if done is None:
-                    done = books.progress(run.id)[0].cursor.get("batch", 0)
-                else:
-                    self.batch(run, done)
+                    losses, done = link.losses, books.progress(run.id)[0].cursor.get("batch", 0)
+                elif self.batch(run, done, losses):
                     done += 1
+                else:
+                    done = None
             except DatabaseError as error:
                 if not error.transient or time.monotonic() > patience:
                     raise
@@ -83,14 +84,17 @@ class Rioter(Nightcrew):
                 time.sleep(0.1)
             time.sleep(random.uniform(0.02, 0.12))
 
-    def batch(self, run, number: int) -> None:
-        """Do a batch, unless the claim is somebody else's by now."""
-        claim, books = self._claim.now, self._station.books
-        with self._station.link.transaction(repeatable=True) as connection:
+    def batch(self, run, number: int, losses: int) -> bool:
+        """Do a batch, unless the claim is somebody else's by now, or batches before may be undone, which it says."""
+        claim, books, link = self._claim.now, self._station.books, self._station.link
+        with link.transaction(repeatable=True) as connection:
             books.hold(connection, run.job, claim.fence)
+            if link.losses != losses:
+                return False
             time.sleep(random.uniform(0, 0.01))
             connection.execute(sa.insert(effects).values(run=run.id, batch=number, fence=claim.fence))
             books.append(connection, run.id, "batch", {"cursor": {"batch": number + 1}, "total": {}})
+        return True
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import pytest
@@ -77,7 +77,7 @@ class SameFence(Hindsight):
     """A take-over keeps the fence of the run that it takes."""
 
     def _reopen(self, connection, standing, run, bidder):
-        return super()._reopen(connection, replace(standing, fence=standing.fence - 1), run, bidder)
+        return super()._reopen(connection, standing._replace(fence=standing.fence - 1), run, bidder)
 
 
 class Forgetful(Hindsight):
@@ -85,14 +85,14 @@ class Forgetful(Hindsight):
 
     def standings(self, names=None):
         now, standings = super().standings(names)
-        return now, {name: replace(standing, mark=None) for name, standing in standings.items()}
+        return now, {name: standing._replace(mark=None) for name, standing in standings.items()}
 
 
 class Silent(Hindsight):
     """A claim says nothing of the slots before its own."""
 
     def claim(self, bids, bidder, early=0.0):
-        return super().claim([replace(bid, lapsed=()) for bid in bids], bidder, early)
+        return super().claim([bid._replace(lapsed=()) for bid in bids], bidder, early)
 
 
 Order: TypeAlias = Sequence[tuple[str, dict[str, object]]]

@@ -16,7 +16,7 @@ from tests.model.timepiece import Timepiece
 from tests.model.witness import Witness, effects
 
 from nightcrew import Job, Nightcrew, Settings, every
-from nightcrew.books import Sequel, Standing
+from nightcrew.books import Finished, Sequel, Standing
 from nightcrew.claim import Claim
 from nightcrew.claims import Claims
 from nightcrew.databases.books import Ledgers
@@ -280,7 +280,9 @@ class Turns(RuleBasedStateMachine):
             then = again if state.open else sequel(books, claim.job, claim.moment, claim.slot)
             ended = replace(row, state=state)
             if state is State.DONE and claim.fence % 2:  # as the ticker's functions are, together with others
-                settled = bool(books.settle_done([(claim.fence, ended)]))
+                settled = bool(
+                    books.settle_done([Finished(each.job, claim.fence, claim.run, ended.reason, ended.deleted)])
+                )
             else:
                 settled = books.settle(each.job, claim.fence, ended, then) is not None
             assert settled is holds, "a run was settled by somebody else than its holder"

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -59,7 +58,7 @@ class Witness:
         assert claim.fence > before.fence, "a fence is not newer"
         self._won.add((job.name, claim.fence))
         rests = before.rests and claim.at_once
-        assert rests or not is_paused(replace(before, stopped_at=None), now), "a paused job was claimed"
+        assert rests or not is_paused(before._replace(stopped_at=None), now), "a paused job was claimed"
         assert before.run is None or before.left(now), "a lease that holds was taken"
         if claim.resumed:
             return

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nightcrew.cli import nightcrew
 
 PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| `(nightcrew [a-z]+(?: [a-z]+)?)[^|]*` \| (.+) \|$", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| `(nightcrew [a-z]+(?: [a-z-]+)?)[^|]*` \| (.+) \|$", PAGE, re.MULTILINE))
 
 
 def leaves(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -40,7 +40,7 @@ def test_the_page_documents_every_command_and_no_other() -> None:
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_the_page_names_every_option_of_a_command(path: str) -> None:
-    assert options(COMMANDS[path]) <= set(re.findall(r"`(--?[a-z]+)", ROWS[path]))
+    assert options(COMMANDS[path]) <= set(re.findall(r"`(--?[a-z-]+)", ROWS[path]))
 
 
 def test_the_page_names_every_option_before_the_command() -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from nightcrew import Nightcrew, Settings
 
 LEASE = 1.5
+"""Seconds of the lease of the one that is killed or frozen; who takes over has an ordinary one."""
 JOBS = {
     "erase-users": {"table": "users", "column": "left_at", "pace": "fast"},
     # revoked_at may be NULL: the contended form, in batches small enough to die between
@@ -20,7 +21,7 @@ JOBS = {
 }
 
 
-def crew_with(job: str, url: str, listeners=(), lease=LEASE, **terms) -> Nightcrew:
+def crew_with(job: str, url: str, listeners=(), lease=60.0, **terms) -> Nightcrew:
     """Return a crew with one of the jobs, over its table and whatever hangs on that."""
     crew = Nightcrew(url, settings=Settings(), listeners=listeners, lease=lease)
     crew.expire(job, **{**JOBS[job], **terms}, older_than=timedelta(days=1), schedule="0 0 1 1 *", max_fraction=1)
@@ -52,7 +53,7 @@ def main() -> None:
             if len(seen) == batches:
                 os.kill(os.getpid(), end)
 
-    print(crew_with(job, url, [die]).run(job, trigger="http").outcome, flush=True)
+    print(crew_with(job, url, [die], LEASE).run(job, trigger="http").outcome, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from html import unescape
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import httpx
@@ -19,8 +21,10 @@ from nightcrew.demo.files import ATTACHED, OF_PROJECTS
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.schema import chats, message_sources, messages, project_sources, users
 from nightcrew.demo.serve import workspace
+from nightcrew.demo.writers import Drawer, Model
 from nightcrew.settings import Settings
 from nightcrew.stores import blob_store
+from nightcrew.streams import MEMORY
 
 ACCOUNTS = "/api/internal/jobs/delete-stale-deactivated-accounts"
 SHELLS = "/api/internal/jobs/delete-stale-empty-chats"
@@ -31,6 +35,8 @@ File = tuple[str, bytes, str]
 """A name, bytes and a media type, as a browser sends them."""
 
 SECRET = "a-secret-that-is-long-enough"
+KEY = "a-key-for-the-links-in-mails"
+AT_ONCE = Drawer(pace=0)
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
 WAITING = {
@@ -61,7 +67,16 @@ class Browser:
         hidden = dict(re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form))
         filled = {name: unescape(value) for name, value in hidden.items()} | fields
         uploads = [("files", each) for each in files] or None
-        return self._shown(self.client.post(action, data=filled, files=uploads), status)
+        return self.waited(self._shown(self.client.post(action, data=filled, files=uploads), status))
+
+    def waited(self, page: str) -> str:
+        """Reload the page in hand until no answer is being written there, and the last one is kept."""
+        for _ in range(100):
+            if not re.search(r"data-stream=|There is no answer yet", page):
+                return page
+            time.sleep(0.02)
+            page = self.open(self.path)
+        raise AssertionError("the answer does not come")
 
     def sign_up(self, name: str = "Ada Marin", email: str = "ada@example.com") -> "Browser":
         self.open("/sign-up")
@@ -101,10 +116,11 @@ class Browser:
 class Place:
     """A running workspace and what SQL says of it."""
 
-    def __init__(self, base: str, data: Data, stack: ExitStack, uploads: str) -> None:
+    def __init__(self, base: str, data: Data, stack: ExitStack, uploads: str, letters: Path) -> None:
         self.base = base
         self.data = data
         self.stack = stack
+        self.letters = letters
         self.store = blob_store(uploads, SystemClock())
         self._numbers = count()
 
@@ -163,19 +179,30 @@ class Place:
 
 
 @contextmanager
-def served(url: str, uploads: str = "memory://", erasure_key: str | None = None) -> Iterator[Place]:
-    settings = Settings(environment="production", secret=SECRET, erasure_key=erasure_key)
+def served(
+    url: str, uploads: str = "memory://", erasure_key: str | None = None, model: Model = AT_ONCE, streams: str = MEMORY
+) -> Iterator[Place]:
+    settings = Settings(
+        environment="production", secret=SECRET, erasure_key=erasure_key, unsubscribe_key=KEY, cloud_deploy=True
+    )
     with (
-        workspace(url, settings, uploads) as app,
         socket.create_server(("127.0.0.1", 0)) as listener,
+        TemporaryDirectory() as letters,
+        workspace(url, settings, uploads, Path(letters) / "mail", _base(listener), model, streams) as app,
         closing(Data(url)) as data,
     ):
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", lifespan="on", ws="none", timeout_graceful_shutdown=1)
+        )
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             with ExitStack() as browsers:
-                yield Place(f"http://127.0.0.1:{listener.getsockname()[1]}", data, browsers, uploads)
+                yield Place(_base(listener), data, browsers, uploads, Path(letters) / "mail")
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def _base(listener: socket.socket) -> str:
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -64,7 +64,7 @@ def test_an_edited_question_and_a_deleted_file_leave_neither_row_nor_part_nor_fi
     keep = {f"source-{ids['one.txt']}": "yes", f"source-{ids['two.txt']}": "yes"}
     page = ada.send(f"{chat}/edit", text="Why is the loaf flat?", files=[NOTE], **keep)
     assert "Why is the loaf flat?" in page
-    assert "My sourdough bubbles" not in page.partition("<ol")[2]
+    assert "My sourdough bubbles" not in page.partition("<ol")[2].partition("</ol>")[0]
     assert home.count(messages, messages.c.chat_id == chat[-16:]) == 2, "one question, one answer"
     asked = next(each for each in re.findall(r"<details.*?</details>", page, re.DOTALL) if ids["two.txt"] in each)
     assert "For good?" in asked, "one click asks, and another deletes"
@@ -93,7 +93,7 @@ def test_the_files_of_all_chats_go_that_are_deleted_at_once_or_with_their_projec
 
     ada.open("/chats")
     chosen = {f"chat-{path[-16:]}": "yes" for path in (talks[0], talks[2], eve.path)}
-    assert "2 chats deleted" in ada.send("/chats/delete", **chosen)
+    assert "2 chats deleted" in ada.send("/chats/delete", **chosen, sure="yes")
     home.settle()
     assert len(home.kept(ada)) == 2
     ada.open(project)
@@ -104,6 +104,31 @@ def test_the_files_of_all_chats_go_that_are_deleted_at_once_or_with_their_projec
     home.settle()
     assert len(home.kept(ada)) == len(home.kept(eve)) == 1
     assert home.kept(ada) == home.named(ada)
+
+
+def test_the_chosen_chats_are_named_before_they_go(home):
+    ada, eve = home.newcomer("Ada"), home.newcomer("Eve")
+    talks = {}
+    for words in ("What a lamp costs", "What a lamp weighs", "What a lamp says"):
+        talks[words] = ada.new_chat()
+        ada.send(f"{talks[words]}/messages", text=words)
+    ada.open("/chats")
+    assert ada.open("/chats?choose=all").count(" checked>") == 3
+    assert "No chat was chosen." in ada.send("/chats/delete")
+
+    chosen = {f"chat-{path[-16:]}": "yes" for path in list(talks.values())[:2]}
+    page = ada.send("/chats/delete", **chosen, **{f"chat-{eve.new_chat()[-16:]}": "yes"})
+    assert "Delete 2 chats?" in page
+    assert "1 more that was chosen is not there any more." in page
+    assert "What a lamp costs" in page
+    assert "What a lamp says" not in page
+    assert all(words in ada.open("/chats") for words in talks), "nothing goes before somebody has said yes"
+
+    page = ada.send("/chats/delete", **chosen, sure="yes")
+    assert "2 chats deleted, with messages and files." in page
+    assert "What a lamp costs" not in page
+    assert "What a lamp says" in page
+    assert "None of the chosen chats is there any more." in ada.send("/chats/delete", **chosen)
 
 
 def test_nobody_edits_or_deletes_what_is_another_persons(place):
@@ -331,3 +356,26 @@ def test_a_chat_that_goes_while_its_message_is_being_sent_leaves_only_an_orphan(
     ada.send(f"{chat}/messages", text="Still there?", files=[NOTE], status=404)
     assert len(home.kept(ada)) == 1
     assert not home.named(ada)
+
+
+def test_half_a_sign_is_shown_as_one_that_is_missing_and_breaks_no_page(home):
+    """UTF-7 can say one half of a pair of UTF-16, which no page can be made of and not every database keeps."""
+    ada = home.newcomer()
+    chat = ada.new_chat()
+    seal = re.search(r'name="csrf" value="(\w+)"', ada.page)[1].encode()
+    half = b"+2AA-"
+    disposition = b"--x\r\nContent-Disposition: form-data; name="
+    body = b"".join(
+        (
+            disposition + b'"csrf"\r\n\r\n' + seal + b"\r\n",
+            disposition + b'"text"\r\n\r\nHalf ' + half + b" of it\r\n",
+            disposition + b'"source-' + half + b'"\r\n\r\nyes\r\n',
+            disposition + b'"files"; filename="a' + half + b'b.txt"\r\nContent-Type: \xff/' + half + b"\r\n\r\nx\r\n",
+            b"--x--\r\n",
+        )
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=utf-7"}
+    assert ada.client.post(f"{chat}/messages", content=body, headers=kind).status_code == 200
+    page = ada.open(chat)
+    assert "Half \N{REPLACEMENT CHARACTER} of it" in page
+    assert len(ada.files()) == 1

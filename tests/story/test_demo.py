@@ -88,7 +88,8 @@ def test_the_time_machine_moves_every_instant_of_the_app_and_nothing_else(filled
         connection.exec_driver_sql("CREATE TABLE nightcrew_runs (finished_at VARCHAR(40))")
         connection.exec_driver_sql("INSERT INTO nightcrew_runs VALUES ('2024-06-15 12:00:00.000000')")
     span, before = timedelta(days=31, minutes=15), snapshot(filled)
-    assert timemachine.travel(filled, span) == sum(map(len, before.values()))
+    timeless = "user_email_preferences"
+    assert timemachine.travel(filled, span) == sum(len(rows) for name, rows in before.items() if name != timeless)
     after = snapshot(filled)
     for table in TABLES:
         kinds = [isinstance(column.type, Utc) for column in table.c]

@@ -101,8 +101,8 @@ def test_a_commit_whose_answer_was_lost_is_counted_once(crew, monkeypatch):
     transaction, calls = crew._station.database.transaction, []
 
     @contextlib.contextmanager
-    def loses_the_answer(*terms):
-        with transaction(*terms) as connection:
+    def loses_the_answer(*terms, **how):
+        with transaction(*terms, **how) as connection:
             yield connection
         calls.append(1)
         if len(calls) == 1:

@@ -46,7 +46,11 @@ def test_a_projects_files_are_listed_given_back_and_deleted_one_by_one_or_severa
     assert ada.client.get(f"/files/{keys['notes.md']}").content == NOTE[1]
 
     chosen = {f"file-{keys[name]}": "yes" for name in ("notes.md", "plan.txt")}
-    assert "2 files deleted" in ada.send("/library/delete", **chosen)
+    page = ada.send("/library/delete", **chosen)
+    assert "Delete 2 files?" in page
+    assert re.findall(r'class="title">(.*?)<', page) == ["notes.md", "plan.txt"]
+    assert len(home.named(ada)) == 3, "one click asks, and another deletes"
+    assert "2 files deleted" in ada.send("/library/delete")
     assert ada.path == f"/library/{project}"
     assert listed(ada, project) == ["orders.csv"]
     ada.open(f"/files/{keys['notes.md']}", status=404)
@@ -54,7 +58,12 @@ def test_a_projects_files_are_listed_given_back_and_deleted_one_by_one_or_severa
     assert len(home.kept(ada)) == 1
     ada.open(f"/library/{project}")
     assert "No file was chosen." in ada.send("/library/delete")
-    assert "1 file deleted" in ada.send("/library/delete", **{f"file-{keys['orders.csv']}": "yes"})
+    gone = {f"file-{keys['plan.txt']}": "yes"}
+    assert "None of the chosen files is there any more." in ada.send("/library/delete", **gone)
+    page = ada.send("/library/delete", **gone, **{f"file-{keys['orders.csv']}": "yes"})
+    assert "Delete 1 file?" in page
+    assert "1 more that was chosen is not there any more." in page
+    assert "1 file deleted" in ada.send("/library/delete")
     home.settle()
     assert not home.kept(ada)
 
@@ -83,7 +92,9 @@ def test_a_projects_file_leaves_the_messages_that_show_it_and_goes_once_no_row_h
     ada.send(f"{moves}/project", project="")
 
     ada.open(f"/library/{project}")
-    ada.send("/library/delete", **{f"file-{keys['notes.md']}": "yes"})
+    page = ada.send("/library/delete", **{f"file-{keys['notes.md']}": "yes"})
+    assert "shown in 1 message<" in page
+    ada.send("/library/delete")
     home.settle()
     ada.open(stays)
     assert sorted(ada.files()) == ["orders.csv", "plan.txt"]
@@ -151,6 +162,23 @@ def test_a_file_is_in_the_library_or_in_the_project_that_its_chat_is_in(home):
     assert ada.client.get(f"/files/{ada.files()['notes.md']}").content == NOTE[1]
 
 
+def test_a_chat_stays_in_its_project_where_it_is_to_go_into_one_that_is_not_there(home):
+    ada, eve = home.newcomer("Ada"), home.newcomer("Eve")
+    project, gone, theirs = ada.new_project(), ada.new_project("Gone"), eve.new_project()
+    ada.open(f"/projects/{gone}")
+    ada.send(f"/projects/{gone}/delete")
+    chat = chat_in(ada, project)
+    ada.send(f"{chat}/messages", text="My sourdough bubbles", files=[NOTE])
+    for wrong in (gone, theirs, "0" * 16, "\0"):
+        ada.open(chat)
+        assert "There is no such project: the chat stays where it is." in ada.send(f"{chat}/project", project=wrong)
+        assert listed(ada, project) == ["notes.md"]
+    ada.open("/chats")
+    form = {"csrf": seal(ada), "project": gone}
+    assert ada.client.post("/chats", data=form).status_code == 404
+    assert home.count(chats, chats.c.user_id == ada.person) == 1
+
+
 def test_files_of_several_chats_are_deleted_at_once_and_leave_their_messages(home):
     ada, eve = home.newcomer("Ada"), home.newcomer("Eve")
     for browser in (ada, eve):
@@ -161,6 +189,7 @@ def test_files_of_several_chats_are_deleted_at_once_and_leave_their_messages(hom
     assert page.count(" checked") == 4
     chosen = re.findall(r'name="(file-\w+)"', page)[:3]
     ada.send("/library/delete", **dict.fromkeys([*chosen, f"file-{theirs}"], "yes"))
+    ada.send("/library/delete", **{f"file-{theirs}": "yes"})
     assert "3 files deleted, and taken out of the messages." in ada.page
     home.settle()
     assert len(home.kept(ada)) == 1
@@ -204,7 +233,7 @@ def test_a_file_that_is_deleted_while_a_message_comes_to_show_it_leaves_that_mes
         add(ada, project, NOTE)
         key = ada.files()["notes.md"]
         chat = chat_in(ada, project)
-        form = {"csrf": seal(ada), "text": "Look", f"source-{key}": "yes", f"file-{key}": "yes"}
+        form = {"csrf": seal(ada), "text": "Look", f"source-{key}": "yes", f"file-{key}": "yes", "sure": "yes"}
         with place.data.writing() as connection:
             connection.execute(sa.select(chats).where(chats.c.id == chat[-16:]).with_for_update())
             said = clicks.submit(ada.client.post, f"{chat}/messages", data=form)
@@ -228,7 +257,9 @@ def test_other_peoples_projects_take_and_show_no_files(place):
     form = {"csrf": seal(eve), "text": "Show me", f"source-{key}": "yes", f"file-{key}": "yes"}
     assert eve.client.post(f"/library/{project}/files", data=form, files=[("files", NOTE)]).status_code == 404
     assert eve.client.post(f"/files/{key}/delete", data=form).status_code == 404
-    assert "No file was chosen." in eve.client.post("/library/delete", data=form).text
+    for sure in ({}, {"sure": "yes"}):
+        answer = eve.client.post("/library/delete", data=form | sure)
+        assert "None of the chosen files is there any more." in answer.text
     eve.client.post(f"{chat}/messages", data=form)
     eve.open(chat)
     assert not eve.files(), "nobody shows what is another person's"

@@ -118,16 +118,19 @@ def test_the_seal_of_one_browser_is_worth_nothing_in_another(place):
 
 
 @pytest.mark.parametrize("path", ["/night", "/sign-in", "/nowhere", "/static/tealight.css"])
-def test_every_answer_allows_no_script_and_no_foreign_source(place, path):
+def test_every_answer_allows_no_script_in_the_page_and_no_foreign_source(place, path):
     headers = httpx.get(place.base + path).headers
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
+    assert "unsafe" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_no_page_carries_what_the_policy_would_block(place):
     ada = place.browser().sign_up("Ada", "ada.pages@example.com")
-    for path in ("/night", "/chats", ada.new_chat(), "/projects", "/library", "/connections", "/settings"):
+    settings = "/settings", "/preferences", "/mail"
+    for path in ("/night", "/chats", ada.new_chat(), "/projects", "/library", "/connections", *settings):
         page = ada.open(path)
+        page = page.replace('<script src="/static/tealight.js" defer></script>', "")
         assert not re.search(r"<script|<style|\sstyle=|\son\w+=|https?://(?!127\.0\.0\.1)", page), path
 
 
@@ -202,7 +205,8 @@ def test_a_long_list_of_chats_is_paged_and_no_page_leads_nowhere(fresh_place):
     with fresh_place.data.writing() as connection:
         connection.execute(chats.insert(), rows)
     page, seen = ada.open("/chats"), []
-    assert "Page 1 of 3, 130 chats in all" in page
+    assert "130 chats" in page
+    assert "Page 1 of 3" in page
     while True:
         seen += re.findall(r">(Chat \d+\.)<", page)
         older = re.search(r'rel="next" href="(.*?)"', page)

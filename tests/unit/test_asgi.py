@@ -46,6 +46,7 @@ class Crew:
     work: Callable[[], object] = lambda: None
     settings: Settings = field(default_factory=lambda: Settings(secret=SECRET))
     errand = None
+    mail = None
     clock: SystemClock = field(default_factory=SystemClock)
     jobs: Mapping[str, Job] = field(
         default_factory=lambda: {"cleanup-pkce": Job("cleanup-pkce", every("10 minutes"), function=print, path=OWN)}

@@ -60,9 +60,10 @@ def test_json_lines_carry_the_facts(capsys):
 
 def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
     facts = {
-        "label": "OAuth Cleanup", "level": "stop", "gauge": "database", "seen": "60 threads",
+        "label": "OAuth Cleanup", "level": "stop", "gauge": "database", "seen": "60 threads", "topic": "welcome",
         "by": "alice", "reason": "r", "jobs": 3, "period": 1.0, "seconds": 30, "error": "e",
-        "erasure": "erasure-1", "state": "complete",
+        "erasure": "erasure-1", "state": "complete", "why": "by CLOUD_DEPLOY",
+        "mail": 3, "sequence": "welcome", "step": "day3",
         "failures": 2, "schedule": "every 10 minutes", "next_slot": "t", "listener": "l", "path": "/x", "client": "c",
         "caller": "#ab", "message": "Did it.", "slot": None, "trigger": "http", "durationMs": 1,
         "table": "users", "tables": ["users"], "partition": "p1", "about": 9, "rows": 9, "plan": "x.plan-1",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from nightcrew.archives import frame as frames
 from nightcrew.archives.frame import Copy, Frame
@@ -13,6 +13,7 @@ from nightcrew.clock import Clock
 from nightcrew.errors import ArchiveError
 from nightcrew.store import BlobStore
 
+_T = TypeVar("_T")
 NOWHERE = "archive is said, and there is no archive: name a store of blobs by archive = 'vault' under [nightcrew]"
 """What is wrong with a policy that is to be archived where there is no archive."""
 
@@ -26,13 +27,13 @@ class Archive:
         self.name = name
         self.manifests = manifests
         self.clock = clock
-        self._opened = opened
+        self._store = opened
         self._keyring = keyring
 
     @property
     def store(self) -> BlobStore:
         """Where the frames are."""
-        return self._opened()
+        return self._store()
 
     def keep(self, connection: Any, run: str, job: str, kept: timedelta, copies: Sequence[Copy]) -> None:
         """Write what a batch takes into the store, and then of it in the batch's transaction.
@@ -54,9 +55,16 @@ class Archive:
         Raises ArchiveError where it is not there, damaged, or sealed with another key, and StoreError where the store
         is away.
         """
+        return self._opened(manifest, frames.unpacked)
+
+    def check(self, manifest: Manifest) -> None:
+        """Look whether a frame can be read, but at no row of it; raises what `read` does."""
+        self._opened(manifest, frames.demand_format)
+
+    def _opened(self, manifest: Manifest, read: Callable[[bytes], _T]) -> _T:
         data = self.store.get(manifest.key)
         try:
-            return frames.unpacked(self._keyring.open(_whole(data, manifest), manifest.key, manifest.seal))
+            return read(self._keyring.open(_whole(data, manifest), manifest.key, manifest.seal))
         except ArchiveError as error:
             place = f"frame {manifest.key} of the archive ({self.store.place})"
             raise ArchiveError(f"{place} cannot be read: {error}") from error

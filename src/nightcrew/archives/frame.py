@@ -13,8 +13,9 @@ from typing import Any
 from nightcrew.errors import ArchiveError, MissingExtra
 
 FORMAT = 1
-_LEVEL = 3
+_LEVEL = 1
 _LARGEST = 2**31  # bytes that a frame may have when it is unpacked: what says more is no frame of ours
+_LONGEST_HEAD = 4096  # bytes, of a run's and a job's name
 _EXTRA = "archives need zstandard; run: pip install 'nightcrew[archive]'"
 
 
@@ -94,6 +95,23 @@ def unpacked(data: bytes) -> Frame:
         raise ArchiveError(f"it is damaged ({type(error).__name__})") from error
 
 
+def demand_format(data: bytes) -> None:
+    """Raise ArchiveError for what is no frame, or one of a format that is not ours."""
+    zstd = _zstd()
+    try:
+        with zstd.ZstdDecompressor().stream_reader(data) as reader:
+            _head(reader.read(_LONGEST_HEAD).decode(errors="ignore").split("\n")[0])
+    except (zstd.ZstdError, ValueError, KeyError, TypeError) as error:
+        raise ArchiveError(f"it is damaged ({type(error).__name__})") from error
+
+
+def _head(line: str) -> Mapping[str, Any]:
+    head: Mapping[str, Any] = json.loads(line)
+    if head["nightcrew"] != FORMAT:
+        raise ArchiveError(f"it is of format {head['nightcrew']}, which another version of nightcrew reads")
+    return head
+
+
 def _lines(frame: Frame) -> Iterator[str]:
     yield _json({"nightcrew": FORMAT, "run": frame.run, "job": frame.job})
     for copy in frame.copies:
@@ -104,10 +122,7 @@ def _lines(frame: Frame) -> Iterator[str]:
 
 
 def _frame(lines: Sequence[str]) -> Frame:
-    head = json.loads(lines[0])
-    if head["nightcrew"] != FORMAT:
-        raise ArchiveError(f"it is of format {head['nightcrew']}, which another version of nightcrew reads")
-    copies, place = [], 1
+    head, copies, place = _head(lines[0]), list[Copy](), 1
     while place < len(lines):
         copy = _copy(json.loads(lines[place]), lines[place + 1 :])
         copies.append(copy)

@@ -4,22 +4,23 @@ Frames are gone through from the newest to the oldest: a row leaves no later tha
 refers to comes back before it.
 """
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from nightcrew.archives.archive import Archive
 from nightcrew.archives.frame import Copy, Frame
 from nightcrew.archives.manifest import Left, Manifest
-from nightcrew.clock import instant
+from nightcrew.archives.undone import Tally, Undo
 from nightcrew.errors import DatabaseError
 from nightcrew.owing import Owing
 
 Values: TypeAlias = tuple[Any, ...]
 Coming: TypeAlias = dict[tuple[str, tuple[str, ...]], set[Values]]
 """Values of columns, by table, of rows that will have been put back before."""
+Alike: TypeAlias = Callable[[str, tuple[str, ...], Collection[Values], Collection[Values]], set[Values]]
 Erased: TypeAlias = Callable[[Copy, Sequence[int]], set[int]]
 """Returns which rows, by their places, are of somebody who was erased, and must never come back."""
 
@@ -78,84 +79,22 @@ class Tables(Protocol):
     def facts(self, connection: Any, copy: Copy, places: Sequence[int], links: Sequence[Link], *, held: bool) -> Facts:
         """Hold rows against their table; what they refer to, by links too, is `held`, lest it go before they come."""
 
+    def alike(
+        self, connection: Any, table: str, names: Sequence[str], known: Collection[Values], asked: Collection[Values]
+    ) -> set[Values]:
+        """Return which values of columns the database takes for one that is known, however the two are written."""
+
     def put_back(self, connection: Any, copies: Sequence[Copy]) -> None:
         """Insert rows as they were; raises DatabaseError where the database would not have one."""
 
     def attempt(self, connection: Any, copies: Sequence[Copy]) -> str | None:
         """Insert the rows of copies, or say why the database would not have them."""
 
+    def trial(self, connection: Any) -> AbstractContextManager[None]:
+        """Take back whatever the block writes."""
+
     def demanding(self, connection: Any, copies: Sequence[Copy]) -> bool:
         """Tell whether the database itself would refuse each row that something stands in the way of."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What becomes of a table's rows: put `back` now or `before`, there as they were (`same`), or in conflict."""
-
-    archived: int = 0
-    back: int = 0
-    same: int = 0
-    before: int = 0
-    conflicts: Counter[str] = field(default_factory=Counter)
-    named: list[str] = field(default_factory=list)
-
-    def json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        counts = {"archived": self.archived, "back": self.back, "same": self.same, "before": self.before}
-        return counts | {"conflicts": dict(self.conflicts), "named": list(self.named)}
-
-
-@dataclass(frozen=True, slots=True)
-class Undo:
-    """What an undo of a run would do, or has `done`, by table; the run's rows are in so many frames.
-
-    What is not `exact` was looked at for a part of the rows only; `unseen` were not. It can be asked for `until` (UTC).
-    """
-
-    run: str
-    job: str
-    tables: Mapping[str, Tally]
-    frames: int
-    until: datetime
-    done: bool = False
-    unseen: int = 0
-    keys: Mapping[str, set[str]] = field(default_factory=dict)
-    gone: Mapping[str, int] = field(default_factory=dict)
-    stopped: str | None = None
-
-    @property
-    def back(self) -> int:
-        """How many rows are put back in all."""
-        return sum(tally.back for tally in self.tables.values())
-
-    @property
-    def conflicts(self) -> int:
-        """How many rows are not."""
-        return sum(tally.conflicts.total() for tally in self.tables.values())
-
-    @property
-    def exact(self) -> bool:
-        """Whether every row was looked at."""
-        return self.unseen == 0
-
-    @property
-    def seen(self) -> int:
-        """How many rows were looked at, of those that have not been put back before."""
-        return sum(tally.archived - tally.before for tally in self.tables.values()) - self.unseen
-
-    def json(self) -> dict[str, Any]:
-        """Return it as JSON values; instants are ISO-8601 in UTC."""
-        return {
-            "run": self.run,
-            "job": self.job,
-            "done": self.done,
-            "frames": self.frames,
-            "until": instant(self.until),
-            "tables": {name: tally.json() for name, tally in self.tables.items()},
-            "unseen": self.unseen,
-            "blobsGone": dict(self.gone),
-            "stopped": self.stopped,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +104,9 @@ class _Verdict:
     back: Mapping[str, Sequence[int]]
     same: Mapping[str, Sequence[int]]
     conflicts: Mapping[str, Mapping[int, tuple[str, str]]]
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+    before: Mapping[str, int] = field(default_factory=dict)
+    """How many have been put back by another undo since this one looked."""
 
     @property
     def left(self) -> Left:
@@ -217,9 +159,10 @@ class Returning:
         what `look` does.
         """
         account, hopeful = _Account.of(manifests, self.blobs), not self.links
-        for manifest in manifests:
-            if not sum(manifest.open.values()):
-                continue
+        left = [manifest for manifest in manifests if sum(manifest.open.values())]
+        for manifest in left:  # one that cannot be read would leave the run half undone
+            self.archive.check(manifest)
+        for manifest in left:
             frame = self.archive.read(manifest)
             if (verdict := self._patiently(manifest, frame, hopeful=hopeful)) is not None:
                 account.note(frame, verdict)
@@ -243,15 +186,18 @@ class Returning:
     def _put_back(self, manifest: Manifest, frame: Frame, *, hopeful: bool, singly: bool) -> _Verdict | None:
         with self.tables.restoring() as connection:
             held = self.archive.manifests.held(connection, manifest.id)
-            if held is None or not sum(held.open.values()):  # somebody else has put it back, or its time is over
+            if held is None:  # its time is over
                 return None
+            before = {table: rows - held.open.get(table, 0) for table, rows in manifest.open.items()}
+            if not sum(held.open.values()):
+                return replace(_all_of(_places(held, frame)), before=before)
             if hopeful and not singly and (verdict := self._unseen(connection, held, frame)) is not None:
                 self.archive.manifests.restored(connection, manifest.id, {})
                 return verdict
-            verdict = self._judged(connection, frame, _places(held, frame), {}, held=True)
+            verdict = replace(self._judged(connection, frame, _places(held, frame), {}, held=True), before=before)
             if singly:
-                verdict = self._one_by_one(connection, frame, verdict)
-            elif back := [copy.picked(verdict.back[copy.table]) for copy in frame.copies if verdict.back[copy.table]]:
+                verdict = self._without_refused(connection, frame, verdict)
+            if back := [copy.picked(verdict.back[copy.table]) for copy in frame.copies if verdict.back[copy.table]]:
                 self.tables.put_back(connection, back)
             self.archive.manifests.restored(connection, manifest.id, verdict.left)
             return verdict
@@ -267,33 +213,39 @@ class Returning:
         demanding = self.tables.demanding(connection, frame.copies)
         if not demanding or self.tables.attempt(connection, frame.copies) is not None:
             return None
-        return _Verdict(places, dict.fromkeys(places, ()), {table: {} for table in places})
+        return _all_of(places)
 
-    def _one_by_one(self, connection: Any, frame: Frame, verdict: _Verdict) -> _Verdict:
+    def _without_refused(self, connection: Any, frame: Frame, verdict: _Verdict) -> _Verdict:
+        """Leave out what the database would not have, and what refers to that: not every database would refuse it."""
+        with self.tables.trial(connection):
+            refused = self._refused(connection, frame, verdict)
+        conflicts = {table: dict(found) for table, found in verdict.conflicts.items()}
+        for (table, place), reason in refused.items():
+            conflicts[table][place] = (REFUSED, reason)
+        back = {table: [p for p in found if (table, p) not in refused] for table, found in verdict.back.items()}
+        return self._settled(connection, frame, replace(verdict, back=back, conflicts=conflicts), {})
+
+    def _refused(self, connection: Any, frame: Frame, verdict: _Verdict) -> dict[tuple[str, int], str]:
         """Attempt each row alone, again and again while some come, for they may wait for each other."""
         waiting = [(copy, place) for copy in frame.copies for place in verdict.back[copy.table]]
-        back: dict[str, list[int]] = {copy.table: [] for copy in frame.copies}
         reasons: dict[tuple[str, int], str] = {}
         came = True
         while waiting and came:
             came, again = False, []
             for copy, place in waiting:
                 if (reason := self.tables.attempt(connection, [copy.picked([place])])) is None:
-                    back[copy.table].append(place)
+                    reasons.pop((copy.table, place), None)
                     came = True
                 else:
                     reasons[copy.table, place] = reason
                     again.append((copy, place))
             waiting = again
-        conflicts = {table: dict(found) for table, found in verdict.conflicts.items()}
-        for copy, place in waiting:
-            conflicts[copy.table][place] = (REFUSED, reasons[copy.table, place])
-        return _Verdict(back, verdict.same, conflicts)
+        return reasons
 
     def _judged(
         self, connection: Any, frame: Frame, places: Mapping[str, Sequence[int]], coming: Coming, *, held: bool
     ) -> _Verdict:
-        """Decide about each row: first by its own table, then by what it refers to, until nothing changes any more."""
+        """Decide about each row: first by its own table, then by what it refers to."""
         facts: dict[str, Facts] = {}
         conflicts: dict[str, dict[int, tuple[str, str]]] = {}
         back: dict[str, list[int]] = {}
@@ -303,11 +255,22 @@ class Returning:
             facts[copy.table] = known = self.tables.facts(connection, copy, alive, self.links, held=held)
             conflicts[copy.table] = {**known.conflicts, **gone}
             back[copy.table] = [p for p in alive if p not in known.conflicts and p not in known.same]
-        while lost := dict(_parentless(frame, facts, back, coming)):
+        same = {table: sorted(found.same) for table, found in facts.items()}
+        return self._settled(connection, frame, _Verdict(back, same, conflicts, facts), coming)
+
+    def _settled(self, connection: Any, frame: Frame, verdict: _Verdict, coming: Coming) -> _Verdict:
+        """Leave out what refers to what is not there and does not come back, until nothing changes any more."""
+        back, alike = verdict.back, partial(self.tables.alike, connection)
+        conflicts = {table: dict(found) for table, found in verdict.conflicts.items()}
+        while lost := dict(_parentless(frame, verdict.facts, back, coming, alike)):
             for (table, place), about in lost.items():
                 conflicts[table][place] = (PARENT, about)
             back = {table: [p for p in found if (table, p) not in lost] for table, found in back.items()}
-        return _Verdict(back, {table: sorted(found.same) for table, found in facts.items()}, conflicts)
+        return replace(verdict, back=back, conflicts=conflicts)
+
+
+def _all_of(places: Mapping[str, Sequence[int]]) -> _Verdict:
+    return _Verdict(places, dict.fromkeys(places, ()), {table: {} for table in places})
 
 
 def _places(manifest: Manifest, frame: Frame) -> Mapping[str, Sequence[int]]:
@@ -318,21 +281,22 @@ def _places(manifest: Manifest, frame: Frame) -> Mapping[str, Sequence[int]]:
 
 
 def _parentless(
-    frame: Frame, facts: Mapping[str, Facts], back: Mapping[str, Sequence[int]], coming: Coming
+    frame: Frame, facts: Mapping[str, Facts], back: Mapping[str, Sequence[int]], coming: Coming, alike: Alike
 ) -> Iterator[tuple[tuple[str, int], str]]:
-    """Find rows that refer to what is neither there nor comes back."""
+    """Find rows that refer to what is neither there nor comes back, however the one and the other are written."""
     copies = {copy.table: copy for copy in frame.copies}
     for table, copy in copies.items():
         rows = copy.values if back[table] and facts[table].references else []
         for reference in facts[table].references if rows else ():
-            own = copy.of(reference.columns)
-            known = reference.there | coming.get((reference.parent, reference.parent_columns), set())
+            own, above = copy.of(reference.columns), (reference.parent, reference.parent_columns)
+            named = {place: tuple(rows[place][column] for column in own) for place in back[table]}
+            come = coming.get(above, set())
             if (parent := copies.get(reference.parent)) is not None:
-                known = known | set(_values(parent, reference.parent_columns, back[reference.parent]))
-            for place in back[table]:
-                value = tuple(rows[place][column] for column in own)
-                if None not in value and value not in known:
-                    yield (table, place), f"{', '.join(reference.columns)} → {reference.parent}"
+                come = come | set(_values(parent, reference.parent_columns, back[reference.parent]))
+            lost = {value for value in named.values() if None not in value} - reference.there - come
+            lost -= alike(*above, come, lost)
+            about = f"{', '.join(reference.columns)} → {reference.parent}"
+            yield from (((table, place), about) for place in back[table] if named[place] in lost)
 
 
 def _values(copy: Copy, names: tuple[str, ...], places: Sequence[int]) -> Iterator[Values]:
@@ -374,6 +338,7 @@ class _Account:
             tally, found = self.tallies[copy.table], verdict.conflicts[copy.table]
             tally.back += len(verdict.back[copy.table])
             tally.same += len(verdict.same[copy.table])
+            tally.before += verdict.before.get(copy.table, 0)
             tally.conflicts.update(reason for reason, _ in found.values())
             for place, (reason, about) in list(found.items())[: max(0, _NAMED - len(tally.named))]:
                 (key,) = _values(copy, copy.key, [place])

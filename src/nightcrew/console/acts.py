@@ -42,7 +42,7 @@ def _run(
     from nightcrew.console.progress import shown
 
     with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
-        asked = partial(crew.run, name, trigger="cli", caller=_caller(), deadline=deadline, stop=stop)
+        asked = partial(crew.run, name, trigger="cli", caller=caller(), deadline=deadline, stop=stop)
         report = asked(slot=slot, now=at_once, plan=plan_id)
     desk.screen.show(report.json(), _told(desk, report))
     return _code([report], stop)
@@ -65,7 +65,7 @@ def backfill(desk: Desk, name: str, since: datetime, until: datetime, *, only_li
             desk.screen.show(body, [prose.clock(slot) for slot in slots] or [_NO_SLOT])
             return 0
         with shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
-            reports = crew.backfill(name, since, until, trigger="cli", caller=_caller(), stop=stop)
+            reports = crew.backfill(name, since, until, trigger="cli", caller=caller(), stop=stop)
     lines = [line for report in reports for line in _told(desk, report)]
     desk.screen.show({"reports": [report.json() for report in reports]}, lines or [_NO_SLOT])
     return _code(reports, stop)
@@ -99,12 +99,12 @@ def pause(desk: Desk, name: str | None, reason: str, until: datetime | None, *, 
         if until is not None:
             raise UsageError("--until goes with a JOB; a stop of all lasts until 'nightcrew resume --all'")
         with desk.crew_at_work() as crew:
-            crew.stop_all(by=_caller(), reason=reason)
+            crew.stop_all(by=caller(), reason=reason)
         line = f"{desk.screen.glyph('paused')} every job is stopped until '{desk.line('resume --all')}': {reason}"
         desk.screen.show({"stopped": True, "reason": reason}, [line])
         return
     with desk.crew_at_work() as crew:
-        crew.pause(job, by=_caller(), reason=reason, until=until)
+        crew.pause(job, by=caller(), reason=reason, until=until)
     body = {"job": name, "paused": True, "reason": reason, "until": until and prose.iso(until)}
     ends = f"until {prose.clock(until)}" if until else f"until '{desk.line(f'resume {name}')}'"
     desk.screen.show(body, [f"{desk.screen.glyph('paused')} {name} is paused {ends}: {reason}"])
@@ -118,7 +118,7 @@ def cancel(desk: Desk, run: str, reason: str) -> None:
     from nightcrew.console import prose
 
     with desk.crew_at_work() as crew:
-        row = crew.cancel(run, by=_caller(), reason=reason.strip())
+        row = crew.cancel(run, by=caller(), reason=reason.strip())
     ends = "it ends after the batch it is in" if row.state.open else str(row.reason)
     desk.screen.show(prose.run(row), [f"{desk.screen.glyph('cancelled')} {run} is cancelled: {ends}"])
 
@@ -136,7 +136,7 @@ def undo(desk: Desk, run: str, confirm: str | None) -> int:
         if confirm is not None:
             if confirm != found.job:
                 raise UsageError(f"--confirm names {confirm!r}, and the run is one of job {found.job!r}")
-            found = crew.undo(run, restore=True, by=_caller(), stop=stop.is_set)
+            found = crew.undo(run, restore=True, by=caller(), stop=stop.is_set)
         where = crew.archive
     lines = reversal.lines(found, str(where), desk.screen)
     following = [] if found.done or not found.back else [f"next: {desk.line(f'undo {run} --confirm {found.job}')}"]
@@ -151,7 +151,7 @@ def ack(desk: Desk, name: str) -> None:
     from nightcrew.console import prospect
 
     with desk.crew_at_work() as crew:
-        agreed, job = crew.ack(name, by=_caller()), crew.job_named(name)
+        agreed, job = crew.ack(name, by=caller()), crew.job_named(name)
     took = [f"agreed: {why}" for why in agreed.refusals] or ["agreed; nothing stood in its way"]
     following = f"next: {desk.line(f'run {name}')}"
     desk.screen.show(agreed.json(), [*prospect.lines(replace(agreed, refusals=()), job, desk.screen), *took, following])
@@ -198,7 +198,7 @@ def erase(desk: Desk, subject: tuple[str, ...], name: str | None, since: datetim
             following = desk.line(f"erase {' '.join(map(quote, subject))}{f' --job {name}' if name else ''} --confirm")
             screen.show(found.json(), [*erasures.prospect(found, screen), f"next: {following}"])
             return 0
-        said = read(crew.erase(*subject, job=name, by=_caller(), stop=stop))
+        said = read(crew.erase(*subject, job=name, by=caller(), stop=stop))
     screen.show(said, erasures.receipt(said, screen))
     return 0 if said["result"] == "complete" else 1
 
@@ -210,7 +210,7 @@ def _replay(desk: Desk, since: datetime | None, *, confirm: bool) -> int:
 
     screen = desk.screen
     with desk.crew_at_work() as crew, _stoppable(screen.talk) as stop:
-        number, done = crew.replay(by=_caller(), since=since, confirm=confirm, stop=stop)
+        number, done = crew.replay(by=caller(), since=since, confirm=confirm, stop=stop)
     said = [read(one) for one in done]
     lines = [line for each in said for line in erasures.receipt(each, screen)]
     counted = f"{number:,} rows of erased subjects are back"
@@ -270,7 +270,7 @@ def _stoppable(say: Callable[[str], None]) -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def _caller() -> str:
+def caller() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user often has no name

@@ -13,10 +13,12 @@ from nightcrew.errors import (
     ConfigurationError,
     DatabaseError,
     DurationError,
+    MailerError,
     NightcrewError,
     SafetyStop,
     SchemaError,
     StoreError,
+    StreamError,
     UsageError,
     did_you_mean,
 )
@@ -24,7 +26,9 @@ from nightcrew.errors import (
 INTERRUPTED = 130
 JOB = click.argument("name", metavar="JOB")
 _F = TypeVar("_F", bound=Callable[..., Any])
-_CODES = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3, DatabaseError: 4, StoreError: 4}  # every other error: 1
+_CODES: dict[type[NightcrewError], int] = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3}
+_CODES |= dict.fromkeys((DatabaseError, StoreError, MailerError, StreamError), 4)
+"""By the nearest kind; every other error: 1."""
 
 
 class Commands(click.Group):
@@ -115,7 +119,7 @@ def command(example: str, *, of: click.Group) -> Callable[[Callable[..., int | N
 
     def register(function: Callable[..., int | None]) -> click.Command:
         made = options(hidden=True)(click.pass_obj(function))
-        return of.command(function.__name__.strip("_"), epilog=f"Example: {example}")(made)
+        return of.command(function.__name__.strip("_").replace("_", "-"), epilog=f"Example: {example}")(made)
 
     return register
 
@@ -148,7 +152,7 @@ def exit_code(problem: NightcrewError) -> int:
     A database that is there, ready and says no is no dependency that is down.
     """
     if (
-        isinstance(problem, DatabaseError | StoreError)
+        isinstance(problem, DatabaseError | StoreError | MailerError)
         and not isinstance(problem, SchemaError)
         and not problem.transient
     ):

@@ -317,11 +317,15 @@ def faults(settings: Settings, crew: Nightcrew) -> list[str]:
         "CRON_SECRET_PREVIOUS": settings.previous_secret,
     }
     problem = _database(crew)
-    return ([str(problem)] if problem and not isinstance(problem, _LATER) else []) + [
-        f"{name} is shorter than {SHORTEST_SECRET} characters and opens nothing; 'nightcrew secret new' makes one"
-        for name, value in secrets.items()
-        if value is not None and not usable(value)
-    ]
+    return (
+        ([str(problem)] if problem and not isinstance(problem, _LATER) else [])
+        + [
+            f"{name} is shorter than {SHORTEST_SECRET} characters and opens nothing; 'nightcrew secret new' makes one"
+            for name, value in secrets.items()
+            if value is not None and not usable(value)
+        ]
+        + (crew.mail.faults() if crew.mail else [])
+    )
 
 
 def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
@@ -338,6 +342,7 @@ def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
             f"{ERASURE_KEY} is not set, so {', '.join(erasing)} removes rows, and what they name in stores, without"
             " looking for anything else of a person, and without a receipt; 'nightcrew secret new' makes one"
         )
+    found += crew.mail.doubts() if crew.mail else []
     return found + [leap for job in crew.jobs.values() if job.enabled and (leap := _leap(job, now))]
 
 

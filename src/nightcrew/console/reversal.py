@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from nightcrew.archives.undo import REASONS, Tally, Undo
+from nightcrew.archives.undo import REASONS
+from nightcrew.archives.undone import Tally, Undo
 from nightcrew.console.prose import clock
 from nightcrew.console.screen import Screen
 from nightcrew.done import rows_of
@@ -37,6 +38,8 @@ def _numbers(tally: Tally) -> tuple[int, int, int, int]:
 
 def _facts(found: Undo) -> Iterator[tuple[str, str]]:
     yield "until", f"{clock(found.until)}, then it is forgotten"
+    if before := sum(tally.before for tally in found.tables.values()):
+        yield "before", f"{rows_of(before)} had been put back already, or were by another undo meanwhile"
     for table, tally in found.tables.items():
         for reason, rows in tally.conflicts.items():
             yield "conflict", f"{rows:,} of {table}: {REASONS[reason]}"

@@ -22,6 +22,7 @@ _MARKS = {
     "running": ("▸", "yellow"), "in_progress_elsewhere": ("▸", "yellow"), "partial": ("▸", "yellow"),
     "retrying": ("▸", "yellow"),
     "failed": ("✗", "red"), "refused": ("✗", "red"), "missed": ("✗", "yellow"), "never": ("○", None),
+    "maybe_sent": ("?", "yellow"),
     "cancelled": ("○", "yellow"), "skipped": ("○", None), "disabled": ("○", None), "paused": ("○", "yellow"),
 }  # fmt: skip
 _SPANS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))

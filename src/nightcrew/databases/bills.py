@@ -15,7 +15,7 @@ from nightcrew.database import LINK, ForeignKey, Path, Selection
 from nightcrew.databases.bunch import Bunch
 from nightcrew.databases.catalog import describe, source
 from nightcrew.databases.dialect import Dialect, Named, Removal
-from nightcrew.databases.parcels import Parcel, found, packed
+from nightcrew.databases.parcels import Parcel, found, pack, packed
 from nightcrew.databases.paths import below, lock
 from nightcrew.databases.tables import owed
 from nightcrew.databases.target import Clause, Target
@@ -89,6 +89,18 @@ def note_below(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
             for part in bunch.chunks():
                 hang = [target.hanging(path, end, part.held, among=part.source) for path in ways]
                 _note(connection, target, end, [owing], sa.or_(*hang))
+
+
+def note_seen(connection: sa.Connection, target: Target, *where: Clause) -> None:
+    """Write what rows owe that a frozen transaction is about to take, and those that go with them; none is held."""
+    for owing in target.selection.blobs:
+        if owing.table == target.selection.table.name:
+            rows, found = target.table, sa.and_(*where)
+        else:
+            ways = _leading(target.selection, owing)
+            rows = source(owing.table, [owing.column, *(name for path in ways for name in path[-1].columns)])
+            found = sa.or_(*(target.hanging(path, rows, *where) for path in ways))
+        pack(connection, rows, found, _written(rows.c[owing.column]), _of_all(target, owing))
 
 
 def linked(path: Path) -> bool:

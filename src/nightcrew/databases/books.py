@@ -6,6 +6,7 @@ docs/protocol.md. Every decision is made on the job's own row, so that no join c
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from nightcrew.books import (
     Bidder,
     Checkpoint,
     Distance,
+    Finished,
     Registration,
     RunRow,
     Sequel,
@@ -27,7 +29,7 @@ from nightcrew.books import (
 )
 from nightcrew.database import Connection
 from nightcrew.databases import checkpoints, endings, history, pauses, registrations, standings
-from nightcrew.databases.bids import begin, note, win
+from nightcrew.databases.bids import begin, note, remark, win
 from nightcrew.databases.connect import Link
 from nightcrew.databases.divisions import is_held, retire
 from nightcrew.databases.guests import lent
@@ -115,11 +117,11 @@ class Ledgers:
         """
         try:
             with self._link.transaction() as connection:
-                won = win(connection, self._link.dialect, bids, bidder, early)
-                if won:
-                    by_job = {bid.job: bid for bid in bids}
-                    begin(connection, self._link, [(one, by_job[one.job]) for one in won], bidder)
-                    note(connection, self._now, [row for one in won for row in by_job[one.job].lapsed])
+                won = win(connection, self._link, bids, bidder, early)
+                by_job = {bid.job: bid for bid in bids if bid.remarks or bid.lapsed}
+                begun = [by_job[one.job] for one in won if one.job in by_job] if by_job else []
+                remark(connection, self._link, begun)
+                note(connection, self._now, [row for bid in begun for row in bid.lapsed])
             return won
         except DatabaseError as error:
             if isinstance(error.__cause__, sa.exc.IntegrityError):
@@ -190,7 +192,7 @@ class Ledgers:
                     return self._reopen(connection, standing, bid.run, bidder)
                 now = connection.execute(sa.select(self._link.clock_reading())).scalar_one()
                 won = Won(bid.job, bid.run, bid.fence + 1, now)
-                begin(connection, self._link, [(won, bid)], bidder)
+                begin(connection, self._link, bid, won.moment, bidder)
                 return won
         except DatabaseError as error:
             if error.transient and not error.away:
@@ -295,9 +297,9 @@ class Ledgers:
         with self._link.transaction() as connection:
             return endings.settle(connection, self._link, fence, row, sequel, cut=cut)
 
-    def settle_done(self, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
+    def settle_done(self, ended: Sequence[Finished]) -> set[tuple[str, int]]:
         """Close runs that are done under these fences, all at once; return those (job, fence) that were the newest."""
-        in_order = sorted(ended, key=lambda one: one[1].job)
+        in_order = sorted(ended, key=attrgetter("job"))
         with self._link.transaction() as connection:
             done = (endings.settle_done(connection, self._link, part) for part in parts(in_order))
             return set().union(*done)

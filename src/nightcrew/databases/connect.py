@@ -1,11 +1,11 @@
 """A URL → a Link: SQLAlchemy's engine, the dialect's answers, and transactions with renamed errors."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -50,9 +50,11 @@ _QUOTES_VALUES = {1062, 1264, 1265, 1292, 1366, 1411, 1525}
 # Prisma writes these into DATABASE_URL for its own pool; the driver would refuse them.
 _OTHERS_OPTIONS = ("connection_limit", "pool_timeout", "pgbouncer", "statement_cache_size", "socket_timeout")
 
+_S = TypeVar("_S", bound=sa.Executable)
+
 
 class Link:
-    """One database: connections are opened on first use and pooled."""
+    """One database: connections are opened on first use and pooled; so many `losses` of one were noticed."""
 
     def __init__(self, url: str, clock: Clock) -> None:
         parsed, kind = _parse(url)
@@ -73,7 +75,10 @@ class Link:
             raise ConfigurationError(f"database URL {self.name} cannot be used: {_first_line(error)}") from None
         sa.event.listen(self.engine, "do_connect", self._connected)
         self.dialect.prepare(self.engine, clock)
-        _ping_after_a_rest(self.engine, clock)
+        self._kept: dict[Callable[[Link], sa.Executable], sa.Executable] = {}
+        self.losses = 0
+        sa.event.listen(self.engine, "handle_error", lambda error: self._lost() if error.is_disconnect else None)
+        _ping_after_a_rest(self.engine, clock, self._lost)
 
     @contextmanager
     def transaction(
@@ -96,6 +101,12 @@ class Link:
             with self.dialect.glimpse(connection, seconds):
                 yield connection
             transaction.rollback()
+
+    def kept(self, make: "Callable[[Link], _S]") -> _S:
+        """Return the statement that a function makes, which is made once: hundreds a second take their time."""
+        if make not in self._kept:
+            self._kept[make] = make(self)
+        return self._kept[make]  # type: ignore[return-value]
 
     def require(self) -> None:
         """Raise DatabaseError for a file that is not there, which a connection would make; a server is not asked."""
@@ -172,6 +183,9 @@ class Link:
         later = self.dialect.later.format(micros=micros(seconds))
         return sa.type_coerce(sa.literal_column(later), Instant())
 
+    def _lost(self) -> None:
+        self.losses += 1
+
     def close(self) -> None:
         """Close every pooled connection; one that is in use is closed as soon as it is not.
 
@@ -193,8 +207,8 @@ class Link:
         return text
 
 
-def _ping_after_a_rest(engine: sa.Engine, clock: Clock) -> None:
-    """Replace a connection that died in the pool before anybody uses it.
+def _ping_after_a_rest(engine: sa.Engine, clock: Clock, lost: Callable[[], None]) -> None:
+    """Replace a connection that died in the pool before anybody uses it, and tell that it was `lost`.
 
     One that was in use a moment ago is taken as it is: a sweep's batches follow each other closely, and a question
     before each would cost them more than their fence does.
@@ -209,6 +223,7 @@ def _ping_after_a_rest(engine: sa.Engine, clock: Clock) -> None:
         try:
             engine.dialect.do_ping(connection)
         except engine.dialect.loaded_dbapi.Error as error:
+            lost()
             raise sa.exc.DisconnectionError from error
 
     sa.event.listen(engine, "checkin", rested)
@@ -233,6 +248,10 @@ class Instant(sa.types.TypeDecorator[datetime]):
             return None
         moment = value.astimezone(UTC)
         return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Take what PostgreSQL's driver reads as it is: every transaction has set the time zone to UTC."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
         """Read UTC."""

@@ -68,17 +68,19 @@ class Copies:
         connection: sa.Connection,
         table: Table,
         rows: sa.FromClause,
-        held: Iterable[sa.ColumnElement[bool]],
+        parts: Iterable[sa.ColumnElement[bool]],
         *,
         apart: bool = True,
+        held: bool = True,
     ) -> None:
-        """Read rows, under whatever lock they have or by this get, as `held` finds them, part by part.
+        """Read rows, part by part, under whatever lock they have or by this get; not `held`, as a snapshot has them.
 
         No row is in two parts, if they are `apart`.
         """
         asked = self.asked(connection, table, rows)
-        for place, part in enumerate(held):
-            found = sa.select(*asked).select_from(rows).where(part).with_for_update()
+        for place, part in enumerate(parts):
+            found = sa.select(*asked).select_from(rows).where(part)
+            found = found.with_for_update() if held else found
             self.hear(connection, table, found, more=apart and place > 0)
 
     def asked(self, connection: sa.Connection, table: Table, rows: sa.FromClause) -> list[sa.Label[Any]]:

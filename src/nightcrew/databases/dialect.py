@@ -13,7 +13,8 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from nightcrew.archives.frame import Copy, Lines
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
+from nightcrew.database import Column, Counted, ForeignKey, Form, Partition, Table
+from nightcrew.databases.scale import Scale
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
 
@@ -107,20 +108,6 @@ class Divided:
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """How a figure of a server's strain is judged: from which value on it brakes, and from which it stops.
-
-    `words` say it, with {value}. A figure that only grows is judged `per_second`.
-    """
-
-    figure: str
-    words: str
-    brake: float
-    stop: float
-    per_second: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Tally:
     """How many rows of some tables were `removed` by now, and how many were removed or changed in all of them."""
 
@@ -164,6 +151,12 @@ class Spelling(Protocol):
     ) -> sa.ColumnElement[bool]:
         """Compose the test whether columns of a table have one of these values, as they were written."""
 
+    def listed(self, table: Table, own: Named, values: Sequence[Sequence[Any]]) -> sa.Select[Any] | None:
+        """Compose rows of its own columns of a table that are not in it, which compare as they would there.
+
+        None where values that are the same are always written in the same way.
+        """
+
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Return the foreign keys by which a table refers to others, and to itself."""
 
@@ -193,11 +186,19 @@ class Dialect(Protocol):
 
     @property
     def claim(self) -> str:
-        """One UPDATE that claims every slot of :bids (JSON rows of job, slot, run, fence) that is still free."""
+        """What claims every slot of :bids (JSON) that is still free; with a `settle`, it writes the runs, too."""
+
+    @property
+    def settle(self) -> str | None:
+        """What closes the runs of :rows (JSON) under their fences; None where no statement changes two tables."""
 
     @property
     def returning(self) -> bool:
         """Whether an UPDATE answers with the rows it changed; else they are read back."""
+
+    @property
+    def unless_there(self) -> str:
+        """What ends an INSERT that leaves a row of the same key, of which {column} is one, as it is."""
 
     @property
     def migrates_itself(self) -> bool:
@@ -212,10 +213,7 @@ class Dialect(Protocol):
         """The share of the time that batches may take: less than 1 where who waits for a lock is given none."""
 
     def accept(self, url: sa.URL) -> sa.URL:
-        """Return the URL without the options that are answered here instead of by the driver.
-
-        Raises ConfigurationError for one that makes no sense.
-        """
+        """Return the URL without the options that are answered here; raises ConfigurationError for a senseless one."""
 
     def missing(self, url: sa.URL) -> Path | None:
         """Return the file that a connection would make, for a database that is one and is not there."""
@@ -249,6 +247,10 @@ class Dialect(Protocol):
 
     def watched(self, connection: sa.Connection, swept: Relation | None) -> AbstractContextManager[dict[str, int]]:
         """Let the database itself count the rows that are removed inside a block that sweeps a table, by table."""
+
+    @property
+    def freezes(self) -> bool:
+        """Whether a transaction can be frozen: REPEATABLE READ, and who comes upon what others changed since, fails."""
 
     @property
     def tallies(self) -> bool:
@@ -347,10 +349,7 @@ class Dialect(Protocol):
         """Return the indexes that a range scan can use for every row."""
 
     def references(self, connection: sa.Connection, relations: Sequence[Relation]) -> list[ForeignKey]:
-        """Return the foreign keys that point at one of the tables, or at one that hangs on them, however far down.
-
-        However many tables that are, it takes the same few statements.
-        """
+        """Return the foreign keys that lead to the tables, however far down, by a few statements in all."""
 
     def unanalysed(self, connection: sa.Connection, labels: Sequence[str]) -> Sequence[str]:
         """Name those of some tables that are large, and of whose content the planner has no figures."""
@@ -377,14 +376,14 @@ class Dialect(Protocol):
         """Let joins in the block look rows up one by one, so that they take as long as what they find is much."""
 
     def partitions(self, connection: sa.Connection, divided: Divided) -> list[Partition]:
-        """Return the partitions of a table that hold nothing but what has expired, oldest first, and may be dropped.
+        """Return those that hold nothing but what has expired, oldest first, and may be dropped.
 
         One partition always stays; so do those whose rows would be missed by triggers, or by subscribers of a log.
         """
 
     def drop(
         self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
-    ) -> Dropped | None:
+    ) -> Counted | None:
         """Lock a partition without waiting long, look whether it may be dropped still, and drop it.
 
         None where it may not; `allow` is told how many rows are about to go, and raises where that is too many. Where a

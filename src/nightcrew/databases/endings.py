@@ -6,16 +6,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.books import Pause, RunRow, Sequel, Settled, Standing
+from nightcrew.books import Finished, Pause, RunRow, Sequel, Settled, Standing
 from nightcrew.databases.bids import note
 from nightcrew.databases.connect import Link, storable
 from nightcrew.databases.divisions import is_cut, is_held, retire
-from nightcrew.databases.listed import either, listed
+from nightcrew.databases.listed import either, listed, these, told
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 from nightcrew.respite import ITSELF, respite
 
-_SAID = {"id": str, "reason": str, "counted": int}  # of a run that is done
+_SAID = {"run": str, "reason": str, "counted": int}  # of a run that is done
 _UNCANCELLED: dict[str, Any] = {"cancelled_run": None, "cancelled_by": None, "cancelled_reason": None}
 _LEFT: dict[str, Any] = {"owner": None, "lease_until": None}
 OVER: dict[str, Any] = {"run": None, "owner": None, "lease_until": None, "attempt": 0, "failures": 0, "retry_at": None}
@@ -35,32 +35,62 @@ def settle(
     return _settled(connection, link, row, sequel, cut=cut)
 
 
-def settle_done(connection: sa.Connection, link: Link, ended: Sequence[tuple[int, RunRow]]) -> set[tuple[str, int]]:
+def settle_done(connection: sa.Connection, link: Link, ended: Sequence[Finished]) -> set[tuple[str, int]]:
     """Close runs of functions that are done under these fences, in few statements; return those that are.
 
     One that is closed already under its fence was by a commit whose answer was lost.
     """
-    of_jobs = either(link.dialect, jobs.c.name, {row.job for _, row in ended}), jobs.c.owner.is_not(None)
-    mine = sa.select(jobs.c.name, jobs.c.fence).where(*of_jobs).order_by(jobs.c.name).with_for_update()
-    held = {tuple(row) for row in connection.execute(mine)}.intersection((row.job, fence) for fence, row in ended)
-    done = [row for fence, row in ended if (row.job, fence) in held]
+    close = _close_each if link.dialect.settle is None else _close_all
+    done = close(connection, link, ended)
+    left = [(one.run, one.fence) for one in ended if one[:2] not in done]
+    if not left:
+        return done
+    same = sa.tuple_(runs.c.id, runs.c.fence).in_(left), runs.c.state == State.DONE
+    before = connection.execute(sa.select(runs.c.job, runs.c.fence).where(*same))
+    return done | {(row.job, row.fence) for row in before}
+
+
+def _close_all(connection: sa.Connection, link: Link, ended: Sequence[Finished]) -> set[tuple[str, int]]:
+    """Close those whose fences are the newest, in one statement; return those."""
+    closed = connection.execute(link.kept(_settle), told(link.dialect, map(_said, ended)))
+    return {(job, fence) for job, fence in closed.all()}
+
+
+def _close_each(connection: sa.Connection, link: Link, ended: Sequence[Finished]) -> set[tuple[str, int]]:
+    """Do the same where a statement changes one table only."""
+    of_jobs = these(link.dialect, {one.job for one in ended})
+    held = {(job, fence) for job, fence in connection.execute(link.kept(_held), of_jobs)}
+    done = [one for one in ended if one[:2] in held]
     if done:
-        failed = sa.case((jobs.c.failed_run == jobs.c.run, None), else_=jobs.c.failed_run)
-        over = {"failed_run": failed, "fail_streak": 0, "last_ok_at": link.moment, **OVER, **_UNCANCELLED}
-        of_held = either(link.dialect, jobs.c.name, {job for job, _ in held})
-        connection.execute(sa.update(jobs).where(of_held).ordered_values(*over.items()))
-        each = listed(link.dialect, _SAID, [_said(row) for row in done])
-        closed = sa.update(runs).where(runs.c.id == each.c.id).values(reason=each.c.reason, deleted=each.c.counted)
-        connection.execute(closed.values(state=State.DONE, error=None, finished_at=link.moment))
-    if left := [(row.id, fence) for fence, row in ended if (row.job, fence) not in held]:
-        same = sa.tuple_(runs.c.id, runs.c.fence).in_(left), runs.c.state == State.DONE
-        before = connection.execute(sa.select(runs.c.job, runs.c.fence).where(*same))
-        held |= {(row.job, row.fence) for row in before}
-    return held
+        all_held = len(done) == len(ended)
+        connection.execute(link.kept(_free), of_jobs if all_held else these(link.dialect, {one.job for one in done}))
+        connection.execute(link.kept(_close), told(link.dialect, map(_said, done)))
+    return {one[:2] for one in done}
 
 
-def _said(row: RunRow) -> Sequence[Any]:
-    return row.id, row.reason and storable(row.reason, 500), row.deleted
+def _said(one: Finished) -> dict[str, Any]:
+    return {**one._asdict(), "reason": one.reason and storable(one.reason, 500)}
+
+
+def _settle(link: Link) -> sa.TextClause:
+    return sa.text(str(link.dialect.settle))
+
+
+def _held(link: Link) -> sa.Select[Any]:
+    of_jobs = either(link.dialect, jobs.c.name), jobs.c.owner.is_not(None)
+    return sa.select(jobs.c.name, jobs.c.fence).where(*of_jobs).order_by(jobs.c.name).with_for_update()
+
+
+def _free(link: Link) -> sa.Update:
+    failed = sa.case((jobs.c.failed_run == jobs.c.run, None), else_=jobs.c.failed_run)
+    over = {"failed_run": failed, "fail_streak": 0, "last_ok_at": link.moment, **OVER, **_UNCANCELLED}
+    return sa.update(jobs).where(either(link.dialect, jobs.c.name)).ordered_values(*over.items())
+
+
+def _close(link: Link) -> sa.Update:
+    each = listed(link.dialect, _SAID).c
+    closed = sa.update(runs).where(runs.c.id == each.run).values(reason=each.reason, deleted=each.counted)
+    return closed.values(state=State.DONE, error=None, finished_at=link.moment)
 
 
 def close(connection: sa.Connection, link: Link, standing: Standing, row: RunRow, sequel: Sequel) -> Settled | None:

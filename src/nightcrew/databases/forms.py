@@ -3,13 +3,16 @@
 Each form is the least that survives its races (tests/contract/test_races.py): a plain range delete waits for a
 writer and judges the row anew; rows whose values others change are never waited for: they are locked before they go, or
 go by a range delete that gives up where it would wait; and a row whose life depends on other rows is locked by one
-statement and judged by the next, because only that one sees what was committed while the lock was taken.
+statement and judged by the next, because only that one sees what was committed while the lock was taken. Rows that owe
+something, or are archived, are read by one statement and go by the next, where a frozen transaction makes the second
+fail over whatever is no longer as the first saw it; where there is none, they are held, or answered with as they go.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +22,7 @@ from nightcrew.databases import bills, partings
 from nightcrew.databases.bunch import ours
 from nightcrew.databases.counts import weigh
 from nightcrew.databases.dialect import Removal
+from nightcrew.databases.haul import Haul
 from nightcrew.databases.portions import fitting, take_slice
 from nightcrew.databases.target import Clause, Keys, Target
 from nightcrew.databases.windows import KeyRange, Pages, Stretch, Window
@@ -27,32 +31,8 @@ from nightcrew.policy import Action
 
 _FAR = 8  # times as many rows as a batch may take are far more: pages are not equally full
 _LONGEST = 0.1  # seconds that rows of which nobody knows what hangs on them may take to go
-
-
-@dataclass(frozen=True, slots=True)
-class Haul:
-    """What came of one window: rows removed, whether it was looked through, the last time seen, rows that hung on.
-
-    `kept` rows were locked and judged, and a trigger would not let them go. A window is `clean` when as many rows left
-    as it was found to hold. Of the rows `seen`, some may stay. They are `alike` when one time is all that the walk
-    knows of them; `past` is the last key, where they were taken by key, and `page` the last that was read, where they
-    were taken by page. Of a row that is `begun` a slice of what hangs on it went, and the row is still there. They are
-    `cut` where more were locked than fit into a batch.
-    """
-
-    removed: int
-    through: bool
-    last: str | None = None
-    hanging: Mapping[str, int] = field(default_factory=dict)
-    kept: int = 0
-    clean: bool = False
-    seen: int = 0
-    alike: bool = False
-    past: Sequence[Any] | None = None
-    page: int | None = None
-    begun: bool = False
-    cut: bool = False
-    load: int = 0
+# Or each statement about such, where what they are is read beforehand: it writes more than it reads.
+_LONGEST_READ = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +80,22 @@ class _Held:
 
 
 def empty(
-    connection: sa.Connection, target: Target, window: Window, limit: int, most: int, *, even: bool = False
+    connection: sa.Connection,
+    target: Target,
+    window: Window,
+    limit: int,
+    most: int,
+    *,
+    even: bool = False,
+    frozen: bool = False,
 ) -> Haul:
     """Remove at most `limit` rows of a window, in the selection's form, `most` with what hangs on them.
 
-    As much hangs on each as on those before where they are `even`, and nobody holds one; raises DatabaseError where it
-    turns out otherwise.
+    Where they are `even`, as much hangs on each as on those before, and nobody holds one, or has changed one in a
+    `frozen` transaction's time; raises DatabaseError where it turns out otherwise.
     """
+    if frozen and window.measured and (haul := _as_seen(connection, target, window, limit, most)):
+        return haul
     if target.selection.form is Form.LOCKED:
         haul = _unweighed(connection, target, window, limit, most) if even else None
         return haul or _locked(connection, target, window, limit, most)
@@ -233,14 +222,44 @@ def _unweighed(connection: sa.Connection, target: Target, window: Window, limit:
     tables = target.tallied
     if not tables or not target.removes_by_look or target.noted_below:
         return None
-    before = target.dialect.tally(connection, tables, _LONGEST)
+
+    def locked_first() -> Haul:
+        held = _hold(connection, target, window, limit)
+        return held.haul(_remove(connection, target, held.places) if held.rows else 0)
+
+    at_once = target.goes_at_once(even=True) and window.measured
+    take = partial(_whole, connection, target, window, limit) if at_once else locked_first
+    return _told(connection, target, most, _LONGEST, take)
+
+
+def _as_seen(connection: sa.Connection, target: Target, window: Window, limit: int, most: int) -> Haul | None:
+    """Read what goes, and let it go, by the one view that a frozen transaction has: nothing is held for that.
+
+    To hold rows, or to let a delete answer with what they were, costs more. None where nobody would tell what went.
+    """
+
+    def take() -> Haul:
+        bounds = window.bounds(target)
+        with target.looking_up(connection) if target.noted_below else nullcontext():
+            partings.note_seen(connection, target, *bounds, *target.expired)
+        removed = _run(connection, target.removal(*bounds))
+        return Haul(removed, through=True, clean=window.full and removed >= limit)
+
+    if target.tallied:
+        return _told(connection, target, most, _LONGEST_READ, take)
+    with target.dialect.impatient(connection) or nullcontext():
+        return take()
+
+
+def _told(
+    connection: sa.Connection, target: Target, most: int, longest: float, take: Callable[[], Haul]
+) -> Haul | None:
+    """Hear from the database what went with rows, once they have gone; None where it would not tell."""
+    tables = target.tallied
+    before = target.dialect.tally(connection, tables, longest)
     if before is None:
         return None
-    if target.goes_at_once(even=True) and window.measured:
-        haul = _whole(connection, target, window, limit)
-    else:
-        held = _hold(connection, target, window, limit)
-        haul = held.haul(_remove(connection, target, held.places) if held.rows else 0)
+    haul = take()
     after = target.dialect.tally(connection, tables, None)
     assert after is not None  # noqa: S101 - it was not None before
     load = after.touched - before.touched

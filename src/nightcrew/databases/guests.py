@@ -69,9 +69,12 @@ class Guest:
         """
         if isinstance(self.connection, sa.Connection):
             with self.link.renamed():
-                self.link.dialect.teach(self.connection.connection.dbapi_connection)
+                if not self.connection.in_transaction():
+                    self.connection.begin()  # as any statement would
+                driver = self.connection.connection.dbapi_connection
+                self._demand_transaction(driver)
+                self.link.dialect.teach(driver)
                 self.connection.exec_driver_sql(statement, list(rows))
-                self._demand_transaction(self.connection.connection.dbapi_connection)
             return
         self._demand_transaction(self.connection)
         self.link.dialect.teach(self.connection)

@@ -13,13 +13,14 @@ from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RES
 
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, Dropped, ForeignKey, Partition, Table
+from nightcrew.database import Column, Counted, ForeignKey, Partition, Table
 from nightcrew.databases import mysql_catalog, mysql_identity, mysql_partitions
-from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Scale, Tally
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.mysql_spelling import MySQLSpelling
 from nightcrew.databases.names import quoted
+from nightcrew.databases.scale import Scale
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import SafetyStop
 
@@ -27,7 +28,7 @@ from nightcrew.errors import SafetyStop
 _TRANSIENT = {1020, 1205, 1213, 1317, 1969, 3024, 1053}
 
 # foreign keys, SIGNAL in a trigger, CHECK (MySQL, MariaDB), NOT NULL, duplicates, values that do not fit
-_OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 1292, 1365, 1366, 1406, 1411, 1690}
+_OF_ROW = {1216, 1217, 1451, 1452, 1644, 3819, 4025, 1048, 1062, 1264, 1265, 1292, 1364, 1365, 1366, 1406, 1411, 1690}
 
 # no such column, ambiguous column, grammar, misused aggregate, no such table, function or schema; wrong arguments
 _OF_STATEMENT = {1054, 1052, 1064, 1111, 1146, 1305, 1128, 1582, 1583, 1630, 1241}
@@ -101,10 +102,13 @@ class MySQL:
     now = "UTC_TIMESTAMP(6)"
     later = "UTC_TIMESTAMP(6) + INTERVAL {micros} MICROSECOND"
     claim = _CLAIM
+    settle = None
     spelling = MySQLSpelling()
     returning = False
+    unless_there = "ON DUPLICATE KEY UPDATE {column} = {column}"
     migrates_itself = False
     tallies = False
+    freezes = False
     one_writer = False
     most_duty = 1.0
     locks_keys_apart = True  # a foreign key locks the entry in the index that it refers to, and no other
@@ -314,7 +318,7 @@ class MySQL:
 
     def drop(
         self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
-    ) -> Dropped | None:
+    ) -> Counted | None:
         """Drop it under a lock of its table, which ends the caller's transaction."""
         return mysql_partitions.drop(connection, divided, partition, allow)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nightcrew.database import Dropped, Partition
+from nightcrew.database import Counted, Partition
 from nightcrew.databases.dialect import Divided, Relation
 from nightcrew.databases.names import quoted
 from nightcrew.databases.partitions import COUNTED, before, staying
@@ -69,7 +69,7 @@ def partitions(connection: sa.Connection, divided: Divided) -> list[Partition]:
 
 def drop(
     connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
-) -> Dropped | None:
+) -> Counted | None:
     """Lock the table, look whether any row of the partition would stay, count the others, and drop them."""
     with _locked(connection, _named(divided.relation.schema, divided.relation.name)) as whole:
         if partition.name not in {known.name for known in partitions(connection, divided)}:
@@ -86,7 +86,7 @@ def drop(
         rows = connection.execute(count).scalar_one() if exact else partition.rows
         allow(rows)
         _run(connection, f"ALTER TABLE {whole} DROP PARTITION {part}")
-    return Dropped(rows, exact)
+    return Counted(rows, exact)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from nightcrew.databases import mysql_catalog
 from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
-from nightcrew.databases.row_spelling import RowSpelling
+from nightcrew.databases.row_spelling import RowSpelling, union
 
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "geometry", "point", "linestring",
@@ -52,6 +52,13 @@ class MySQLSpelling(RowSpelling):
         known = by_key([rows.c[name] for name in names])
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
         return known.among(_ready([table.columns[name] for name in names], values))
+
+    def listed(self, table: Table, own: Named, values: Sequence[Sequence[Any]]) -> sa.Select[Any] | None:
+        """Leave numbers and bytes alone."""
+        columns = [table.columns[column.name] for column in own.c]
+        if all(_kind(column) in (*_WHOLE, *_BYTES) for column in columns):
+            return None
+        return union(own, ([sa.literal(value) for value in one] for one in _ready(columns, values)))
 
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Read them of the catalog."""

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from nightcrew.databases.tables import owed
 
-MOST = 30_000
-"""Keys in a parcel."""
+FEW, MOST = 30_000, 100_000
+"""Keys in a parcel: of rows that a statement writes as it takes them, and of those that it has only read."""
 SEPARATOR = "\x1f"
 """What stands between two keys of a parcel; a key that has it goes alone."""
 
@@ -52,6 +52,34 @@ def packed(rows: sa.CTE, name: str, given: Mapping[str, sa.ColumnElement[Any]]) 
     names = ["key", "size", *given]
     inserts = (sa.insert(owed).from_select(names, each) for each in (parcel, others))
     return Parcel(counted, tuple(insert.cte(f"{name}_owed_{place}") for place, insert in enumerate(inserts)))
+
+
+def pack(
+    connection: sa.Connection,
+    rows: sa.TableClause,
+    where: sa.ColumnElement[bool],
+    key: sa.ColumnElement[str],
+    given: Mapping[str, sa.ColumnElement[Any]],
+) -> None:
+    """Write the keys of rows that nobody changes as one row, but for those that go alone.
+
+    That there are none of these is found out on the way; where there are, the rows are read again.
+    """
+    whole, names = sa.func.nullif(key, ""), ["key", "size", *given]
+    alone = sa.func.strpos(key, SEPARATOR) > 0
+
+    def parcel(others: sa.ColumnElement[int], *more: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        text, size = sa.func.string_agg(whole, SEPARATOR), sa.func.count(whole)
+        look = sa.select(text.label("key"), size.label("size"), others.label("others")).select_from(rows)
+        counted = look.where(where, *more).cte("counted")
+        full = counted.c["size"] > 0, counted.c["others"] == 0
+        one = sa.select(counted.c["key"], counted.c["size"], *given.values()).where(*full)
+        return sa.select(counted.c["others"]).add_cte(sa.insert(owed).from_select(names, one).cte("written"))
+
+    if connection.execute(parcel(sa.func.count().filter(alone))).scalar_one():
+        connection.execute(parcel(sa.literal(0), ~alone))
+        each = sa.select(key, sa.literal(1), *given.values()).select_from(rows).where(where, alone)
+        connection.execute(sa.insert(owed).from_select(names, each))
 
 
 def unpack(connection: sa.Connection, store: str, now: sa.ColumnElement[Any]) -> int:

@@ -37,6 +37,18 @@ def note(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
         copies.add(connection, bunch.table, bunch.source, parts)
 
 
+def note_seen(connection: sa.Connection, target: Target, *where: Clause) -> None:
+    """Note rows that a frozen transaction is about to take, and those that go with them by the database's own rule."""
+    bills.note_seen(connection, target, *where)
+    if (copies := target.copies) is None:
+        return
+    copies.add(connection, target.selection.table, target.table, [sa.and_(*where)], held=False)
+    for path in sorted(target.selection.cascades, key=len):
+        end, apart = place(connection, target, path[-1].table), _to_one(connection, target, path)
+        hang = target.hanging(path, end.source, *where)
+        copies.add(connection, end.table, end.source, [hang], apart=apart, held=False)
+
+
 def note_below(connection: sa.Connection, target: Target, bunch: Bunch) -> None:
     """Note the rows that hang on a locked bunch, having locked them, from the top down.
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
 from nightcrew.consent import Identity
-from nightcrew.database import Column, Dropped, ForeignKey, Form, Partition, Table
+from nightcrew.database import Column, Counted, ForeignKey, Form, Partition, Table
 from nightcrew.databases import (
     postgresql_catalog,
     postgresql_heap,
@@ -25,6 +25,7 @@ from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Re
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import after
 from nightcrew.databases.names import quoted
+from nightcrew.databases.postgresql_claims import CLAIM, SETTLE
 from nightcrew.databases.postgresql_spelling import PostgreSQLSpelling
 from nightcrew.databases.times import Reading, day, epoch, iso, naive, no_time, raw
 from nightcrew.errors import ConfigurationError
@@ -55,27 +56,6 @@ _BATCH = (
 )
 _SCHEMA = re.compile(r"[^\x00-\x1f%]{1,63}")  # the driver takes a % for a parameter
 
-# The rows are locked in one order and past those somebody holds, so that two ticks can neither deadlock nor queue.
-_CLAIM = """
-WITH due AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:bids AS jsonb)) AS bid(job text, slot timestamptz, run text, fence bigint)
-), free AS (
-    SELECT j.name FROM nightcrew_jobs AS j JOIN due ON due.job = j.name AND due.fence = j.fence
-    ORDER BY j.name FOR UPDATE OF j SKIP LOCKED
-)
-UPDATE nightcrew_jobs AS j
-   SET fence = j.fence + 1, mark = COALESCE(due.slot, j.mark), run = due.run, owner = :owner, attempt = 0,
-       failed_run = CASE WHEN due.slot IS NULL THEN j.failed_run END,
-       paused_at = NULL, paused_by = NULL, paused_reason = NULL, paused_until = NULL,
-       lease_until = clock_timestamp() + CAST(:lease AS bigint) * interval '1 microsecond'
-  FROM due, free
- WHERE due.job = j.name AND free.name = j.name AND due.fence = j.fence AND j.run IS NULL
-   AND (j.paused_at IS NULL OR j.paused_until <= clock_timestamp())
-   AND (due.slot IS NULL OR ((j.mark IS NULL OR due.slot > j.mark)
-        AND due.slot <= clock_timestamp() + CAST(:early AS bigint) * interval '1 microsecond'))
-RETURNING j.name AS job, j.run, j.fence, clock_timestamp() AS moment
-"""
-
 _LISTED = {str: "text", int: "bigint", datetime: "timestamptz"}
 
 _IDENTITY = """
@@ -98,11 +78,14 @@ class PostgreSQL:
 
     now = "clock_timestamp()"
     later = "clock_timestamp() + {micros} * interval '1 microsecond'"
-    claim = _CLAIM
+    claim = CLAIM
+    settle = SETTLE
     spelling = PostgreSQLSpelling()
     returning = True
+    unless_there = "ON CONFLICT DO NOTHING"
     migrates_itself = False
     tallies = True
+    freezes = True
     one_writer = False
     most_duty = 1.0
     locks_keys_apart = False
@@ -312,7 +295,7 @@ class PostgreSQL:
 
     def drop(
         self, connection: sa.Connection, divided: Divided, partition: Partition, allow: Callable[[int], None]
-    ) -> Dropped | None:
+    ) -> Counted | None:
         """Drop it in the caller's transaction."""
         return postgresql_partitions.drop(connection, divided, _Kind(divided.kind), partition, allow)
 

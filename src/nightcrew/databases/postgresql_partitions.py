@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from nightcrew.database import Dropped, Partition
+from nightcrew.database import Counted, Partition
 from nightcrew.databases.dialect import Divided
 from nightcrew.databases.names import quoted
 from nightcrew.databases.partitions import COUNTED, before, staying
@@ -61,7 +61,7 @@ def drop(
     spoken: sa.types.TypeEngine[Any],
     partition: Partition,
     allow: Callable[[int], None],
-) -> Dropped | None:
+) -> Counted | None:
     """Lock table and partition, look whether any row would stay, count the others, and drop them with their file."""
     whole, part = (_named(one.schema, one.name) for one in (divided.relation, partition))
     connection.exec_driver_sql(_BRIEFLY)
@@ -86,7 +86,7 @@ def drop(
     allow(rows)
     _run(connection, f"ALTER TABLE {whole} DETACH PARTITION {part}")
     _run(connection, f"DROP TABLE {part}")
-    return Dropped(rows, exact)
+    return Counted(rows, exact)
 
 
 def _named(schema: str, name: str) -> str:

@@ -24,6 +24,7 @@ SET LOCAL bytea_output = 'hex'; SET LOCAL xmloption = 'content'; SET LOCAL lc_mo
 _AS_LINES = """(FORMAT csv, NULL 'null', QUOTE '"', ESCAPE '\\')"""
 _ESCAPED = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\b": "\b", "\\f": "\f"}  # in JSON, and not in what COPY reads
 _CODED = re.compile(r"\\u([0-9a-f]{4})")
+_PLAIN = ("smallint", "integer", "bigint", "uuid", "date", "boolean")  # written in one way
 _BREAK, _ASIDE = "\n", "\0"  # no text here has the latter
 
 
@@ -63,11 +64,19 @@ class PostgreSQLSpelling:
         self, table: Table, rows: Named, names: Sequence[str], values: Sequence[Sequence[Any]]
     ) -> sa.ColumnElement[bool]:
         """Compare with what a JSON array lists."""
-        listed = f"SELECT {_read(table, names)} FROM json_array_elements(CAST(:listed AS json)) AS nightcrew_row"
-        given = sa.text(listed).bindparams(listed=row(values))
+        given = _listed(table, names, values)
         own = rows.c[names[0]] if len(names) == 1 else sa.tuple_(*(rows.c[name] for name in names))
         found: sa.ColumnElement[bool] = own.in_(given)
         return found
+
+    def listed(self, table: Table, own: Named, values: Sequence[Sequence[Any]]) -> sa.Select[Any] | None:
+        """Take a JSON array apart; beside the columns themselves, their collations hold."""
+        names = [column.name for column in own.c]
+        if all(table.columns[name].kind in _PLAIN for name in names):
+            return None
+        nothing = sa.select(*own.c).where(sa.false())
+        rows = nothing.union_all(_listed(table, names, values).columns(*own.c))
+        return sa.select(rows.subquery("nightcrew_rows"))
 
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Read them of the catalog."""
@@ -140,6 +149,11 @@ def _read_by_copy(lines: str) -> str:
     for escaped, sign in _ESCAPED.items():
         plain = plain.replace(escaped, sign)
     return _CODED.sub(lambda found: chr(int(found[1], 16)), plain).replace(_ASIDE, "\\\\")
+
+
+def _listed(table: Table, names: Sequence[str], values: Sequence[Sequence[Any]]) -> sa.TextClause:
+    listed = f"SELECT {_read(table, names)} FROM json_array_elements(CAST(:listed AS json)) AS nightcrew_row"
+    return sa.text(listed).bindparams(listed=row(values))
 
 
 def _named(table: Table) -> str:

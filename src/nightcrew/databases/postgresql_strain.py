@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from nightcrew.databases.dialect import Scale
+from nightcrew.databases.scale import Scale
 
 # Who waits is read from the locks, which every role may see; of strangers' sessions only a monitor sees more. The
 # sessions of ours are known by their name. Whoever waits for an advisory lock wanted to wait.

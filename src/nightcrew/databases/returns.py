@@ -1,6 +1,6 @@
 """Rows on their way back: held against their tables as these are now, and inserted as they were."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -14,8 +14,10 @@ from nightcrew.archives.undo import Link as Connects
 from nightcrew.database import ForeignKey, Table
 from nightcrew.databases.catalog import describe, source, split
 from nightcrew.databases.connect import Link
+from nightcrew.databases.dialect import Named
 from nightcrew.errors import DatabaseError, PolicyError
 
+_LISTED = 400  # rows that are not in a table and that one statement is told
 _LOOK = 30.0  # seconds a statement of a plan may take
 
 
@@ -81,6 +83,25 @@ class Returns:
             references.append(Reference(columns, parent.name, referred, there))
         return Facts(same, conflicts, tuple(references))
 
+    def alike(
+        self,
+        connection: sa.Connection,
+        table: str,
+        names: Sequence[str],
+        known: Collection[Values],
+        asked: Collection[Values],
+    ) -> set[Values]:
+        """Let the database compare them, as it does where one refers to the other."""
+        parent, left = self._table(connection, table), list(asked)
+        found = set[Values]()
+        for part in _parts(list(known), _LISTED) if left else ():
+            listed = self._spelling.listed(parent, source(parent.name, names), part)
+            if listed is None:
+                break
+            found |= self._among(connection, parent, listed.subquery("nightcrew_listed"), names, left)
+            left = [value for value in left if value not in found]
+        return found
+
     def put_back(self, connection: sa.Connection, copies: Sequence[Copy]) -> None:
         """Insert them, and let what counts keys up go on behind them."""
         order = self._order(connection, [copy.table for copy in copies])
@@ -110,6 +131,15 @@ class Returns:
             return not any(_changed(copy, self._table(connection, copy.table)) for copy in copies)
         except PolicyError:
             return False
+
+    @contextmanager
+    def trial(self, connection: sa.Connection) -> Iterator[None]:
+        """Write within a savepoint that nothing is kept of."""
+        tried = connection.begin_nested()
+        try:
+            yield
+        finally:
+            tried.rollback()
 
     def attempt(self, connection: sa.Connection, copies: Sequence[Copy]) -> str | None:
         """Insert within a savepoint."""
@@ -141,12 +171,13 @@ class Returns:
         for part in _parts(list(by_key), self._spelling.most):
             among = self._spelling.among(table, held, copy.key, part)
             found = self._spelling.gathered(sa.select(*line).select_from(held).where(among))
-            for one in frame.values(self._spelling.heard(connection.execute(found), len(written)).text):
-                known = by_key.get(tuple(one[column] for column in own))
-                if known is not None and one == rows[known]:
-                    same.add(known)
-                elif known is not None:
-                    conflicts[known] = (EXISTS, "")
+            answer = frame.values(self._spelling.heard(connection.execute(found), len(written)).text)
+            there = {tuple(one[column] for column in own): one for one in answer}
+            for key in self._taken(connection, table, held, copy.key, part, there.keys()):
+                if there.get(key) == rows[by_key[key]]:
+                    same.add(by_key[key])
+                else:
+                    conflicts[by_key[key]] = (EXISTS, "")
         return same, conflicts
 
     def _keys(
@@ -178,7 +209,43 @@ class Returns:
         for part in _parts(values, self._spelling.most):
             these = sa.select(*written).select_from(rows).where(self._spelling.among(table, rows, names, part))
             answer = connection.execute(these.with_for_update(read=True) if held else these)
-            found.update(map(tuple, frame.values("\n".join([frame.row(tuple(one)) for one in answer]))))
+            there = {*map(tuple, frame.values("\n".join([frame.row(tuple(one)) for one in answer])))}
+            found |= self._taken(connection, table, rows, names, part, there)
+        return found
+
+    def _taken(
+        self,
+        connection: sa.Connection,
+        table: Table,
+        rows: Named,
+        names: Sequence[str],
+        values: Sequence[Values],
+        there: Collection[Values],
+    ) -> set[Values]:
+        """Return those of some values that rows have, which answered with what is there, however that is written."""
+        same = {*values}.intersection(there)
+        if len(same) == len({*there}):
+            return same
+        return same | self._among(connection, table, rows, names, [value for value in values if value not in same])
+
+    def _among(
+        self,
+        connection: sa.Connection,
+        table: Table,
+        rows: Named,
+        names: Sequence[str],
+        values: Sequence[Values],
+    ) -> set[Values]:
+        """Ask which of some values rows have, by halves: most often it is none of them."""
+        found, open_parts = set[Values](), [values] if values else []
+        while open_parts:
+            part = open_parts.pop()
+            one: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(rows)
+            if connection.execute(one.where(self._spelling.among(table, rows, names, part)).limit(1)).first() is None:
+                continue
+            half = len(part) // 2
+            found.update(part if not half else ())
+            open_parts += [part[:half], part[half:]] if half else []
         return found
 
 

@@ -1,11 +1,12 @@
 """Rows that are written down here, one by one: for databases whose own JSON would not say all of a value."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from nightcrew.archives.frame import Lines, row
+from nightcrew.databases.dialect import Named
 
 
 class RowSpelling:
@@ -28,3 +29,9 @@ class RowSpelling:
         found = answer.all()
         lines = "\n".join([row(values[:width]) for values in found])
         return Lines(lines, len(found), [tuple(values[width:]) for values in found])
+
+
+def union(own: Named, rows: Iterable[Sequence[sa.ColumnElement[Any]]]) -> sa.Select[Any]:
+    """Compose rows that are not in a table: beside its own columns, of which there are no rows, their rules hold."""
+    nothing = sa.select(*own.c).where(sa.false())
+    return sa.select(nothing.union_all(*(sa.select(*one) for one in rows)).subquery("nightcrew_rows"))

@@ -6,8 +6,8 @@ that the walk only saves reading.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -18,9 +18,8 @@ from nightcrew.database import (
     MOST,
     Catalog,
     Connection,
+    Counted,
     Cursor,
-    Dropped,
-    Expected,
     Form,
     Key,
     Left,
@@ -36,7 +35,8 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.copies import Copies
 from nightcrew.databases.counts import count_hanging, count_loosened, hanging
 from nightcrew.databases.dialect import Divided
-from nightcrew.databases.forms import Haul, empty, next_keys
+from nightcrew.databases.forms import empty, next_keys
+from nightcrew.databases.haul import Haul
 from nightcrew.databases.partings import check
 from nightcrew.databases.ranges import bounded, divided, divisible, ended, parted
 from nightcrew.databases.strain import Strain
@@ -80,6 +80,11 @@ class Rows:
         return self._link.name
 
     @property
+    def losses(self) -> int:
+        """Those that anybody who uses the link has come upon."""
+        return self._link.losses
+
+    @property
     def most_duty(self) -> float:
         """All of the time, but where others would wait for their turn in vain."""
         return self._link.dialect.most_duty
@@ -88,9 +93,18 @@ class Rows:
         """Return the database's clock, in UTC."""
         return self._link.now()
 
-    def transaction(self, pace: Pace = Pace.GENTLE) -> AbstractContextManager[Connection]:
-        """Open a batch's transaction: READ COMMITTED, UTC, waits for locks bounded; commits unless the block raises."""
-        return self._link.transaction(repeatable=True, fast=pace is Pace.FAST)
+    @contextmanager
+    def transaction(self, pace: Pace = Pace.GENTLE, *, frozen: bool = False) -> Iterator[Connection]:
+        """Open a batch's transaction, READ COMMITTED or `frozen` in REPEATABLE READ; its commit awaits no disk."""
+        with self._link.transaction(repeatable=True, fast=pace is Pace.FAST) as connection:
+            if frozen:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield connection
+
+    def freezes(self, selection: Selection) -> bool:
+        """Go by what is known of it: it is aimed at by the first batch, which is never even with any before."""
+        target = self._known(selection)
+        return target is not None and target.freezes
 
     def catalog(self, names: Iterable[str]) -> Catalog:
         """Read of the live catalog what these tables are, and what hangs on them."""
@@ -128,7 +142,7 @@ class Rows:
             loosened=loosened,
         )
 
-    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Expected | None:
+    def expected(self, selection: Selection, seconds: float, cursor: Cursor | None = None) -> Counted | None:
         """Count what `selection` holds if that takes no longer than so many seconds, else take the planner's word.
 
         Where the planner has none to give, as in SQLite, the count may take ten times as long.
@@ -141,9 +155,9 @@ class Rows:
         try:
             with self._link.glimpse(seconds if guess is not None else _WORDLESS * seconds) as connection:
                 count = sa.select(sa.func.count()).select_from(target.table).where(*target.expired)
-                return Expected(connection.execute(count).scalar_one(), exact=True)
+                return Counted(connection.execute(count).scalar_one(), exact=True)
         except DatabaseError:
-            return None if guess is None else Expected(max(1, guess), exact=False)  # that none is left is never a guess
+            return None if guess is None else Counted(max(1, guess), exact=False)  # that none is left is never a guess
 
     def oldest(self, selection: Selection, most: int, seconds: float) -> list[Key]:
         """Return the primary keys of the oldest rows that `selection` holds, unless that takes longer than that."""
@@ -185,7 +199,7 @@ class Rows:
 
     def drop(
         self, connection: Connection, selection: Selection, partition: Partition, allow: Callable[[int], None]
-    ) -> Dropped | None:
+    ) -> Counted | None:
         """Drop one of them, unless it holds a row that stays by now."""
         divided = self._divided(connection, selection)
         return self._link.dialect.drop(connection, divided, partition, allow) if divided else None
@@ -252,34 +266,36 @@ class Rows:
         most: int = MOST,
         *,
         even: bool = False,
+        frozen: bool = False,
     ) -> Taken:
         """Remove (or change) the next rows of `selection`, at most `limit`, inside the caller's transaction.
 
         With what hangs on them they are at most `most`; of a row that has more, a slice of what hangs on it goes.
         `even` rows are not looked at beforehand, where the database tells afterwards what went with them; raises
-        DatabaseError where that is far more, or somebody holds one, and what was taken is to be rolled back.
+        DatabaseError where that is far more, or somebody holds one, and what was taken is to be rolled back. Where the
+        transaction is `frozen`, what they owe is read before they go, as it saw it, and none is held for that.
         Every call removes rows, or moves the cursor on, or is the last: whatever others hold or change, it ends.
         """
         target = bounded(self.target(connection, selection), cursor)
         target = replace(target, copies=Copies(self._link.dialect) if selection.archived else None)
         limit = limit if selection.form is Form.LOCKED else min(limit, most)
-        limit = min(limit, parcels.MOST) if selection.blobs else limit
-        at_once = target.goes_at_once(even=even)
+        limit = min(limit, parcels.MOST if frozen else parcels.FEW) if selection.blobs else limit
+        at_once = frozen or target.goes_at_once(even=even)
         place = whole(cursor) if at_once else cursor
         window = to_take(connection, target, place, limit if at_once else _size(selection, limit))
         if window is None:
             return Taken(0, {}, {}, exhausted=True, unsure={} if "page" in cursor else None)
-        haul = empty(connection, target, window, limit, most, even=even)
-        counts = Counter({selection.table.name: haul.removed})
-        counts.update(haul.hanging)
+        haul = empty(connection, target, window, limit, most, even=even, frozen=frozen)
+        counts = Counter(haul.hanging)
+        counts[selection.table.name] += haul.removed
         going_on, kept = _further(connection, target, window, haul, cursor)
         unsure = None if haul.clean else cursor
         if isinstance(window, Pages):
             clean = haul.removed >= haul.seen and quiet(connection, target, window, last=going_on is None)
             unsure = None if clean else {}  # anywhere
-        load = max(haul.load, haul.removed)
-        stands = ended(going_on or cursor, cursor)
+        stands, load = ended(going_on or cursor, cursor), max(haul.load, haul.removed)
         copies = target.copies.taken(connection, counts) if target.copies else ()
+        counts.update({copy.table: copy.size - counts[copy.table] for copy in copies})  # some came in between two looks
         return Taken(haul.removed, dict(counts), stands, going_on is None, kept, unsure, load, haul.cut, copies)
 
     def divides(self, selection: Selection) -> bool:
@@ -338,15 +354,24 @@ class Rows:
                 f"table {selection.table.name!r} has no column {selection.column!r}"
                 f"{did_you_mean(selection.column, selection.table.columns)}"
             )
-        key = (selection.table.name, selection.column, selection.cut, selection.form, selection.spared, selection.only)
-        target = self._targets.get(key)
-        if target is None or target.selection != selection:
+        target = self._known(selection)
+        if target is None:
             check(connection, self._link.dialect, selection)
             target = aim(connection, self._link.dialect, selection)
             if len(self._targets) >= _REMEMBERED:
                 self._targets.clear()
-            self._targets[key] = target
+            self._targets[_key(selection)] = target
         return target
+
+    def _known(self, selection: Selection) -> Target | None:
+        target = self._targets.get(_key(selection))
+        return None if target is None or target.selection != selection else target
+
+
+def _key(selection: Selection) -> tuple[object, ...]:
+    """Return what mostly tells one selection from another, and is quickly compared."""
+    selected = (selection.table.name, selection.column, selection.cut)
+    return (*selected, selection.form, selection.spared, selection.only, selection.living)
 
 
 def _further(

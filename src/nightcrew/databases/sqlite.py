@@ -17,9 +17,10 @@ from nightcrew.clock import Clock
 from nightcrew.consent import Identity
 from nightcrew.database import Column, ForeignKey, Partition, Table
 from nightcrew.databases import sqlite_catalog, texts
-from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Scale, Tally
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
+from nightcrew.databases.scale import Scale
 from nightcrew.databases.sqlite_spelling import SQLiteSpelling
 from nightcrew.databases.times import Reading, epoch, no_time, raw
 
@@ -54,10 +55,13 @@ class SQLite:
     now = "nightcrew_now(0)"
     later = "nightcrew_now({micros})"
     claim = _CLAIM
+    settle = None
     spelling = SQLiteSpelling()
     returning = True
+    unless_there = "ON CONFLICT DO NOTHING"
     migrates_itself = True
     tallies = False
+    freezes = False
     one_writer = True
     most_duty = 0.9  # who waits for the file's lock looks for it ten times a second, and must find it free
     locks_keys_apart = False

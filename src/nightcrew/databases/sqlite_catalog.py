@@ -1,15 +1,16 @@
 """The catalog of a SQLite file, read: which tables there are, their columns and indexes, and who refers to them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, takewhile
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
 from nightcrew.database import Column, ForeignKey
 from nightcrew.databases.below import below
 from nightcrew.databases.dialect import Index, Relation
+from nightcrew.errors import PolicyError
 
 _RELATION = """
 SELECT name, type FROM {schema}.sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(:name)
@@ -34,6 +35,11 @@ SELECT m.name AS name, f.id AS id, f."from" AS child, f."table" AS parent_name, 
   FROM {schema}.sqlite_master AS m JOIN pragma_foreign_key_list(m.name, :schema) AS f
  WHERE m.type = 'table' ORDER BY m.name, f.id, f.seq
 """
+
+_COLLATIONS = ("BINARY", "NOCASE", "RTRIM")
+_ASKED = 200  # columns whose collation one statement asks for
+_End: TypeAlias = tuple[str, str]
+"""A column of a table."""
 
 
 def relation(connection: sa.Connection, schema: str | None, name: str) -> Relation | None:
@@ -77,11 +83,54 @@ def references(connection: sa.Connection, relations: Sequence[Relation]) -> list
         met = below(map(_folded, tops), links)
         spelled = {_folded(name): name for name in (*tops, *(pairs[0].name for pairs in met))}
         columns = _columns(connection, schema, spelled.values())
-        indexes = _indexes(connection, schema, columns)
+        indexes, ends = _indexes(connection, schema, columns), list[tuple[_End, _End]]()
         for pairs in met:
             child, parent = pairs[0].name, spelled[_folded(pairs[0].parent_name)]
             keys.append(_foreign_key(schema, pairs, indexes[child], parent, columns[parent]))
+            ends += _ends_of_texts(child, columns[child], parent, columns[parent], keys[-1])
+        _demand_one_collation(connection, schema, ends)
     return keys
+
+
+def _ends_of_texts(
+    child: str, columns: Sequence[Any], parent: str, parent_columns: Sequence[Any], key: ForeignKey
+) -> Iterator[tuple[_End, _End]]:
+    """Return which column refers to which, but for numbers."""
+    kinds, above = ({row.name: row.kind.upper() for row in rows} for rows in (columns, parent_columns))
+    for own, other in zip(key.columns, key.parent_columns, strict=True):
+        if other in above and not ("INT" in kinds[own] and "INT" in above[other]):
+            yield (child, own), (parent, other)
+
+
+def _demand_one_collation(connection: sa.Connection, schema: str, ends: Sequence[tuple[_End, _End]]) -> None:
+    """Refuse a key of two collations: SQLite compares it as the parent's says, and what we look for as the child's.
+
+    A delete's rule would take more than what was copied before, or what we remove would be another parent's.
+    """
+    named = list(dict.fromkeys(end for pair in ends for end in pair))
+    ways = {
+        end: way
+        for start in range(0, len(named), _ASKED)
+        for end, way in _collations(connection, schema, named[start : start + _ASKED])
+    }
+    for (child, own), (parent, other) in ends:
+        if (way := ways[child, own]) != (above := ways[parent, other]):
+            raise PolicyError(
+                f"column {own!r} of table {child!r} compares texts as {way}, and {parent}.{other}, which it refers to,"
+                f" as {above}: rows that hang on one would be taken for another's; declare it with COLLATE {above}, too"
+            )
+
+
+def _collations(connection: sa.Connection, schema: str, ends: Sequence[_End]) -> Iterator[tuple[_End, str]]:
+    """Return how columns compare texts, which no catalog tells: by what they take for the same."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    asked = []
+    for table, column in ends:
+        held = f"SELECT {quote(column)} AS held FROM {quote(schema)}.{quote(table)} WHERE 0 UNION ALL SELECT 'a'"
+        same = (f"(SELECT count(*) FROM ({held}) WHERE held = {text})" for text in ("'A'", "'a '"))
+        asked.append(f"CASE 1 WHEN {' THEN 1 WHEN '.join(same)} THEN 2 ELSE 0 END")
+    found = connection.exec_driver_sql(f"SELECT {', '.join(asked)}").one() if asked else ()
+    return ((end, _COLLATIONS[number]) for end, number in zip(ends, found, strict=True))
 
 
 def parents(connection: sa.Connection, relation: Relation) -> list[ForeignKey]:

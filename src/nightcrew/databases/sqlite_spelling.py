@@ -12,7 +12,7 @@ from nightcrew.databases import sqlite_catalog
 from nightcrew.databases.dialect import Named, Relation
 from nightcrew.databases.keys import by_key
 from nightcrew.databases.names import quoted
-from nightcrew.databases.row_spelling import RowSpelling
+from nightcrew.databases.row_spelling import RowSpelling, union
 
 _SOME = 500  # values that one statement may be told
 
@@ -37,6 +37,10 @@ class SQLiteSpelling(RowSpelling):
         assert known is not None  # noqa: S101 - nobody asks for rows by no column
         return sa.or_(*(known.among(found[start : start + _SOME]) for start in range(0, len(found), _SOME)))
 
+    def listed(self, table: Table, own: Named, values: Sequence[Sequence[Any]]) -> sa.Select[Any] | None:
+        """Know of no column what its values are; a number is cast, or a text would not be held against it as one."""
+        return union(own, ([_given(value) for value in one] for one in values))
+
     def parents(self, connection: sa.Connection, relation: Relation) -> list[ForeignKey]:
         """Read them of the catalog."""
         return sqlite_catalog.parents(connection, relation)
@@ -59,3 +63,8 @@ class SQLiteSpelling(RowSpelling):
 
     def advance(self, connection: sa.Connection, table: Table, copy: Copy) -> None:
         """Leave it to the database, which counts on from the highest."""
+
+
+def _given(value: Any) -> sa.ColumnElement[Any]:
+    given = sa.literal(value)
+    return sa.cast(given, sa.Numeric) if isinstance(value, int | float) else given

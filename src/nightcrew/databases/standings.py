@@ -1,6 +1,6 @@
 """The rows of jobs → their Standings, read with the database's clock in one statement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from nightcrew.books import Standing
 from nightcrew.databases.connect import Link
-from nightcrew.databases.listed import listed
+from nightcrew.databases.listed import listed, told
 from nightcrew.databases.tables import jobs, place
 from nightcrew.errors import RowLost
 
@@ -18,7 +18,10 @@ _NAMED = 500  # so many jobs are asked for by name; who asks for more reads them
 def named(link: Link, names: Iterable[str] | None) -> tuple[datetime, dict[str, Standing]]:
     """Read the standings of these jobs, or of all; raises RowLost for a name that has no row."""
     asked = None if names is None else set(names)
-    now, _, found = _read(link, sa.true() if asked is None else of(asked))
+    if asked is None or len(asked) > _NAMED:
+        now, _, found = _read(link, link.kept(_every))
+    else:
+        now, _, found = _read(link, link.kept(_some), {"names": list(asked)})
     if asked is None:
         return now, found
     _see_all(asked, found)
@@ -31,10 +34,8 @@ def stirring(link: Link, names: Sequence[str]) -> tuple[datetime, float, dict[st
     Nobody holds its run any more, its pause is over, or a newer version asks whether its schedule is still anybody's.
     Also returns the monotonic instant at which the database's clock was known.
     """
-    left = sa.and_(jobs.c.run.is_not(None), sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < link.moment))
-    asked = jobs.c.name.in_(sa.select(listed(link.dialect, {"name": str}, [[name] for name in names]).c.name))
-    ours = sa.or_(asked, left, jobs.c.paused_until <= link.moment, jobs.c.rival.is_not(None))
-    now, heard_at, found = _read(link, ours)
+    asked = told(link.dialect, ({"name": name} for name in names))
+    now, heard_at, found = _read(link, link.kept(_stirring), asked)
     _see_all(set(names), found)
     return now, heard_at, found
 
@@ -55,13 +56,32 @@ def _see_all(asked: set[str], found: dict[str, Standing]) -> None:
         raise RowLost(lost)
 
 
-def _read(link: Link, wanted: sa.ColumnElement[bool]) -> tuple[datetime, float, dict[str, Standing]]:
+def _every(link: Link) -> sa.Select[Any]:
+    return _reading(link, sa.true())
+
+
+def _some(link: Link) -> sa.Select[Any]:
+    return _reading(link, jobs.c.name.in_(sa.bindparam("names", expanding=True)))
+
+
+def _stirring(link: Link) -> sa.Select[Any]:
+    left = sa.and_(jobs.c.run.is_not(None), sa.or_(jobs.c.owner.is_(None), jobs.c.lease_until < link.moment))
+    asked = jobs.c.name.in_(sa.select(listed(link.dialect, {"name": str}).c.name))
+    return _reading(link, sa.or_(asked, left, jobs.c.paused_until <= link.moment, jobs.c.rival.is_not(None)))
+
+
+def _reading(link: Link, wanted: sa.ColumnElement[bool]) -> sa.Select[Any]:
     one = sa.select(link.clock_reading()).subquery("clock")
     known = {"job": jobs.c.name, **jobs.c, **{word.name: word for word in stop()}}
-    columns = [known[name] for name in Standing.__slots__]
-    statement = sa.select(one.c.now, *columns).select_from(one.outerjoin(jobs, wanted))
+    columns = [known[name] for name in Standing._fields]
+    return sa.select(one.c.now, *columns).select_from(one.outerjoin(jobs, wanted))
+
+
+def _read(
+    link: Link, statement: sa.Select[Any], parameters: Mapping[str, Any] | None = None
+) -> tuple[datetime, float, dict[str, Standing]]:
     with link.transaction(writes=False) as connection:
-        answer = connection.execute(statement)
+        answer = connection.execute(statement, parameters)
         heard_at = link.monotonic()  # before the rows are read, which takes a while
         rows = answer.all()
-    return rows[0].now, heard_at, {row.name: Standing(*row[1:]) for row in rows if row.name is not None}
+    return rows[0][0], heard_at, {row[1]: Standing._make(row[1:]) for row in rows if row[1] is not None}

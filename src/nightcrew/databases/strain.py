@@ -11,7 +11,7 @@ from threading import Lock
 import sqlalchemy as sa
 
 from nightcrew.databases.connect import Link
-from nightcrew.databases.dialect import Scale
+from nightcrew.databases.scale import Scale
 from nightcrew.databases.tables import jobs
 from nightcrew.errors import DatabaseError
 from nightcrew.gauge import LONGEST, Gauge, Level, unreadable, worst

@@ -249,6 +249,63 @@ erasures = sa.Table(
     **_OPTIONS,
 )
 
+# Who is enrolled has the mails of the steps whose fingerprint this is: none yet where it is empty.
+enrolments = sa.Table(
+    "nightcrew_enrolments",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("sequence", sa.String(60), nullable=False),
+    sa.Column("person", sa.String(150), nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("steps", sa.String(16), nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("reason", sa.String(500)),
+    sa.Index("nightcrew_enrolments_person", "person", "sequence", unique=True),
+    sa.Index("nightcrew_enrolments_steps", "sequence", "ended_at", "steps"),
+    **_OPTIONS,
+)
+
+# A mail waits until `due_at`, which is put ahead while somebody has a claim to it, and gone once it has ended; it was
+# handed over at `sent_at`. One that an application had scheduled is `adopted` until that was told how it ended.
+# `names` are all that its step is, or was, called, with blanks in between.
+mails = sa.Table(
+    "nightcrew_mails",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("key", sa.String(100), nullable=False),
+    sa.Column("sequence", sa.String(60), nullable=False),
+    sa.Column("step", sa.String(60), nullable=False),
+    sa.Column("names", sa.Text, nullable=False),
+    sa.Column("person", sa.String(150), nullable=False),
+    sa.Column("planned_at", Instant, nullable=False),
+    sa.Column("due_at", Instant),
+    sa.Column("state", sa.String(20), nullable=False),
+    sa.Column("reason", sa.String(500)),
+    sa.Column("claim", sa.String(64)),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("arm", sa.String(60)),
+    sa.Column("address", sa.String(320)),
+    sa.Column("sent_at", Instant),
+    sa.Column("adopted", sa.Boolean),
+    sa.Index("nightcrew_mails_person", "person", "sequence", "step", unique=True),
+    sa.Index("nightcrew_mails_state_due_at", "state", "due_at"),
+    sa.Index("nightcrew_mails_sent_at", "sent_at"),
+    sa.Index("nightcrew_mails_adopted", "adopted", "state"),
+    **_OPTIONS,
+)
+
+# A subject is "a:" and an address, or "p:" and a person; an empty topic stands for all.
+suppressions = sa.Table(
+    "nightcrew_suppressions",
+    _METADATA,
+    sa.Column("subject", sa.String(330), primary_key=True),
+    sa.Column("topic", sa.String(60), primary_key=True),
+    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("by", sa.String(100), nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    **_OPTIONS,
+)
+
 
 def _made(*tables: sa.Table) -> list[Statement]:
     """Return what makes tables, without the columns that a later step brings."""
@@ -291,6 +348,10 @@ def _of_frames() -> list[Statement]:
     return _made(frames)
 
 
+def _of_mail() -> list[Statement]:
+    return _made(enrolments, mails, suppressions)
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
@@ -304,6 +365,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (10, "who was erased, as keyed hashes, and the receipts", _of_erasures),
     (11, "whether whoever holds a run has begun its work", partial(_columns_since, 11)),
     (12, "which rows are archived, and where", _of_frames),
+    (13, "which mails people are due, and to whom none is sent", _of_mail),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

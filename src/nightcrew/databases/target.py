@@ -14,7 +14,7 @@ from nightcrew.databases.copies import Copies
 from nightcrew.databases.dialect import Address, Dialect, Heap, Named, Removal
 from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
-from nightcrew.errors import PolicyError
+from nightcrew.errors import PolicyError, nearest
 from nightcrew.policy import Action, Sql, Value
 
 Clause: TypeAlias = sa.ColumnElement[Any]
@@ -107,6 +107,24 @@ class Target:
         along = selection.drains or selection.cascades or selection.knots
         owes = any(owing.table != selection.table.name for owing in selection.blobs)
         return owes or (selection.archived and bool(along))
+
+    @property
+    def freezes(self) -> bool:
+        """Whether what rows owe, or are, can be read before they go without a lock, in a frozen transaction.
+
+        There the delete fails where one of them is not what it was, and so does the database's own rule where another
+        row has come to hang on them since. No such rule holds for rows that only links lead to, or that are set free.
+        """
+        selection = self.selection
+        read = selection.archived or bool(selection.blobs)
+        if not (read and self.dialect.freezes and selection.action is Action.DELETE) or selection.knots:
+            return False
+        ends = [path[-1].table for path in selection.cascades + selection.loosened]
+        loosened = {(path[-1].table, name) for path in selection.loosened for name in path[-1].columns}
+        if selection.table.name in ends or any((owing.table, owing.column) in loosened for owing in selection.blobs):
+            return False
+        alone = self.decides_alone and self.removes_by_look
+        return alone and (selection.form is not Form.LOCKED or (bool(self.tallied) and self.dialect.tallies))
 
     def looking_up(self, connection: sa.Connection) -> AbstractContextManager[None]:
         """Find what hangs on rows by an index in the block, where there is one all the way down."""
@@ -205,8 +223,20 @@ def aim(connection: sa.Connection, dialect: Dialect, selection: Selection) -> Ta
         if predicate is not None:
             # Only the locked form's may have a sub-select: it is the form that looks a second time.
             (said if selection.form is Form.LOCKED else own).append(spelled(predicate, suffix))
+    own += _living(dialect, table, selection)
     target = Target(selection, dialect, table, reading, address, key, tuple(own), tuple(absent), tuple(said), shields)
     return replace(target, kept=kept, unsettled=unsettled, **_in_own_order(connection, target))
+
+
+def _living(dialect: Dialect, table: sa.TableClause, selection: Selection) -> list[Clause]:
+    """Keep off the chats whose streams are live."""
+    if selection.living is None:
+        return []
+    name, chats = selection.living
+    if name not in table.c:
+        near = nearest(name, selection.table.columns)
+        raise PolicyError(f"table {selection.table.name!r} has no column {name!r}{near}", key="unless_active_stream")
+    return [~dialect.letters(table.c[name]).in_([raw(chat) for chat in chats])] if chats else []
 
 
 def _in_own_order(connection: sa.Connection, target: Target) -> Mapping[str, Any]:

@@ -4,14 +4,16 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nightcrew.demo.database import Data
-from nightcrew.demo.schema import deactivation_feedback, sessions, users
+from nightcrew.demo.schema import deactivation_feedback, sessions, user_email_preferences, users
 
 SESSION_LIFE = timedelta(days=60)
 GRACE = timedelta(days=30)
@@ -43,9 +45,14 @@ class Person:
     name: str
     email: str
     deactivated_at: datetime | None = None
+    verified: bool = False
 
 
-def sign_up(data: Data, moment: datetime, name: str, email: str, password: str) -> Person:
+Beside: TypeAlias = Callable[[Connection, Person], None]
+"""What else is written of a person in the transaction that changes their account."""
+
+
+def sign_up(data: Data, moment: datetime, name: str, email: str, password: str, beside: Beside) -> Person:
     """Open an account; raises Refused for a form that cannot be one."""
     name, email = name.strip(), email.strip().lower()
     if not 1 <= len(name) <= LONGEST_NAME:
@@ -59,6 +66,8 @@ def sign_up(data: Data, moment: datetime, name: str, email: str, password: str) 
     try:
         with data.writing() as connection:
             connection.execute(users.insert().values(**row, created_at=moment, last_active_at=moment))
+            connection.execute(user_email_preferences.insert().values(user_id=person.id))
+            beside(connection, person)
     except IntegrityError:
         raise Refused("There is an account with this address already: sign in instead.") from None
     return person
@@ -96,7 +105,7 @@ def reactivate(data: Data, moment: datetime, person: Person) -> str:
     return token
 
 
-def deactivate(data: Data, moment: datetime, person: Person, category: str, reason: str) -> None:
+def deactivate(data: Data, moment: datetime, person: Person, category: str, reason: str, beside: Beside) -> None:
     """Switch the account off, keep why, and end every session; the night job deletes it after the grace time."""
     if category not in CATEGORIES:
         raise Refused("Please choose what comes closest.")
@@ -107,6 +116,7 @@ def deactivate(data: Data, moment: datetime, person: Person, category: str, reas
         connection.execute(update(users).where(users.c.id == person.id).values(deactivated_at=moment))
         connection.execute(deactivation_feedback.insert().values(**feedback, created_at=moment))
         connection.execute(sessions.delete().where(sessions.c.user_id == person.id))
+        beside(connection, person)
 
 
 def sign_out(data: Data, token: str) -> None:
@@ -121,7 +131,7 @@ def whose(data: Data, moment: datetime, token: str) -> Person | None:
     mine = select(users).join(sessions, sessions.c.user_id == users.c.id)
     with data.reading() as connection:
         row = connection.execute(mine.where(sessions.c.token_hash == _digest(token), alive)).one_or_none()
-    return Person(row.id, row.name, row.email) if row else None
+    return Person(row.id, row.name, row.email, verified=row.email_verified_at is not None) if row else None
 
 
 def hashed(password: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from nightcrew.demo.accounts import Person
+from nightcrew.demo.answers import Answers
 from nightcrew.demo.files import ATTACHED, Files, Upload
 from nightcrew.demo.schema import chats, message_sources, messages
 
@@ -73,12 +74,13 @@ def remove(connection: Connection, files: Files, leaving: Collection[str]) -> No
         connection.execute(left, [{"message": key, "left": _without(leaving, parts)} for key, parts in said])
 
 
-def remove_chats(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> int:
-    """Delete chats with all that hangs on them, and owe their files; return how many."""
+def remove_chats(connection: Connection, files: Files, answers: Answers, leaving: ColumnElement[bool]) -> list[str]:
+    """Delete chats with all that hangs on them, and owe their files and streams; return which."""
     keys = hold(connection, leaving)
+    answers.owe(connection, keys)
     owe(connection, files, message_sources.c.chat_id.in_(keys))
     connection.execute(chats.delete().where(chats.c.id.in_(keys)))
-    return len(keys)
+    return keys
 
 
 def owe(connection: Connection, files: Files, leaving: ColumnElement[bool]) -> None:

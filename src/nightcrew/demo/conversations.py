@@ -1,7 +1,7 @@
 """Conversations: chats and messages with their files, each seen by its owner only."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,11 +10,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, upd
 
 from nightcrew.demo import attachments, drawing, responder, sources
 from nightcrew.demo.accounts import Person, Refused
+from nightcrew.demo.answers import ENDINGS, Answers
 from nightcrew.demo.attachments import Attachment
 from nightcrew.demo.database import Data
 from nightcrew.demo.files import PNG, Files, Origin, Upload, upload
 from nightcrew.demo.projects import own
 from nightcrew.demo.schema import chats, message_sources, messages, projects
+from nightcrew.demo.writers import Turn
 
 LONGEST_MESSAGE = 8000
 EXCERPT = 280
@@ -46,12 +48,23 @@ class Words(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing said, with the files that hang on it."""
+    """One thing said, with the files that hang on it; `ending` says why an answer did not come to its end."""
 
+    id: str
     role: str
     text: str
     created_at: datetime
     files: tuple[Attachment, ...]
+    ending: str = ""
+    stream: str | None = None
+
+
+class Asked(NamedTuple):
+    """A question that is kept: what it is about, and whether its answer is there already, as one that is drawn is."""
+
+    question: str
+    subject: str
+    answered: bool
 
 
 def how_many(data: Data, person: Person, project: str | None = None) -> int:
@@ -72,6 +85,13 @@ def chat(data: Data, person: Person, key: str) -> Chat | None:
     with data.reading() as connection:
         row = connection.execute(_chats().where(_mine(person, key))).one_or_none()
     return Chat(*row) if row else None
+
+
+def several(data: Data, person: Person, keys: Collection[str]) -> list[Chat]:
+    """Return those of chats that are this person's, the latest first."""
+    newest = _chats().where(_listed(person, None), chats.c.id.in_(keys)).order_by(chats.c.updated_at.desc(), chats.c.id)
+    with data.reading() as connection:
+        return [Chat(*row) for row in connection.execute(newest)]
 
 
 def messages_of(data: Data, key: str) -> list[Message]:
@@ -106,70 +126,89 @@ def worded(text: str, files: tuple[Upload, ...], shown: frozenset[str] = frozens
     return Words(text, files, shown)
 
 
-def say(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> bool:
-    """Keep a question with its files, and its answer; return whether the chat is still there."""
+def turns_of(data: Data, key: str, asked: Asked) -> Sequence[Turn]:
+    """Return what was said in a chat up to a question, for whoever is to answer it."""
+    said = messages_of(data, key)
+    before = next((number for number, message in enumerate(said) if message.id == asked.question), len(said))
+    return [*(Turn(message.role, message.text) for message in said[:before]), Turn("user", asked.subject)]
+
+
+def say(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> Asked | None:
+    """Keep a question with its files, and the answer that is drawn; return nothing if the chat is not there."""
     mine = chat(data, person, key)
     if mine is None:  # nobody fills the store for a chat that is not theirs
-        return False
+        return None
     sent, drawn = attachments.kept(files, person, words.files), attachments.kept(files, person, _drawing(words.text))
     with data.writing() as connection:
         sent += sources.lent(connection, person, mine.project_id, words.sources)
         # The row stays locked to the end: the night job must see either no chat being written in, or its messages.
         held = connection.execute(select(chats.c.title).where(_mine(person, key)).with_for_update()).one_or_none()
         if held is None:
-            return False
+            return None
         subject = _subject(words.text, sent)
         values = {"updated_at": moment, "title": held.title or responder.title_of(subject)}
         connection.execute(update(chats).where(chats.c.id == key).values(values))
         question = {"id": secrets.token_hex(8), "role": "user", "parts": _parts(words.text, sent)}
         connection.execute(messages.insert().values(**question, chat_id=key, created_at=moment))
         attachments.hang(connection, sent, chat_id=key, message_id=question["id"], created_at=moment)
-        _answer(connection, moment, key, subject, drawn)
-    return True
+        _draw(connection, moment, key, drawn)
+    return Asked(str(question["id"]), subject, bool(drawn))
 
 
-def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> bool:
-    """Put the last question of a chat in other words and answer it anew; files that the words do not show leave it.
+def edit(data: Data, files: Files, moment: datetime, person: Person, key: str, words: Words) -> Asked | None:
+    """Put another question in the place of a chat's last one; files that the words do not show leave it.
 
-    Returns whether there is such a question.
+    What is still being written for the old one finds it gone, and is not kept. Returns nothing if there is none.
     """
     mine = chat(data, person, key)
     if mine is None:
-        return False
+        return None
     sent, drawn = attachments.kept(files, person, words.files), attachments.kept(files, person, _drawing(words.text))
     with data.writing() as connection:
         sent += sources.lent(connection, person, mine.project_id, words.sources)
         question = _last_question(connection, person, key)
         if question is None:
-            return False
+            return None
         named = {part["source"] for part in question.parts if part["type"] == "file"}
         attachments.remove(connection, files, named - words.sources)
         stay = attachments.named(connection, named & words.sources)
         subject, parts = _subject(words.text, [*stay, *sent]), _parts(words.text, [*stay, *sent])
-        connection.execute(update(messages).where(messages.c.id == question.id).values(parts=parts))
-        attachments.hang(connection, sent, chat_id=key, message_id=question.id, created_at=moment)
+        anew = {"id": secrets.token_hex(8), "role": "user", "parts": parts, "created_at": question.created_at}
+        connection.execute(messages.insert().values(**anew, chat_id=key))
+        hanging = update(message_sources).where(message_sources.c.message_id == question.id)
+        connection.execute(hanging.values(message_id=anew["id"]))
+        connection.execute(messages.delete().where(messages.c.id == question.id))
+        attachments.hang(connection, sent, chat_id=key, message_id=anew["id"], created_at=moment)
         answered = (messages.c.chat_id == key) & (messages.c.role == "assistant")
         answered &= messages.c.created_at >= question.created_at
         attachments.owe(connection, files, message_sources.c.message_id.in_(select(messages.c.id).where(answered)))
         connection.execute(messages.delete().where(answered))
-        _answer(connection, moment, key, subject, drawn)
+        _draw(connection, moment, key, drawn)
         connection.execute(update(chats).where(chats.c.id == key).values(updated_at=moment))
-    return True
+    return Asked(str(anew["id"]), subject, bool(drawn))
 
 
 def change(data: Data, person: Person, key: str, **values: Any) -> bool:
-    """Save a chat, or file it under another project; return whether it was the person's."""
-    if "project_id" in values:
-        values["project_id"] = own(data, person, values["project_id"])
+    """Save a chat, or file it under another project, or none; return whether it was the person's.
+
+    Raises Refused for a project that is not, or has gone: the chat stays where it is.
+    """
+    if (project := values.get("project_id")) is not None and own(data, person, project) is None:
+        raise Refused("There is no such project: the chat stays where it is.")
     with data.writing() as connection:
         return connection.execute(update(chats).where(_mine(person, key)).values(values)).rowcount == 1
 
 
-def delete_chats(data: Data, files: Files, person: Person, keys: Collection[str]) -> int:
-    """Delete chats with their messages, and owe their files; return how many of them were the person's."""
+def delete_chats(data: Data, files: Files, answers: Answers, person: Person, keys: Collection[str]) -> int:
+    """Delete chats with their messages, and owe their files; return how many of them were the person's.
+
+    What is being written in them ends at once.
+    """
     mine = (chats.c.user_id == person.id) & chats.c.id.in_(keys)
     with data.writing() as connection:
-        return attachments.remove_chats(connection, files, mine)
+        gone = attachments.remove_chats(connection, files, answers, mine)
+    answers.forget(gone)
+    return len(gone)
 
 
 def _chats() -> Select[Any]:
@@ -209,15 +248,21 @@ def _drawing(text: str) -> tuple[Upload, ...]:
     return (replace(upload(f"{name}.png", PNG, drawing.drawn(text)), origin=Origin.IMAGE),)
 
 
-def _answer(connection: Connection, moment: datetime, key: str, subject: str, drawn: list[dict[str, Any]]) -> None:
-    text = responder.DRAWN if drawn else responder.answer(subject)
-    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(text, drawn)}
+def _draw(connection: Connection, moment: datetime, key: str, drawn: list[dict[str, Any]]) -> None:
+    """Answer with a picture, at once; any other answer is still to be written."""
+    if not drawn:
+        return
+    answer = {"id": secrets.token_hex(8), "role": "assistant", "parts": _parts(responder.DRAWN, drawn)}
     connection.execute(messages.insert().values(**answer, chat_id=key, created_at=moment))
     attachments.hang(connection, drawn, chat_id=key, message_id=answer["id"], created_at=moment)
 
 
 def _message(row: Row[Any], files: tuple[Attachment, ...]) -> Message:
-    return Message(row.role, "".join(part.get("text", "") for part in row.parts), row.created_at, files)
+    said, problem = (
+        "".join(part.get("text", "") for part in row.parts if part["type"] == kind) for kind in ("text", "problem")
+    )
+    ending = " ".join(filter(None, (ENDINGS.get(row.state, ""), problem))) if row.state else ""
+    return Message(row.id, row.role, said, row.created_at, files, ending, row.stream_id)
 
 
 def _parts(text: str, sources: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -56,9 +56,9 @@ class Data:
         self.engine.dispose()
 
 
-def folder_of(url: str) -> Path:
-    """Return where the files of a database are: beside an SQLite file, else in the working folder, under its name."""
-    return Path(f"{_readable(url).database or 'tealight'}.files").resolve()
+def folder_of(url: str, kind: str) -> Path:
+    """Return where a database's files or mail are: beside an SQLite file, else in the working folder, by its name."""
+    return Path(f"{_readable(url).database or 'tealight'}.{kind}").resolve()
 
 
 def prepare(data: Data, moment: datetime, seed: Callable[[Connection, datetime], None]) -> bool:

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from nightcrew.books import RunRow
 from nightcrew.crew import Nightcrew
+from nightcrew.delivery import NAME as MAIL
+from nightcrew.demo.mails import Mails
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import State
 from nightcrew.report import Report
@@ -39,8 +41,9 @@ class Duty:
 class Desk:
     """What the pages may ask of the crew; `about` says in one sentence what each job is for."""
 
-    def __init__(self, crew: Nightcrew, about: Mapping[str, str]) -> None:
+    def __init__(self, crew: Nightcrew, mails: Mails, about: Mapping[str, str]) -> None:
         self._crew = crew
+        self._mails = mails
         self._about = about
         self.ticking = False
 
@@ -74,7 +77,7 @@ class Desk:
             when=_when(job.schedule),
             path=job.path or job.route,
             table=job.policy.table if job.policy else "",
-            verb=job.policy.action.done if job.policy else "counted",
+            verb=job.policy.action.done if job.policy else "sent" if job.name == MAIL else "counted",
             due=due,
             along=along,
             trouble=trouble,
@@ -84,6 +87,8 @@ class Desk:
         )
 
     def _waiting(self, name: str) -> tuple[int | None, Mapping[str, int], str | None]:
+        if name == MAIL:
+            return self._mails.due(), {}, None
         if self._crew.jobs[name].policy is None:
             return None, {}, None
         try:

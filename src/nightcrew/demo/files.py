@@ -51,7 +51,7 @@ class Upload:
 def upload(name: str, media_type: str, data: bytes) -> Upload:
     """Return what a browser sent as a file; it may say anything of its name and type."""
     kind = media_type.partition(";")[0].strip().lower()
-    return Upload(_named(name), kind if _KIND.fullmatch(kind) else ANY_KIND, data)
+    return Upload(safe(name), kind if _KIND.fullmatch(kind) else ANY_KIND, data)
 
 
 def disposition(name: str) -> str:
@@ -84,7 +84,7 @@ class Files:
         self._crew.owe(connection, STORE, keys)
 
 
-def _named(name: str) -> str:
+def safe(name: str) -> str:
     """Return the last part of a path, without what turns a line around, or breaks or hides it."""
     last = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2])
     seen = "".join(" " if unicodedata.category(sign)[0] in "CZ" else sign for sign in last)

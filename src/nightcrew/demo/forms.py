@@ -1,5 +1,6 @@
 """Forms: what a browser sends, read within bounds, as text that every database can keep, and files beside it."""
 
+import re
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -17,6 +18,7 @@ LARGEST_WITH_FILES = (
 )  # beyond what is kept: a little too much is refused on the page, which keeps the words
 _MOST_FIELDS = 80  # a page of chats, or of files, each of which may be chosen
 _MOST_FILES = 1000  # more than are kept, too
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
 _KIND = "application/x-www-form-urlencoded"
 _KIND_WITH_FILES = "multipart/form-data"
 
@@ -68,5 +70,8 @@ async def _parts(request: Request) -> Form:
 
 
 def plain(text: str) -> str:
-    """Return text with its lines ended as browsers count them, and a sign for NUL, which not every database keeps."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """Return text with its lines ended as browsers count them, and a sign for what not every database, or page, keeps.
+
+    That is NUL, and half of a pair of UTF-16, which a form in another encoding than ours may bring.
+    """
+    return _UNKEPT.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))

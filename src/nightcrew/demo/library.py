@@ -77,6 +77,14 @@ def found(data: Data, person: Person, key: str) -> Item | None:
     return None
 
 
+def several(data: Data, person: Person, keys: Collection[str]) -> list[Item]:
+    """Return those of files that are this person's, in the order of their names."""
+    chosen = _of_messages(person, message_sources.c.id.in_(keys)), _of_projects(person, project_sources.c.id.in_(keys))
+    with data.reading() as connection:
+        items = [Item(*row) for of in chosen for row in connection.execute(of)]
+    return sorted(items, key=lambda item: (item.name.casefold(), item.id))
+
+
 def delete(data: Data, files: Files, person: Person, keys: Collection[str]) -> int:
     """Delete files, take them out of the messages that show them, and owe them; return how many were the person's.
 

@@ -18,6 +18,7 @@ from nightcrew.demo.schema import (
     project_sources,
     projects,
     sessions,
+    user_email_preferences,
     users,
 )
 from nightcrew.demo.year import Row, Year
@@ -25,6 +26,7 @@ from nightcrew.demo.year import Row, Year
 PASSWORD = "tealight-demo"  # noqa: S105 - everybody the seed makes has it, and the sign-in page says so
 PEOPLE = 320
 _DAYS = 365
+_VERIFIED = timedelta(minutes=4)  # after they joined
 
 
 def settle(year: Year) -> None:
@@ -45,7 +47,10 @@ def _people(year: Year) -> Iterator[Row]:
         joined = year.waking(year.moment - timedelta(days=1 + _DAYS * (1 - year.chance.random() ** 0.5)))
         email = f"{_ascii(first)}.{_ascii(last)}@{year.chance.choice(year.names['mail'])}"
         row = {"id": year.key(), "name": f"{first} {last}", "email": email, "password_hash": password}
-        yield year.add(users, **row, created_at=joined, last_active_at=joined, deactivated_at=None)
+        times = {"created_at": joined, "last_active_at": joined, "email_verified_at": joined + _VERIFIED}
+        person = year.add(users, **row, **times, deactivated_at=None)
+        year.add(user_email_preferences, user_id=person["id"])
+        yield person
 
 
 def _pairs(year: Year) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from nightcrew.demo import attachments, sources
 from nightcrew.demo.accounts import Person, Refused
+from nightcrew.demo.answers import Answers
 from nightcrew.demo.database import Data
 from nightcrew.demo.files import Files
 from nightcrew.demo.schema import chats, project_sources, projects
@@ -47,16 +48,18 @@ def open_project(data: Data, moment: datetime, person: Person, name: str) -> str
     return row["id"]
 
 
-def delete_project(data: Data, files: Files, person: Person, key: str, *, whole: bool) -> bool:
+def delete_project(data: Data, files: Files, answers: Answers, person: Person, key: str, *, whole: bool) -> bool:
     """Delete a project with its files; its chats stay, without one, unless the `whole` of it is to go."""
-    own = (projects.c.id == key) & (projects.c.user_id == person.id)
+    own, gone = (projects.c.id == key) & (projects.c.user_id == person.id), list[str]()
     with data.writing() as connection:
         if connection.execute(select(projects.c.id).where(own).with_for_update()).one_or_none() is None:
             return False
         sources.remove(connection, files, sources.hold(connection, person, project_sources.c.project_id == key))
         if whole:
-            attachments.remove_chats(connection, files, (chats.c.project_id == key) & (chats.c.user_id == person.id))
+            mine = (chats.c.project_id == key) & (chats.c.user_id == person.id)
+            gone = attachments.remove_chats(connection, files, answers, mine)
         connection.execute(projects.delete().where(own))
+    answers.forget(gone)
     return True
 
 

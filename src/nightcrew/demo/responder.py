@@ -10,11 +10,16 @@ _COMMON = re.compile(
     r"|then|this|to|was|we|what|when|where|which|why|will|with|you|your)\b"
 )
 
+_ALL = re.compile(r"\beverything you know\b", re.IGNORECASE)
+_STUCK = re.compile(r"\b(?:get stuck|fail) in the middle\b", re.IGNORECASE)
+
 DRAWN = "Here it is. I only know hills: your words choose their shape and the hour, and arithmetic does the rest."
 
 
 def answer(question: str) -> str:
-    """Return the written answer whose question is nearest, or say honestly that there is none."""
+    """Return the written answer whose question is nearest, or all if asked to; or say honestly that there is none."""
+    if _ALL.search(question):
+        return "\n\n".join(reply for _, reply in _drawer())
     asked = _words(question)
     score, reply = max((len(asked & words), reply) for words, reply in _drawer())
     if score >= 2:
@@ -23,6 +28,11 @@ def answer(question: str) -> str:
         "I am only a drawer of written answers, and none of them fits this. Ask me about dinners, slow queries, a"
         " letter to the landlord, sourdough, a trip, a test that fails on Mondays, or how to undo a pushed commit."
     )
+
+
+def to_fail(question: str) -> bool:
+    """Tell whether somebody wants to see an answer fail."""
+    return _STUCK.search(question) is not None
 
 
 def title_of(question: str) -> str:

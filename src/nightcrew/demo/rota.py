@@ -1,5 +1,6 @@
 """The rota: which recipes keep the demo clean, and in one sentence what each is for."""
 
+from nightcrew.demo.answers import STORE as STREAMS
 from nightcrew.demo.files import ATTACHED, OF_PROJECTS, STORE
 from nightcrew.job import Job
 from nightcrew.owing import Owing, Trace
@@ -12,9 +13,9 @@ FILES = tuple(Owing(STORE, table, "blob_key") for table in ("message_sources", "
 ROTA: tuple[tuple[Job, str], ...] = (
     (
         accounts.delete_stale_deactivated_accounts(
-            blobs=FILES, traces=_TRACES, links=["mcp_oauth_sessions.profile_uuid"]
+            blobs=(*FILES, Owing(STREAMS, "chats", "id")), traces=_TRACES, links=["mcp_oauth_sessions.profile_uuid"]
         ),
-        "Deletes accounts that were deactivated more than 30 days ago, with everything in them, files too.",
+        "Deletes accounts that were deactivated more than 30 days ago, with everything in them, files and streams too.",
     ),
     (
         chats.delete_stale_empty_chats(),
@@ -39,7 +40,9 @@ ROTA: tuple[tuple[Job, str], ...] = (
 )
 
 CREW: dict[str, str] = {
-    "drain-outbox": "Removes the files that are owed: those whose rows have been deleted.",
+    "process-scheduled-emails": "Sends the mails that people are due, each once, to those who still want them.",
+    "stale-streams": "Ends answers that nobody writes any more, and keeps what there is of them.",
+    "drain-outbox": "Removes what is owed: the files whose rows, and the streams whose chats, have been deleted.",
     f"sweep-orphans-{STORE}": "Removes files that no row knows, such as uploads of messages that were never sent.",
 }
-"""What the jobs that come with a store are for."""
+"""What the jobs that come with a store, with mail and with streams are for."""

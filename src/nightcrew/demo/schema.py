@@ -22,7 +22,7 @@ from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-VERSION = 3
+VERSION = 5
 metadata = MetaData()
 
 
@@ -78,7 +78,16 @@ users = _table(
     Column("password_hash", String(200), nullable=False),
     _at("created_at"),
     _at("last_active_at"),
+    _at("email_verified_at", nullable=True),
     _at("deactivated_at", index=True, nullable=True),
+)  # fmt: skip
+
+user_email_preferences = _table(
+    "user_email_preferences", "which mail people want",
+    Column("user_id", String(16), ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("welcome_emails", Boolean, nullable=False, default=True),
+    Column("product_updates", Boolean, nullable=False, default=True),
+    Column("marketing_emails", Boolean, nullable=False, default=False),
 )  # fmt: skip
 
 deactivation_feedback = _table(
@@ -135,6 +144,8 @@ messages = _table(
     _of("chats", "chat_id"),
     Column("role", String(16), nullable=False),
     Column("parts", JSON, nullable=False),
+    Column("stream_id", String(36), nullable=True, unique=True),
+    Column("state", String(16), nullable=True),
     _at("created_at"),
 )  # fmt: skip
 

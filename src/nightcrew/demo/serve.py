@@ -17,16 +17,21 @@ from starlette.types import ASGIApp
 
 from nightcrew.clock import SystemClock
 from nightcrew.crew import Nightcrew
+from nightcrew.demo import writers
+from nightcrew.demo.answers import Answers, streams_at
 from nightcrew.demo.database import Data, folder_of, prepare
 from nightcrew.demo.desk import Desk
 from nightcrew.demo.files import STORE, Files
+from nightcrew.demo.mails import Mails, mail
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.rota import CREW, FILES, ROTA
 from nightcrew.demo.seed import seed
 from nightcrew.demo.site import site
 from nightcrew.demo.workspace import Workspace
+from nightcrew.demo.writers import Model
 from nightcrew.errors import UsageError
-from nightcrew.settings import Settings
+from nightcrew.settings import Settings, variable
+from nightcrew.streams import MEMORY
 from nightcrew.triggers.secret import usable
 from nightcrew.web.asgi import doors
 
@@ -44,11 +49,15 @@ def serve(database: str | None = None, uploads: str | None = None, host: str = "
         stack.enter_context(_orderly_end())
         listener = stack.enter_context(_listen(host, port))
         url = database or f"sqlite:///{stack.enter_context(_folder()) / 'tealight.db'}"
-        settings, folder = _settings(), folder_of(url)
-        app = stack.enter_context(workspace(url, settings, uploads or partial(_made, folder)))
+        settings, folder, letters = _settings(), folder_of(url, "files"), folder_of(url, "mail")
+        base = _address(host, listener)
+        model, place = writers.chosen(), variable("REDIS_URL") or MEMORY
+        put = uploads or partial(_made, folder)
+        app = stack.enter_context(workspace(url, settings, put, letters, base, model, place))
         data = "your database, which is kept" if database else _TEMPORARY
         files = "your store, where they stay" if uploads else f"{folder}, which is kept" if database else _TEMPORARY
-        click.echo(_greeting(_address(host, listener), settings.secret or "", data, files))
+        post = f"{letters}, which is kept" if database else _TEMPORARY
+        click.echo(_greeting(base, settings.secret or "", data, files, post))
         sys.stdout.flush()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         try:
@@ -58,18 +67,31 @@ def serve(database: str | None = None, uploads: str | None = None, host: str = "
 
 
 @contextmanager
-def workspace(url: str, settings: Settings, uploads: str | Callable[[], str]) -> Iterator[ASGIApp]:
-    """Open the demo over a database and the URL of a store, and give its application, with the job routes before it."""
+def workspace(
+    url: str, settings: Settings, uploads: str | Callable[[], str], letters: Path, base: str, model: Model, place: str
+) -> Iterator[ASGIApp]:
+    """Open the demo over a database and the URL of a store, and give its application, with the job routes before it.
+
+    What it mails goes to the folder `letters`, with links to `base`; `model` writes the answers, whose streams are kept
+    at `place`.
+    """
     clock = SystemClock()
     data = Data(url)
     stores = {STORE: {"url": uploads, "columns": [str(each) for each in FILES], "orphans": "remove"}}
-    crew = Nightcrew(database=url, settings=settings, jobs=[job for job, _ in ROTA], blobs=stores, clock=clock)
-    files = Files(crew)
+    jobs = [job for job, _ in ROTA]
+    streams, posted = streams_at(place, data), mail(base, letters)
+    crew = Nightcrew(url, settings=settings, jobs=jobs, blobs=stores, mail=posted, streams=streams, clock=clock)
+    assert crew.mail is not None  # noqa: S101 - it was given
+    files, mails = Files(crew), Mails.of(crew.mail, letters, clock)
     try:
-        prepare(data, clock.now(), partial(seed, put=files.put))
+        new = prepare(data, clock.now(), partial(seed, put=files.put))
         crew.migrate()
-        desk = Desk(crew, {job.name: about for job, about in ROTA} | CREW)
-        yield doors(site(Workspace(data, desk, files, clock)), crew)
+        if new:
+            with data.writing() as connection:
+                mails.enroll_newest(connection)
+        desk = Desk(crew, mails, {job.name: about for job, about in ROTA} | CREW)
+        answers = Answers(crew, streams, model)
+        yield doors(site(Workspace(data, desk, files, mails, answers, clock)), crew)
     finally:
         crew.close()
         data.close()
@@ -82,13 +104,21 @@ def _made(folder: Path) -> str:
 
 
 def _settings() -> Settings:
-    """Take the secret of the environment, or make one, and the key of erasures; the demo is the same everywhere else.
+    """Take the secret and the keys of the environment, or make them; the demo is the same everywhere else.
 
-    Outside of development no route opens without the secret, and that is what the demo is to show.
+    Outside of development no route opens without the secret, and that is what the demo is to show. The key of erasures
+    is not made: whoever gives none gets no receipts.
     """
     given = Settings.read()
     fit = given.secret if given.secret and usable(given.secret) else secrets.token_urlsafe(24)
-    return Settings(environment="production", secret=fit, erasure_key=given.erasure_key)
+    return Settings(
+        environment="production",
+        secret=fit,
+        erasure_key=given.erasure_key,
+        unsubscribe_key=given.unsubscribe_key or secrets.token_urlsafe(24),
+        previous_unsubscribe_key=given.previous_unsubscribe_key,
+        cloud_deploy=True,
+    )
 
 
 @contextmanager
@@ -129,10 +159,11 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}"
 
 
-def _greeting(base: str, secret: str, data: str, files: str) -> str:
+def _greeting(base: str, secret: str, data: str, files: str, post: str) -> str:
     paths = [(job.path or job.route) for job, _ in ROTA if job.name in _SHOWN]
     calls = "\n".join(f"  curl -H 'Authorization: Bearer {secret}' {base}{path}" for path in paths)
     return (
         f"\n  Night desk   {base}/night\n  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
-        f"  Data         {data}\n  Files        {files}\n\n  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
+        f"  Data         {data}\n  Files        {files}\n  Mail         {post}\n\n"
+        f"  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
     )

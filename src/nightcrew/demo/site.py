@@ -1,6 +1,8 @@
 """The site: every way in, strict headers on every answer, and a page for whatever goes wrong."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -17,7 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nightcrew.demo.pages import accounts, chats, connections, library, night
+from nightcrew.demo import lines
+from nightcrew.demo.pages import accounts, chats, connections, library, mail, night
 from nightcrew.demo.paper import render
 from nightcrew.demo.visit import Door, Way, visiting
 from nightcrew.demo.workspace import Workspace
@@ -27,8 +30,8 @@ _STATIC = Path(__file__).parent / "static"
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; frame-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -39,12 +42,20 @@ _HEADERS = {
 def site(workspace: Workspace) -> Starlette:
     """Return the web application over a workspace."""
     paths: dict[str, list[Way]] = {}
-    for way in (*night.WAYS, *accounts.WAYS, *chats.WAYS, *library.WAYS, *connections.WAYS):
+    for way in (*night.WAYS, *mail.WAYS, *accounts.WAYS, *chats.WAYS, *library.WAYS, *connections.WAYS):
         paths.setdefault(way.path, []).append(way)
     routes = [Route(path, Door(workspace, ways)) for path, ways in paths.items()]
     pages = _ErrorPages(workspace)
+    mounted = Mount("/static", StaticFiles(directory=_STATIC)), Mount(lines.PATH, lines.lines(workspace))
+
+    @asynccontextmanager
+    async def open_while_served(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await workspace.answers.streams.close()
+
     return Starlette(
-        routes=[*routes, Mount("/static", StaticFiles(directory=_STATIC))],
+        routes=[*routes, *mounted],
+        lifespan=open_while_served,
         middleware=[Middleware(_Headers), Middleware(_Hosts)],
         exception_handlers={
             HTTPException: pages.refused,
@@ -135,7 +146,7 @@ class _Headers:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 kept = scope["path"].startswith("/static/")
                 headers["Cache-Control"] = "max-age=300" if kept else "no-store"
             await send(message)

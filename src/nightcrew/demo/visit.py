@@ -24,7 +24,7 @@ from nightcrew.demo.workspace import Notice, Workspace
 # Cookies do not know ports: the names say whose they are among all that runs on localhost.
 BADGE = "nightcrew_demo_badge"
 SESSION = "nightcrew_demo_session"
-_KEY = re.compile("[0-9a-f]{16}")
+KEY = re.compile("[0-9a-f]{16}")
 _PAGE = re.compile("[1-9][0-9]{0,5}")
 
 
@@ -50,7 +50,7 @@ class Visit:
     def key(self) -> str:
         """The key in the path; what cannot be one is not looked for."""
         key = str(self.request.path_params["id"])
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return key
 

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from nightcrew.clock import Clock
+from nightcrew.demo.answers import Answers
 from nightcrew.demo.database import Data
 from nightcrew.demo.desk import Desk
 from nightcrew.demo.files import Files
+from nightcrew.demo.mails import Mails
 from nightcrew.demo.provider import Provider
 
 _REMEMBERED = 1000
@@ -32,6 +34,8 @@ class Workspace:
     data: Data
     desk: Desk
     files: Files
+    mails: Mails
+    answers: Answers
     clock: Clock
     provider: Provider = field(default_factory=Provider)
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

@@ -40,7 +40,7 @@ def begin(kit: Kit, policy: Policy, selection: Selection, key: Sequence[str], jo
     before = kit.erasures.of(subject)
     if (under_way := next((one for one in before if one.state is State.OPEN), None)) is not None:
         return under_way
-    found = kit.named(selection.table, key, needed(policy, selection))
+    found = kit.named(selection.table, key, needed(policy, selection, kit.mail))
     owed = len(key) == 1 and bool(kit.debts.owed(store_of(job), list(key)))
     values = _values(selection, key, found, before, owed=owed)
     if values is None:

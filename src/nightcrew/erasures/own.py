@@ -1,6 +1,6 @@
-"""What nightcrew itself keeps of a subject: keys of it that earlier runs owe, and what the ledger says of the row.
+"""What nightcrew itself keeps of a subject: keys that earlier runs owe, what the ledger says of the row, their mails.
 
-Whoever keeps something more of a person (mails to be sent, copies of rows) adds what forgets it to FORGETTING.
+Whoever keeps something more of a person (copies of rows) adds what forgets it to FORGETTING.
 """
 
 import re
@@ -41,7 +41,14 @@ def _owed(work: Work) -> int:
     return len(found)
 
 
-FORGETTING: Mapping[str, Callable[[Work], int]] = {"ledger": _ledger, "outbox": _owed}
+def _mails(work: Work) -> int:
+    """Forget what they were sent and are due, and that they wanted no more of it."""
+    mail = work.kit.mail
+    person = mail.of(work.selection.table, work.values) if mail else None
+    return mail.enrolments.forget(person) if mail and person else 0
+
+
+FORGETTING: Mapping[str, Callable[[Work], int]] = {"ledger": _ledger, "outbox": _owed, "mails": _mails}
 """What forgets a subject, by the name that its receipt has for it; each says how many things it has forgotten."""
 
 

@@ -40,7 +40,7 @@ class Prospect:
 def look(kit: Kit, policy: Policy, selection: Selection, key: Sequence[str], job: str) -> Prospect:
     """Count what hangs on a row, and what stores have of it."""
     before = tuple(kit.erasures.of(subject_of(kit.secret, selection.table.name, key)))
-    found = kit.named(selection.table, key, needed(policy, selection))
+    found = kit.named(selection.table, key, needed(policy, selection, kit.mail))
     if found is None:
         return Prospect(job, selection.table.name, there=False, before=before)
     one, problems = replace(selection, only=found.key), list[str]()

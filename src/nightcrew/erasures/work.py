@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nightcrew.clock import Clock
 from nightcrew.database import Connection, Database, ForeignKey, Selection, Table
 from nightcrew.debt import Debts
+from nightcrew.enrolment import Enrolments
 from nightcrew.erased import Erasure, Erasures, Facts, Found, Subjects
 from nightcrew.erasures.vault import Vault
 from nightcrew.errors import DatabaseError
+from nightcrew.mail import People
 from nightcrew.owing import Owing, Trace
 from nightcrew.policy import Policy
 from nightcrew.store import Store
@@ -28,6 +30,17 @@ class Gate(Protocol):
         """Rest after so many seconds of work; False where the work has to end for now."""
 
 
+class Mailed(NamedTuple):
+    """Who is sent mail, and where it is kept which."""
+
+    people: People
+    enrolments: Enrolments
+
+    def of(self, table: Table, values: Mapping[str, str | None]) -> str | None:
+        """Return what mail knows the person of a row by, if it is one of the table of people."""
+        return values.get(self.people.key) if self.people.table == table.name else None
+
+
 @dataclass(frozen=True, slots=True)
 class Kit:
     """What erasures are done with; `columns` are those that keep a store's keys in use."""
@@ -41,6 +54,7 @@ class Kit:
     columns: Callable[[str], Iterable[Owing]]
     vault: Vault | None
     clock: Clock
+    mail: Mailed | None = None
 
     def named(self, table: Table, key: Sequence[str], columns: Iterable[str]) -> Found | None:
         """Return the row that a person names; None also for a key that no row can have, as a word where numbers are.
@@ -102,11 +116,12 @@ def add(facts: Facts, part: str, **numbers: int) -> None:
         tally[name] = tally.get(name, 0) + number
 
 
-def needed(policy: Policy, selection: Selection) -> list[str]:
+def needed(policy: Policy, selection: Selection, mail: Mailed | None) -> list[str]:
     """Return the columns of a row by which all that is kept of it elsewhere is found once it is gone."""
     paths = selection.drains + selection.cascades + selection.loosened
     referred = [name for path in paths for name in path[0].parent_columns]
-    return list(dict.fromkeys((*selection.table.primary_key, *referred, *traced(policy))))
+    known = [mail.people.key] if mail and mail.people.table == selection.table.name else []
+    return list(dict.fromkeys((*selection.table.primary_key, *referred, *traced(policy), *known)))
 
 
 def traced(policy: Policy) -> list[str]:

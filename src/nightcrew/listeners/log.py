@@ -151,6 +151,7 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "tick_recovered": (logging.INFO, _says("[nightcrew] claims work again after {failures} failed looks")),
     "run_lost": (logging.ERROR, _says("[nightcrew] a run broke off, and its lease will run out: {error}")),
     "job_initialised": (logging.INFO, _says("[{label}] initialised: {schedule}, next at {next_slot}")),
+    "job_disabled": (logging.WARNING, _says("[{label}] disabled {why}: it is never run")),
     "kept": (logging.WARNING, _says("[{job}] {keys[0]} of {table} stayed, and it may be others: {reason}")),
     "undropped": (
         logging.WARNING,
@@ -165,6 +166,9 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     ),
     "unauthorized": (logging.WARNING, _says("[nightcrew] refused a call of {path} from {client}: {reason}")),
     "http_error": (logging.ERROR, _says("[nightcrew] a call of job {job} ended with an unexpected error: {error}")),
+    "mail_failed": (logging.WARNING, _says("[{job}] mail {mail} ({sequence}/{step}) failed: {reason}")),
+    "mail_maybe_sent": (logging.WARNING, _says("[{job}] mail {mail} ({sequence}/{step}) was perhaps sent: {reason}")),
+    "opt_failed": (logging.ERROR, _says("[nightcrew] somebody's wish about mail of {topic} is not kept: {error}")),
     "previous_secret_used": (
         logging.WARNING,
         _says("[nightcrew] a caller still uses CRON_SECRET_PREVIOUS: {caller} on {path}"),

@@ -35,6 +35,11 @@ class Hands:
         return bool(self._waiting) and self._has_more
 
     @property
+    def waiting(self) -> int:
+        """The number of runs that no hand has begun with."""
+        return len(self._waiting)
+
+    @property
     def _has_more(self) -> bool:
         return sum(thread.is_alive() for thread in self._threads) < self._number
 

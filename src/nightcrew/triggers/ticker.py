@@ -15,6 +15,7 @@ PERIOD = 1.0  # seconds between two looks: one small statement when nothing is d
 _PATIENCE = 20.0
 _BUSY, _BREATH = 0.05, 0.002  # the same while no hand is free, and at least
 _STEP = 0.005  # seconds that what waits is left to the hands at work, before one more is put to it
+_STEPS = 8  # within which these will be through with it, at the pace of the last: one more would be in their way
 _SLOWEST = 30.0  # seconds between two looks while the database is away
 
 
@@ -49,6 +50,8 @@ class Ticker:
                 self._roster.tell(
                     "job_initialised", job=job.name, label=job.label, schedule=job.schedule.describe(), next_slot=due
                 )
+            else:
+                self._roster.tell("job_disabled", job=job.name, label=job.label, why=job.disabled)
         thread = Thread(target=self._look, name="nightcrew-ticker", daemon=True)
         thread.start()
         self._thread = thread
@@ -112,8 +115,11 @@ class Ticker:
         if free:
             self._hands.take(self._roster.hand_out(start=start, stop=self._stop, hands=free))
         self._hands.work()
+        waiting = self._hands.waiting
         while self._hands.few and not self._roster.clock.wait(self._stop, _STEP):
-            self._hands.work()
+            before, waiting = waiting, self._hands.waiting
+            if waiting > _STEPS * (before - waiting):
+                self._hands.work()
         return free
 
     def _lost(self, error: BaseException) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from nightcrew.trigger import Roster
 from nightcrew.triggers.http import NOT_FOUND, Door, Response
 from nightcrew.triggers.request import Request
+from nightcrew.triggers.unsubscribe import Leaving
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -31,6 +32,8 @@ def asgi(
 ) -> App:
     """Return the job routes as an ASGI application, to be served alone or mounted anywhere in another.
 
+    With mail, they are also the pages of its unsubscribe links.
+
     `on_start` and `on_stop` are called, beside the event loop, when the server starts and stops; a mounted
     application never hears of either and uses `lifespan`.
     """
@@ -42,7 +45,7 @@ def doors(app: App, roster: Roster) -> App:
 
     >>> app = doors(app, crew)  # or: app.add_middleware(doors, roster=crew)
     """
-    return _Doors(app, Door(roster))
+    return _Doors(app, Door(roster), Leaving(roster))
 
 
 def lifespan(
@@ -71,9 +74,10 @@ def lifespan(
 class _Doors:
     """The routes before an application."""
 
-    def __init__(self, app: App, door: Door) -> None:
+    def __init__(self, app: App, door: Door, leaving: Leaving) -> None:
         self._app = app
         self._door = door
+        self._leaving = leaving
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,15 +89,22 @@ class _Doors:
         request = Request(
             scope["method"], path, scope.get("query_string", b""), scope.get("headers", ()), client and client[0]
         )
-        visitor = self._door.admit(request)
-        if isinstance(visitor, Response):
-            answer = visitor
-        else:
-            # A caller who hangs up only loses the answer: nobody listens for it here, and a thread runs to its end.
-            serve = partial(copy_context().run, self._door.serve, request, visitor)
-            answer = await asyncio.get_running_loop().run_in_executor(self._pool(), serve)
+        answer = await (self._left(request) if self._leaving.owns(path) else self._ran(request))
         with suppress(OSError):
             await _reply(answer, send, head=scope["method"] == "HEAD")
+
+    async def _ran(self, request: Request) -> Response:
+        visitor = self._door.admit(request)
+        if isinstance(visitor, Response):
+            return visitor
+        # A caller who hangs up only loses the answer: nobody listens for it here, and a thread runs to its end.
+        serve = partial(copy_context().run, self._door.serve, request, visitor)
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), serve)
+
+    async def _left(self, request: Request) -> Response:
+        """Answer whoever follows an unsubscribe link; that is over in no time, and waits for no job that runs long."""
+        seen = self._leaving.look(request)
+        return seen if isinstance(seen, Response) else await asyncio.to_thread(self._leaving.grant, seen)
 
     def _pool(self) -> ThreadPoolExecutor:
         """Return this process's pool; in the child of a fork, the parent's has no threads.
@@ -110,7 +121,7 @@ class _Doors:
         path: str = scope["path"]
         root: str = scope.get("root_path", "").rstrip("/")
         start = len(root) if root and path.startswith(f"{root}/") else 0
-        while not self._door.owns(path[start:]):
+        while not (self._door.owns(path[start:]) or self._leaving.owns(path[start:])):
             if start == 0:
                 return None
             start = max(0, root.rfind("/", 0, start))

@@ -1,11 +1,16 @@
-"""The job routes as a router of Starlette or FastAPI."""
+"""The job routes, and the pages of unsubscribe links, as a router of Starlette or FastAPI; a stream as a response."""
 
 from nightcrew.errors import MissingExtra
+from nightcrew.stream import Ref
+from nightcrew.streaming import Streams
 from nightcrew.trigger import Roster
 from nightcrew.triggers.http import PREFIX
+from nightcrew.unsubscribe import PATH as PAGES
 from nightcrew.web.asgi import App, Receive, Scope, Send, asgi
+from nightcrew.web.streams import HEARTBEAT, EventStream
 
 try:
+    from starlette.responses import Response
     from starlette.routing import BaseRoute, Route, Router
 except ImportError:
     raise MissingExtra(
@@ -29,9 +34,26 @@ def router(roster: Roster) -> APIRouter:
         Route(PREFIX, _Endpoint(app, PREFIX)),
         Route(f"{PREFIX}/{{below:path}}", _Endpoint(app, f"{PREFIX}/")),
     ]
+    if roster.mail is not None:
+        routes.append(Route(f"{PAGES}{{below:path}}", _Endpoint(app, PAGES)))
     for path in {job.path for job in roster.jobs.values() if job.path}:
         routes += [Route(path, _Endpoint(app, path)), Route(f"{path}/", _Endpoint(app, path))]
     return APIRouter(routes=routes, default=app)
+
+
+class StreamResponse(Response):
+    """What a route returns that has begun a stream: its events as they come.
+
+    >>> return StreamResponse(streams, (await streams.run(chat, user, answer())).ref)
+    """
+
+    def __init__(self, streams: Streams, ref: Ref, after: int = 0, *, heartbeat: float = HEARTBEAT) -> None:
+        super().__init__()
+        self._events = EventStream(streams, ref, after, heartbeat=heartbeat)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await self._events(scope, receive, send)
 
 
 class _Endpoint:

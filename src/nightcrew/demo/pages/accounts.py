@@ -8,6 +8,7 @@ from nightcrew.demo.accounts import Refused
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.schema import users
 from nightcrew.demo.visit import SESSION, Visit, Way
+from nightcrew.errors import NightcrewError
 
 
 def ask_in(visit: Visit) -> Response:
@@ -50,15 +51,20 @@ def ask_up(visit: Visit) -> Response:
 
 
 def join(visit: Visit) -> Response:
-    """Open an account and sign in."""
+    """Open an account, enrol it for the welcome mails, and sign in; the address is asked to confirm itself."""
     name, email, password = (visit.form.get(key, "") for key in ("name", "email", "password"))
-    moment = visit.workspace.now()
+    here, moment = visit.workspace, visit.workspace.now()
     try:
-        person = accounts.sign_up(visit.workspace.data, moment, name, email, password)
-        token = accounts.sign_in(visit.workspace.data, moment, person)
+        person = accounts.sign_up(here.data, moment, name, email, password, here.mails.enroll)
+        token = accounts.sign_in(here.data, moment, person)
     except Refused as refusal:
         return visit.page("sign_up.html", 422, name=name, email=email, error=str(refusal))
-    return visit.come_in(token, "/chats", f"Welcome, {person.name}.")
+    said = f"Welcome, {person.name}."
+    try:
+        here.mails.ask(person)
+    except NightcrewError as error:
+        said = f"{said} But {error}."
+    return visit.come_in(token, "/chats", said)
 
 
 def sign_out(visit: Visit) -> Response:
@@ -76,7 +82,8 @@ def deactivate(visit: Visit) -> Response:
     """Deactivate the account, which ends every session."""
     try:
         category, reason = visit.form.get("category", ""), visit.form.get("reason", "")
-        accounts.deactivate(visit.workspace.data, visit.workspace.now(), visit.guest, category, reason)
+        here = visit.workspace
+        accounts.deactivate(here.data, here.now(), visit.guest, category, reason, here.mails.cancel)
     except Refused as refusal:
         return _settings_page(visit, str(refusal))
     days = accounts.GRACE.days

@@ -1,9 +1,12 @@
 """The library: every file of a person's, given to them and to nobody else, and deleted one by one or several."""
 
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from collections.abc import Collection
+from itertools import chain
 
-from nightcrew.demo import library, projects, sources
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+
+from nightcrew.demo import bundle, library, projects, sources
 from nightcrew.demo.accounts import Refused
 from nightcrew.demo.files import ANY_KIND, MOST, PNG, Origin, disposition
 from nightcrew.demo.paper import counted
@@ -35,11 +38,28 @@ def upload(visit: Visit) -> Response:
 
 
 def delete_several(visit: Visit) -> Response:
-    """Delete the files that were chosen in a list."""
-    gone = library.delete(visit.workspace.data, visit.workspace.files, visit.guest, visit.chosen("file"))
-    said = f"{counted(gone, 'file')} deleted, and taken out of the messages." if gone else "No file was chosen."
-    project = projects.own(visit.workspace.data, visit.guest, visit.form.get("project"))
-    return visit.go(_place(project), "quiet", said)
+    """Delete the files that were chosen in a list, once a page has named them and they are sure."""
+    chosen, here = visit.chosen("file"), visit.workspace
+    if visit.form.get("sure") != "yes" and (items := library.several(here.data, visit.guest, chosen)):
+        project = projects.own(here.data, visit.guest, visit.form.get("project"))
+        return visit.page("chosen.html", items=items, gone=len(chosen) - len(items), place=_place(project), key=project)
+    deleted = library.delete(here.data, here.files, visit.guest, chosen)
+    if not deleted:
+        return _back(visit, chosen)
+    gone = f" {counted(len(chosen) - deleted, 'file')} had gone before." if deleted < len(chosen) else ""
+    return _back(visit, chosen, f"{counted(deleted, 'file')} deleted, and taken out of the messages.{gone}")
+
+
+def download(visit: Visit) -> Response:
+    """Give the files that were chosen in a list, as a zip that is made while it is sent."""
+    chosen, here = visit.chosen("file"), visit.workspace
+    items = library.several(here.data, visit.guest, chosen)
+    if not items:
+        return _back(visit, chosen)
+    parts = bundle.zipped(here.files, items, len(chosen) - len(items))
+    first = next(parts)  # a store that is out of reach is told on a page
+    headers = {"Content-Disposition": disposition("library.zip")}
+    return StreamingResponse(chain([first], parts), headers=headers, media_type="application/zip")
 
 
 def one_file(visit: Visit) -> Response:
@@ -64,6 +84,13 @@ def delete(visit: Visit) -> Response:
     return visit.go(back, "quiet", f"{found.name} is deleted.")
 
 
+def _back(visit: Visit, chosen: Collection[str], said: str | None = None) -> Response:
+    """Go back to the list that the form was on, and say what came of it."""
+    nothing = "None of the chosen files is there any more." if chosen else "No file was chosen."
+    project = projects.own(visit.workspace.data, visit.guest, visit.form.get("project"))
+    return visit.go(_place(project), "quiet", said or nothing)
+
+
 def _place(project: str | None) -> str:
     return f"/library/{project}" if project else "/library"
 
@@ -83,6 +110,7 @@ def _page(visit: Visit, project: str | None, error: str | None = None) -> Respon
 WAYS = (
     Way("GET", "/library", in_no_project),
     Way("POST", "/library/delete", delete_several, page="/library"),
+    Way("POST", "/library/download", download, page="/library"),
     Way("GET", "/library/{id}", in_project),
     Way("POST", "/library/{id}/files", upload, page="/library/{id}", files=True),
     Way("GET", "/files/{id}", one_file),

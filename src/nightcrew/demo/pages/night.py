@@ -17,6 +17,7 @@ from nightcrew.outcome import Outcome
 LEAPS = {
     "15-minutes": ("15 minutes later", timedelta(minutes=15)),
     "1-day": ("1 day later", timedelta(days=1)),
+    "3-days": ("3 days later", timedelta(days=3)),
     "31-days": ("31 days later", timedelta(days=31)),
 }
 _KINDS = {Outcome.SUCCEEDED: "good", Outcome.FAILED: "bad", Outcome.REFUSED: "bad"}
@@ -33,7 +34,7 @@ def show(visit: Visit) -> Response:
         duties=duties,
         mark=mark,
         caller=caller,
-        waiting=sum(duty.due or 0 for duty in duties),
+        waiting=sum(duty.due or 0 for duty in duties if duty.table),
         tables=[(table.name, table.info["about"], sizes[table.name], _due_in(duties, table.name)) for table in TABLES],
         largest=max(sizes.values()) or 1,
         total=sum(sizes.values()),
@@ -62,7 +63,7 @@ def travel(visit: Visit) -> Response:
     if leap is None:
         raise HTTPException(422, "The time machine has no such button.")
     before = visit.workspace.desk.due()
-    moved = timemachine.travel(visit.workspace.data, leap[1])
+    moved = timemachine.travel(visit.workspace.data, leap[1], timemachine.MAIL)
     after = visit.workspace.desk.due()
     newly = {name: rows - before.get(name, 0) for name, rows in after.items()}
     named = ", ".join(f"{rows} for {name}" for name, rows in newly.items() if rows > 0)
