@@ -111,7 +111,7 @@ class Producer:
             raise StreamTooLong(f"stream {self.id} would be longer than {self._most:,} bytes: raise max_bytes")
         self.text += said
         self._wake()
-        while len(self.text) - self.readable > _UNWRITTEN and not self.over:
+        while len(self.text) - self.readable > _UNWRITTEN and not self.over and not self.sealed:
             await self._moved.wait()
         self._check()
 
@@ -224,6 +224,9 @@ class Producers:
     async def _finished(self, producer: Producer, state: State, error: str, until: float) -> bool:
         """Try once; return whether it has ended, by whichever hand."""
         while producer.written < len(producer.text) and not producer.over:
+            if self._tasks[0].done():  # nobody writes beside any more: all was closed, or the event loop is ending
+                await self._write_all([producer])
+                continue
             self._touch(producer)
             left = until - self._clock.monotonic()
             if self._away_since is not None and left <= 0:
@@ -259,6 +262,13 @@ class Producers:
 
     async def _write(self) -> None:
         """Write what there is, over and over; what comes while it is written goes with the next."""
+        try:
+            await self._write_on()
+        finally:  # whoever waits finds that nobody writes any more
+            for producer in self.all:
+                producer.moved()
+
+    async def _write_on(self) -> None:
         while True:
             await self._work.wait()
             if self._window:

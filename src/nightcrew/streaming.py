@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-import math
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nightcrew.clock import Clock, SystemClock
-from nightcrew.errors import ConfigurationError, StreamClosed, StreamError, StreamRefused, UsageError, did_you_mean
+from nightcrew.errors import ConfigurationError, StreamError, StreamRefused, UsageError, did_you_mean
 from nightcrew.frame import CODECS, SSE, plain
-from nightcrew.hub import Hub
-from nightcrew.producer import Producer, Producers
-from nightcrew.reaper import Persist, Reaped, Reaper, final, said
+from nightcrew.producer import Producer
+from nightcrew.reaper import Persist, Reaped, said
+from nightcrew.room import Room, closed
 from nightcrew.stream import (
     LEASE,
     Backend,
@@ -22,8 +21,6 @@ from nightcrew.stream import (
     Ended,
     Gone,
     Info,
-    Listed,
-    Message,
     Opened,
     Opening,
     Ref,
@@ -37,8 +34,7 @@ Connect: TypeAlias = Callable[[str], Backend]
 """Returns a process's own way to the backend, by the name of the process."""
 LONGEST = 200
 """Characters that the name of a chat, a user or a request may have."""
-_PATIENCE = 30.0  # seconds that a stream which is to end waits for the backend
-_UNWILLING = 5.0  # seconds that whoever writes may take to end once it is cancelled
+_LONGEST_SPAN = 7 * 86_400.0  # seconds: what has ended waits no longer to be saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +53,14 @@ class Terms:
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
-            raise ConfigurationError(f"codec is {self.codec!r}{did_you_mean(self.codec, CODECS)}")
-        for name in ("lease", "longest", "max_bytes"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}; write a number above 0")
+            raise ConfigurationError(f"codec is {self.codec!r}{did_you_mean(str(self.codec), CODECS)}")
+        for name in ("lease", "longest", "max_bytes", "window"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not (value > 0 or (value == 0 and name == "window")):
+                raise ConfigurationError(f"{name} is {value!r}; write a number above 0")
+            if value > _LONGEST_SPAN and name != "max_bytes":
+                raise ConfigurationError(f"{name} is {value!r}; write at most {_LONGEST_SPAN:.0f}, which is a week")
 
 
 class Streams:
@@ -80,8 +80,7 @@ class Streams:
         self._persist = persist
         self._clock = clock or SystemClock()
         self._name = self._clock.token()
-        self._room: _Room | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._room: Room | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -104,13 +103,13 @@ class Streams:
         written for the viewers of this process. Raises StreamRefused where another one is live and `conflict` rejects.
         """
         room = self._ready()
-        opening = self._opening(chat, user, Conflict(conflict), request, meta or {})
+        opening = self._opening(chat, user, _conflict(conflict), request, meta or {})
         try:
             start = await room.backend.start(opening)
         except StreamError:
             return self._alone(room, opening)
         if start.ended is not None:
-            self._soon(room.reaper.salvage(start.ended))
+            room.soon(room.reaper.salvage(start.ended))
         if start.how is Opened.REJECTED:
             raise StreamRefused(f"chat {chat[:60]!r} has a stream that is live: {start.info.ref.id}")
         if start.how is not Opened.BEGUN:
@@ -118,7 +117,7 @@ class Streams:
         info = start.info
         return room.producers.add(opening, info, self.terms.codec, self.terms.max_bytes, info.started), info
 
-    def _alone(self, room: "_Room", opening: Opening) -> tuple[Producer | None, Info]:
+    def _alone(self, room: "Room", opening: Opening) -> tuple[Producer | None, Info]:
         """Begin a stream while the backend is away: of what is live in the chat, only this process's own is known."""
         other = room.producers.live_in(opening.ref.chat)
         now = round(self._clock.now().timestamp(), 3)
@@ -138,6 +137,7 @@ class Streams:
 
         An exception of the body's makes it failed; one that was asked to stop is stopped.
         """
+        room = self._ready()
         producer, info = await self.begin(chat, user, **asked)
         if producer is None:
             raise StreamRefused(f"chat {chat[:60]!r} has a stream that is live: {info.ref.id}")
@@ -145,10 +145,10 @@ class Streams:
             yield producer
         except BaseException as error:
             stopped = producer.stopping or isinstance(error, asyncio.CancelledError)
-            ending = self._end(producer, State.STOPPED) if stopped else self._end(producer, State.FAILED, said(error))
-            await asyncio.shield(ending)
+            ending = (State.STOPPED, "") if stopped else (State.FAILED, said(error))
+            await asyncio.shield(room.end(producer, *ending))
             raise
-        await self._end(producer, State.STOPPED if producer.stopping else State.DONE)
+        await room.end(producer, State.STOPPED if producer.stopping else State.DONE)
 
     async def run(self, chat: str, user: str, parts: AsyncIterable[Any], **asked: Any) -> Info:
         """Write all `parts` in a task of its own, which goes on when whoever asked has gone; return the stream.
@@ -156,15 +156,18 @@ class Streams:
         When it is asked to stop, `parts` is cancelled at its next await. Where another stream is joined, or this one is
         refused, `parts` is closed unread.
         """
+        if not hasattr(parts, "__aiter__"):
+            raise UsageError(f"what a stream is written from is an async generator, and not a {type(parts).__name__}")
+        room = self._ready()
         try:
             producer, info = await self.begin(chat, user, **asked)
         except BaseException:
-            await _closed(parts)
+            await closed(parts)
             raise
         if producer is None:
-            await _closed(parts)
+            await closed(parts)
         else:
-            self._soon(self._drive(producer, parts))
+            room.soon(room.drive(producer, parts))
         return info
 
     # ── to follow ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -182,16 +185,30 @@ class Streams:
             await reading.aclose()
 
     async def active(self, chat: str) -> Info | None:
-        """Return the live stream of a chat; one whose producer is lost is ended on the way."""
+        """Return the live stream of a chat; one whose producer is lost is ended on the way.
+
+        Where the backend is away, one that this process writes. Raises StreamError where that is not known.
+        """
         room = self._ready()
-        found = await room.backend.active(chat)
+        try:
+            found = await room.backend.active(chat)
+        except StreamError:
+            if (here := room.here(chat)) is not None:
+                return here
+            raise
         if found is None or not found.stale:
             return found
         return None if await room.reaper.bury(found) else await room.backend.active(chat)
 
     async def info(self, ref: Ref) -> Info | None:
-        """Return how a stream stands."""
-        return await self._ready().backend.info(ref)
+        """Return how a stream stands; where the backend is away, one that this process writes."""
+        room = self._ready()
+        try:
+            return await room.backend.info(ref)
+        except StreamError:
+            if (here := room.here(ref.chat, ref.id)) is not None:
+                return here
+            raise
 
     async def live(self, user: str | None = None) -> list[Info]:
         """Return the live streams, of a user or all, the oldest first; the lost are ended on the way."""
@@ -215,7 +232,7 @@ class Streams:
             here.halt(plain(by)[:100])
             return Stopped.STOPPED
 
-    async def _stop(self, room: "_Room", chat: str, stream: str | None, by: str, wait: float) -> Stopped:
+    async def _stop(self, room: "Room", chat: str, stream: str | None, by: str, wait: float) -> Stopped:
         if stream is None:
             found = await self.active(chat)
             if found is None:
@@ -230,7 +247,7 @@ class Streams:
         ended = await self._ended(ref, asked.end, wait)
         if ended is None and (seen := await room.backend.info(ref)) is not None:
             if await room.backend.force(seen, State.STOPPED, "its producer did not end"):
-                self._soon(room.reaper.salvage(ref))
+                room.soon(room.reaper.salvage(ref))
                 return Stopped.FORCED
             seen = await room.backend.info(ref)
             ended = None if seen is None else seen.state
@@ -255,138 +272,47 @@ class Streams:
 
     async def close(self, drain: float = 5.0) -> None:
         """End what this process writes, as stopped, within `drain` seconds, and let go of all connections."""
-        if (room := self._room) is None:
-            return
-        for producer in room.producers.all:
-            producer.halt("shutdown")
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=drain)
-        for task in set(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._room = None  # not before: what ends needs it
-        await room.close()
+        room = self._room
+        if room is not None and room.loop is asyncio.get_running_loop():
+            await room.drain(drain)
+            await room.close()
+        self._room = None
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ready(self) -> "_Room":
+    def _ready(self) -> "Room":
         loop = asyncio.get_running_loop()
+        if self._room is not None and self._room.loop is not loop and self._room.loop.is_running():
+            raise UsageError("these streams live in another event loop, which is running: make a Streams for each loop")
         if self._room is None or self._room.loop is not loop:
-            backend = self._connect(self._name)
-            reaper = Reaper(backend, self._persist, self._soon)
-            self._room = _Room(loop, backend, reaper, self._clock, self.terms)
+            terms = self.terms
+            spans = {"lease": terms.lease, "longest": terms.longest, "window": terms.window}
+            self._room = Room(self._connect(self._name), self._persist, self._clock, **spans)
         return self._room
 
     def _opening(self, chat: str, user: str, conflict: Conflict, request: str, meta: Mapping[str, Any]) -> Opening:
+        for what, text in (("chat", chat), ("user", user), ("request", request)):
+            if not isinstance(text, str):
+                raise UsageError(f"the {what} of a stream is a text, and not of type {type(text).__name__}")
         if not chat or any(len(text) > LONGEST for text in (chat, user, request)):
             raise UsageError(f"a chat, its user and a request are texts of at most {LONGEST} characters")
         if any(plain(text) != text for text in (chat, user, request)):
             raise UsageError("a chat, its user and a request are texts without half a surrogate pair")
         ref = Ref(chat, new_id(self._clock.now(), self._clock.token()))
         spans = self.terms.lease, self.terms.longest, self._persist is None
-        return Opening(ref, user, self._name, conflict, request, *spans, json.dumps(dict(meta)))
-
-    async def _drive(self, producer: Producer, parts: AsyncIterable[Any]) -> None:
-        """Write the parts until they are over, or the stream is to end."""
-        pump = asyncio.create_task(_pump(producer, parts))
-        halt = asyncio.create_task(producer.halted())
-        state, error = State.STOPPED, ""
-        try:
-            await asyncio.wait({pump, halt}, timeout=self.terms.longest, return_when=asyncio.FIRST_COMPLETED)
-            if pump.done():
-                fault = pump.exception()
-                state, error = (State.DONE, "") if fault is None else (State.FAILED, said(fault))
-                if isinstance(fault, StreamClosed):
-                    state, error = State.STOPPED, ""
-            elif not producer.stopping:
-                state, error = State.FAILED, f"it took longer than {self.terms.longest:g} s"
-        finally:
-            halt.cancel()
-            if not pump.done():
-                pump.cancel()
-                await asyncio.wait({pump}, timeout=_UNWILLING)
-            await asyncio.shield(self._end(producer, state, error))
-
-    async def _end(self, producer: Producer, state: State, error: str = "") -> None:
-        """End a stream by its producer's hand, and save it; whoever else ended it saves it, if the backend has it."""
-        room = self._ready()
-        try:
-            ended = await room.producers.finish(producer, state, error, _PATIENCE)
-        except StreamError:
-            saved = False
-            try:
-                await room.reaper.save(final(producer, state, error))
-                saved = True
-            finally:
-                self._soon(self._tell_later(producer, state, error, saved=saved))
-            return
-        await self._save(producer, ended, error)
-
-    async def _save(self, producer: Producer, ended: State | None, error: str) -> None:
-        if ended is not None and (producer.ended_it or not producer.kept):
-            await self._ready().reaper.save(final(producer, ended, error))
-            await self._note(producer)
-
-    async def _tell_later(self, producer: Producer, state: State, error: str, *, saved: bool) -> None:
-        """Tell the backend, once it is back, how a stream ended meanwhile; save it, if that could not be done before.
-
-        Where others have ended it as lost since, what is saved stands.
-        """
-        ended = await self._ready().producers.finish(producer, state, error, math.inf)
-        if not saved:
-            await self._save(producer, ended, error)
-        elif ended is not None:
-            await self._note(producer)
-
-    async def _note(self, producer: Producer) -> None:
-        """Let the backend know that a stream is saved; where it is away, whoever looks saves it once more."""
-        backend = self._ready().backend
-        with suppress(StreamError):
-            await backend.saved(producer.ref)
-            await backend.forget([Listed(producer.ref, producer.opening.user)])
-
-    def _soon(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do something beside, which nobody waits for; an application's fault in it is found by the next look."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
-
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        return Opening(ref, user, self._name, conflict, request, *spans, _written(meta))
 
 
-class _Room:
-    """What a process has in one event loop: its way to the backend, its producers, its viewers."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, backend: Backend, reaper: Reaper, clock: Clock, terms: Terms
-    ) -> None:
-        self.loop = loop
-        self.backend = backend
-        self.reaper = reaper
-        self.producers = Producers(backend, clock, self._tell, lease=terms.lease, window=terms.window)
-        self.hub = Hub(backend, clock, self.producers, reaper.bury, terms.lease)
-
-    def _tell(self, message: Message) -> None:
-        self.hub.tell(message)
-
-    async def close(self) -> None:
-        """Let go of all."""
-        await self.hub.close()
-        await self.producers.close()
-        await self.backend.close()
-
-
-async def _pump(producer: Producer, parts: AsyncIterable[Any]) -> None:
+def _conflict(given: Conflict | str) -> Conflict:
     try:
-        async for part in parts:
-            await producer.send(part)
-    finally:
-        await _closed(parts)
+        return Conflict(given)
+    except ValueError:
+        known = [one.value for one in Conflict]
+        raise UsageError(f"conflict is {given!r}{did_you_mean(str(given), known)}") from None
 
 
-async def _closed(parts: AsyncIterable[Any]) -> None:
-    if (close := getattr(parts, "aclose", None)) is not None:
-        await close()
+def _written(meta: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(meta))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"meta of a stream is what JSON can say: {error}") from None

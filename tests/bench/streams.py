@@ -84,7 +84,7 @@ async def _produce(streams: Streams, name: str, said: Told) -> None:
             await one.send(_chunk())
             if said["pause"]:
                 await asyncio.sleep(said["pause"])
-        await streams._end(one, "done")
+        await streams._room.end(one, "done")
 
     await asyncio.gather(*map(write, made), *own)
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -124,7 +124,7 @@ async def _hold(streams: Streams, name: str, said: Told) -> None:
     await asyncio.sleep(0.3)
     _say([one.id])
     await _heard()
-    await streams._end(one, "done")
+    await streams._room.end(one, "done")
     _say({})
 
 

@@ -293,7 +293,7 @@ def test_a_log_ends_with_an_event_however_long_that_is(place):
                 for _ in range(5):
                     await asyncio.sleep(0.0005)
                     ends.append((await b._ready().backend.read(info.ref, 0, 2_000_000)).data[-2:])
-            await a._end(producer, State.DONE)
+            await a._room.end(producer, State.DONE)
             log, end = await reading
             assert set(ends) <= {b"", b"\n\n"}
             assert (list(events(log)), end.state) == (sent, State.DONE)
@@ -313,7 +313,7 @@ def test_hundreds_that_nobody_saved_are_found_by_one_look(place):
                 raise OSError("the database is away")
 
             a._persist = a._room.reaper._persist = refuses
-            ended = [a._end(producer, State.DONE) for producer in producers]
+            ended = [a._room.end(producer, State.DONE) for producer in producers]
             await asyncio.gather(*ended, return_exceptions=True)
             report = await b.reap()
             assert (report.looked_at, report.saved) == (450, 450)

@@ -240,7 +240,7 @@ def test_whatever_the_server_does_meanwhile_viewers_read_every_byte_once(server,
 
 
 def test_while_redis_is_away_the_answer_goes_on_here_and_is_saved(server, monkeypatch):
-    monkeypatch.setattr("nightcrew.streaming._PATIENCE", 1.0)
+    monkeypatch.setattr("nightcrew.room._PATIENCE", 1.0)
 
     async def play():
         prefix = fresh()
@@ -250,8 +250,10 @@ def test_while_redis_is_away_the_answer_goes_on_here_and_is_saved(server, monkey
             reader = Reader(a, info.ref)
             await asyncio.sleep(0.1)
             server.kill()
-            status, _, body = await client.ask("GET", "/api/chat/chat/stream")
+            status, _, body = await client.ask("GET", "/api/chat/elsewhere/stream")
             assert (status, b"does not answer" in body) == (503, True)
+            status, _, body = await client.ask("GET", "/api/chat/chat/stream", enough=lambda body: b"word 39" in body)
+            assert (status, body.count(b"data: word")) == (200, 40)
             other = await a.run("another", "ada", words(3))
             assert list(events((await Reader(a, other.ref).done()).log)) == ["word 0", "word 1", "word 2"]
             await reader.done()

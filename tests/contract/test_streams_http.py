@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from nightcrew.errors import StreamError
+from nightcrew.errors import StreamError, UsageError
 from nightcrew.frame import AI_SDK, SSE, events
 from nightcrew.stream import State
 from nightcrew.streaming import Streams, Terms
@@ -353,5 +353,36 @@ def test_the_answer_to_the_post_that_begins_it_is_the_same_stream():
 
         _, _, body = await Client(app).ask("POST", "/api/chat")
         assert list(events(body))[-3:] == ["one", "two", '{"state": "done"}']
+
+    chat(play)
+
+
+@pytest.mark.parametrize("said", [True, False, 42, b"ada"])
+def test_an_authorize_that_says_no_text_is_a_fault_of_the_application_and_opens_nothing(said):
+    async def play(streams, client, saved):
+        info = await streams.run("c", "ada", spoken("a", then=asyncio.Event()))
+        for method, path in (("GET", CHAT), ("POST", "/api/chat/c/stop"), ("GET", "/api/chat/streams")):
+            with pytest.raises(UsageError, match="authorize"):
+                await client.ask(method, path)
+        assert (await streams.active("c")).ref == info.ref
+
+    chat(play, authorize=lambda scope, chat: said)
+
+
+def test_a_request_to_stop_that_is_cut_short_stops_nothing():
+    async def play(streams, client, saved):
+        info = await streams.run("c", "ada", spoken("a", then=asyncio.Event()))
+        sent = []
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/api/chat/c/stop", "headers": []}
+        await client.app(scope, receive, send)
+        assert sent[0]["status"] == 400
+        assert (await streams.active("c")).ref == info.ref
 
     chat(play)

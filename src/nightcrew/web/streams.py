@@ -187,6 +187,8 @@ class _Routes:
         if user is None:
             await _answer(send, 404, {"error": "Not found."})
             return
+        if not isinstance(user, str):
+            raise UsageError(f"authorize says for whom somebody asks as a text, or None, and not {type(user).__name__}")
         try:
             await getattr(self, f"_{verb}")(scope, receive, send, chat, user)
         except StreamError:  # where they are kept is nobody's business who asks from outside
@@ -265,6 +267,8 @@ async def _body(receive: Receive) -> bytes:
     body: bytes = b""
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":  # what had not come may have named another stream
+            raise UsageError("the body was cut short")
         body += bytes(message.get("body", b""))
         if len(body) > _LONGEST_BODY:
             raise UsageError("the body is too long: send the stream's ID")
