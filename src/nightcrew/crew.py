@@ -82,7 +82,7 @@ class Nightcrew(Pausing):
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((Log(), *listeners), self.settings.censor)
-        self.streams = None if streams is None else Tending(streams)
+        self.streams = None if streams is None else Tending(streams, self._audience.censor)
         stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis, streams=self.streams)
         super().__init__(timezone, stores, archive, erasures)
         url, parts = database or self.settings.database, (self._kit_if_any, self.frames(self.clock))

@@ -210,7 +210,7 @@ class Producers:
             try:
                 if await self._finished(producer, state, error, until):
                     break
-            except StreamError:
+            except Exception:  # whatever it is, it is tried again
                 self._look_back()
                 if self._clock.monotonic() >= until and not producer.doubtful:
                     producer.told = len(producer.text)

@@ -103,7 +103,7 @@ class Room:
     async def _end(self, producer: Producer, state: State, error: str) -> None:
         try:
             ended = await self.producers.finish(producer, state, error, self._patience)
-        except StreamError:
+        except Exception:  # noqa: BLE001 - whatever keeps the backend from hearing of it, it is saved
             saved = False
             try:
                 await self.reaper.save(final(producer, state, error))

@@ -28,7 +28,7 @@ from nightcrew.stream import (
     Stopped,
     new_id,
 )
-from nightcrew.streams import way
+from nightcrew.streams import Way, way
 
 Connect: TypeAlias = Callable[[str], Backend]
 """Returns a process's own way to the backend, by the name of the process."""
@@ -86,6 +86,11 @@ class Streams:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that these streams live in, once anything was asked of them."""
         return None if self._room is None else self._room.loop
+
+    @property
+    def url(self) -> str | None:
+        """The URL that they are kept at, with whatever password is in it; None where that is not known."""
+        return self._connect.url if isinstance(self._connect, Way) else None
 
     def apart(self) -> "Streams":
         """Return the same streams for another event loop."""

@@ -3,9 +3,11 @@
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from nightcrew.call import Call
+from nightcrew.censor import Censor
 from nightcrew.errors import ConfigurationError, JobFailed, StoreError, StreamError, UsageError
 from nightcrew.job import Job
 from nightcrew.reaper import Persist, Reaped
@@ -27,8 +29,9 @@ class Tending:
 
     most = 100
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, censor: Censor) -> None:
         self._streams = streams
+        self._censor = censor
         self.place = "streams"
 
     @property
@@ -46,7 +49,8 @@ class Tending:
 
     def reap(self) -> Reaped:
         """End the streams whose producer is lost, and save what is not saved yet; raises StreamError."""
-        return self._asked(lambda streams: streams.reap())
+        found = self._asked(lambda streams: streams.reap())
+        return replace(found, reason=self._censor(found.reason))
 
     def remove(self, keys: Sequence[str]) -> Mapping[str, str]:
         """Erase the streams of chats: whoever writes or reads one finds that it is gone."""
@@ -78,6 +82,7 @@ class Tending:
             raise UsageError(
                 "an event loop cannot wait for streams that it writes itself: call it by asyncio.to_thread"
             )
+        self._censor.learn_url(self._streams.url)
         loop = self._streams.loop
         if loop is not None and loop.is_running():
 

@@ -242,3 +242,26 @@ def test_what_this_process_writes_can_be_found_and_stopped_while_the_backend_is_
         assert [(one.state, one.stop) for one in saved] == [(State.STOPPED, "ada")]
 
     asyncio.run(play())
+
+
+def test_an_answer_is_saved_whatever_the_backend_answers_at_its_end(saved, monkeypatch):
+    monkeypatch.setattr("nightcrew.room._PATIENCE", 0.2)
+
+    class Odd(Memory):
+        async def finish(self, *asked):
+            raise TypeError("int() argument must be a string, not 'NoneType'")
+
+    async def keep(final):
+        saved.append(final)
+
+    async def words():
+        yield "word"
+
+    async def play():
+        streams = Streams(Odd, persist=keep)
+        await streams.run("c", "ada", words())
+        await until(lambda: saved)
+        await streams.close(drain=0.1)
+
+    asyncio.run(play())
+    assert [(one.state, one.events) for one in saved] == [(State.DONE, ("word",))]

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -114,6 +115,31 @@ def test_what_cannot_be_saved_fails_the_job_and_is_saved_by_the_next(place, appl
     answers.clear()
     assert crew.run(JOB, now=True).outcome is Outcome.SUCCEEDED
     assert [one.events for one in saved] == [("word",)]
+    crew.close()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_password_of_the_streams_is_told_to_nobody(database_url, caplog):
+    heard = []
+
+    class Listener:
+        def __call__(self, entry):
+            heard.append(repr(entry))
+
+    def save(final):
+        raise OSError("SET failed at default, hunter2-hunter2, or postgresql://ada:swordfish@db")
+
+    at = URL.replace("://", "://default:hunter2-hunter2@")  # as one without a password, it takes any
+    place = way(lambda: at, prefix=f"nightcrew-test-{secrets.token_hex(6)}")
+    asyncio.run(leaves(place, "chat"))
+    time.sleep(0.6)
+    streams = Streams(place, persist=save)
+    crew = Nightcrew(database_url, settings=Settings(), streams=streams, listeners=[Listener()])
+    crew.migrate()
+    report = crew.run(JOB, now=True)
+    said = f"{report.message} {crew.streams!r} {streams!r} {place!r} {heard} {caplog.text}"
+    assert (report.outcome, "SET failed at default" in said) == (Outcome.FAILED, True)
+    assert ("hunter2" in said, "swordfish" in said) == (False, False)
     crew.close()
 
 
