@@ -122,6 +122,7 @@ class Hub:
         self._stale = stale
         self._lease = lease
         self._channels: dict[Ref, Channel] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._listener = asyncio.create_task(self._listen())
 
     def tell(self, message: Message) -> None:
@@ -145,9 +146,17 @@ class Hub:
             if not channel.viewers and self._channels.get(ref) is channel:
                 del self._channels[ref]
                 if channel.listening is not None:
-                    await cancel(channel.listening)
-                    with suppress(StreamError):
-                        await self._backend.unfollow(ref)
+                    leaving = asyncio.create_task(self._leave(ref, channel.listening))
+                    self._leaving.add(leaving)
+                    leaving.add_done_callback(self._leaving.discard)
+                    await asyncio.shield(leaving)  # whoever is cancelled twice leaves nothing behind either
+
+    async def _leave(self, ref: Ref, listening: asyncio.Task[None]) -> None:
+        """Hear of a stream no more, unless somebody has come to read it meanwhile."""
+        await cancel(listening)
+        if ref not in self._channels:
+            with suppress(StreamError):
+                await self._backend.unfollow(ref)
 
     async def _follow(self, channel: Channel, place: int) -> AsyncIterator[Data | Ended | Gone]:
         while True:
@@ -274,4 +283,4 @@ class Hub:
 
     async def close(self) -> None:
         """Listen no more."""
-        await cancel(self._listener)
+        await cancel(self._listener, *self._leaving)

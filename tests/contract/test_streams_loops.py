@@ -5,6 +5,7 @@ import gc
 import os
 import secrets
 import threading
+from itertools import product
 
 import pytest
 
@@ -265,3 +266,39 @@ def test_an_answer_is_saved_whatever_the_backend_answers_at_its_end(saved, monke
 
     asyncio.run(play())
     assert [(one.state, one.events) for one in saved] == [(State.DONE, ("word",))]
+
+
+def test_whoever_comes_as_the_only_other_reader_leaves_hears_every_word_at_once(place):
+    """As a page that is mounted twice: it asks, gives up within a moment, and asks again."""
+
+    async def waited(streams, ref):
+        longest, before = 0.0, asyncio.get_running_loop().time()
+        async for _ in streams.read(ref):
+            now = asyncio.get_running_loop().time()
+            longest, before = max(longest, now - before), now
+        return longest
+
+    async def some():
+        for _ in range(8):
+            yield "word"
+            await asyncio.sleep(0.01)
+
+    async def turns(number):
+        for _ in range(number):
+            await asyncio.sleep(0)
+
+    async def play():
+        writes, reads = Streams(place), Streams(place)
+        await reads.active("c")
+        await asyncio.sleep(0.2)
+        for stays, pause in product(range(2, 14), (1, 2)):
+            info = await writes.run(f"{stays} {pause}", "ada", some())
+            first = asyncio.create_task(waited(reads, info.ref))
+            await turns(stays)
+            first.cancel()
+            await turns(pause)
+            assert await waited(reads, info.ref) < 2
+        await writes.close()
+        await reads.close()
+
+    asyncio.run(play())
