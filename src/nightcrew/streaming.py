@@ -164,6 +164,16 @@ class Streams:
         if not hasattr(parts, "__aiter__"):
             raise UsageError(f"what a stream is written from is an async generator, and not a {type(parts).__name__}")
         room = self._ready()
+        beginning = asyncio.create_task(self._run(room, chat, user, parts, asked))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:  # whoever asked has gone a moment early: what may have begun is written
+            room.soon(asyncio.wait({beginning}))
+            raise
+
+    async def _run(
+        self, room: Room, chat: str, user: str, parts: AsyncIterable[Any], asked: Mapping[str, Any]
+    ) -> Info:  # fmt: skip
         try:
             producer, info = await self.begin(chat, user, **asked)
         except BaseException:

@@ -302,3 +302,24 @@ def test_whoever_comes_as_the_only_other_reader_leaves_hears_every_word_at_once(
         await reads.close()
 
     asyncio.run(play())
+
+
+def test_a_call_that_is_cancelled_as_it_begins_a_stream_leaves_no_chat_stuck(streams, saved):
+    async def word():
+        yield "word"
+
+    async def play():
+        await streams.active("c")
+        for ticks in range(30):
+            asking = asyncio.create_task(streams.run(f"{ticks}", "ada", word(), request="1"))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait({asking})
+            async with asyncio.timeout(2):
+                info = await streams.run(f"{ticks}", "ada", word(), request="1")
+                assert [one async for one in streams.read(info.ref)][-1].state is State.DONE
+        await streams.close()
+
+    asyncio.run(play())
+    assert [(one.chat, one.events) for one in saved] == [(f"{ticks}", ("word",)) for ticks in range(30)]
