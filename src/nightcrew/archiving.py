@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nightcrew.acts import Act
 from nightcrew.archives import frame
 from nightcrew.archives.archive import NOWHERE, Archive
 from nightcrew.archives.frame import Copy
@@ -84,6 +85,7 @@ class Archiving(Stock):
             return self._with_blobs(returning.look(frames))
         found = returning.carry_out(frames, lambda _so_far: "stopped" if stop() else None)
         self._station.debts.recall(run, self.columns_of)
+        self._station.acts.keep(Act(by, "undo", found.job, run))
         label = job.label if job else found.job
         entry = Entry("undone", found.job, run, {"by": by, "rows": found.back, "left": found.conflicts, "label": label})
         if self._station.books.run(run) is not None:

@@ -220,6 +220,11 @@ def run_id(job: Job, slot: datetime) -> str:
     return f"{job.name}.{_stamp(slot)}"
 
 
+def hand_id(job: str, token: str) -> str:
+    """Return the id of a run that belongs to no slot; by the token of a caller's key it is known before it begins."""
+    return f"{job}.manual-{token}"
+
+
 @lru_cache(maxsize=64)
 def _stamp(slot: datetime) -> str:
     fraction = f".{slot:%f}" if slot.microsecond else ""

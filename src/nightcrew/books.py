@@ -378,8 +378,8 @@ class Books(Protocol):
     def runs(self, job: str | None = None, states: Iterable[State] = (), limit: int = 20) -> list[RunRow]:
         """Return the newest runs first."""
 
-    def latest(self) -> dict[str, RunRow]:
-        """Return the newest run of every job; slots that nobody ran are not runs."""
+    def latest(self, job: str | None = None) -> dict[str, RunRow]:
+        """Return the newest run of every job, or of one; slots that nobody ran are not runs."""
 
     def accounts(self, job: str, since: datetime, until: datetime) -> list[RunRow]:
         """Return what is known of a job's slots from one instant to another, in 5,000 rows at most."""

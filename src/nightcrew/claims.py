@@ -13,6 +13,7 @@ from nightcrew.bid import (
     bid_for,
     check_existed,
     early,
+    hand_id,
     is_paused,
     is_waiting,
     lapsed,
@@ -217,7 +218,7 @@ class Claims:
         nightcrew's own: whoever has mended what made the runs fail need not wait for it.
         """
         who = Caller.of(caller)
-        run = f"{job.name}.manual-{who.token or self._clock.token()[:12]}"
+        run = hand_id(job.name, who.token or self._clock.token()[:12])
 
         def wanted(_job: Job, standing: Standing, _now: datetime) -> Bid | Taken:
             known = who.token is not None and self._books.run(run) is not None

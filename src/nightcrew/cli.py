@@ -12,8 +12,9 @@ from nightcrew.console.acts import ACTS
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import JOB, Commands, options, run
 from nightcrew.console.mails import mail
-from nightcrew.console.screen import outputs, when
+from nightcrew.console.screen import outputs
 from nightcrew.console.streams import streams
+from nightcrew.duration import when
 from nightcrew.errors import MissingExtra, UsageError
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -182,13 +183,14 @@ def _next(desk: Desk, number: int) -> None:
 def status(desk: Desk) -> None:
     """Say whether all is well, then how every job stands."""
     from nightcrew.console import debts, prose
+    from nightcrew.verdict import attention
 
     with desk.crew_at_work() as crew:
         found, given_up, now = crew.status(), crew.given_up(), crew.clock.now()
     screen = desk.screen
     rows = [prose.status_line(each, now, screen) for each in found]
     lines = screen.table(["JOB", "WHEN", "LAST", "NEXT", "REMOVED", "BY"], rows)
-    body = {"attention": prose.attention(found), "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
+    body = {"attention": attention(found), "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
     screen.show(body, [debts.verdict(given_up, screen) or prose.verdict(found, screen), *lines])
 
 

@@ -43,7 +43,7 @@ class Known:
 class Filed:
     """A plan that was shown: the `counts` of rows by table; None of a table that was agreed to whatever it loses.
 
-    `acked_by` agreed to it, and `run` has ended under it.
+    `acked_by` agreed to it, and `run` has ended under it. `shown` is the plan as JSON, without keys of rows.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Filed:
     acked_at: datetime | None = None
     acked_by: str | None = None
     run: str | None = None
+    shown: Mapping[str, Any] | None = None
 
 
 class Consents(Protocol):

@@ -9,13 +9,16 @@ from typing import Any
 
 from nightcrew import guard
 from nightcrew import plan as plans
+from nightcrew.acts import Act, Acts
 from nightcrew.backfill import Backfill, backlog
 from nightcrew.bid import slot_asked_for
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
+from nightcrew.chronicle import Chronicle
 from nightcrew.claim import Claim
 from nightcrew.claims import INSIDE, LEASE
 from nightcrew.clock import Budget, Clock, SystemClock
+from nightcrew.consent import Filed
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
 from nightcrew.errors import UsageError
@@ -177,6 +180,9 @@ class Nightcrew(Pausing):
             claim = self._registered(bid)
             if isinstance(claim, Taken):
                 return finished or turned_away(job, trigger, claim, self.clock.now())
+            if claim.at_once and not claim.resumed:
+                who = Caller.of(caller).name or "unknown"
+                self._station.acts.keep(Act(who, "run", name, claim.run, plan))
             report = self._carry_out(claim if claim.resumed else claim._replace(plan=plan), budget)
             if finished:
                 note = f"run {finished.run} was left open, and is finished: {finished.message}"
@@ -246,6 +252,7 @@ class Nightcrew(Pausing):
         self._station.ready(self._jobs, looking=True)
         with job.to_blame():
             agreed = guard.agree(job, by, self._station.broom)
+        self._station.acts.keep(Act(by, "ack", name, plan=agreed.id))
         self.tell("acked", job=name, label=job.label, by=by, plan=agreed.id, rows=agreed.rows)
         return agreed
 
@@ -257,13 +264,14 @@ class Nightcrew(Pausing):
         found = database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
         return found.rows if found else None
 
-    def status(self) -> list[JobStatus]:
-        """Return every job with its standing, last run and next slot, in the order they were registered."""
-        now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
-        latest = self._station.books.latest()
+    def status(self, name: str | None = None) -> list[JobStatus]:
+        """Return every job, or one, with its standing, last run and next slot, in the order they were registered."""
+        asked = self._jobs if name is None else {name: self.job_named(name)}
+        now, standings = self._registered(lambda: self._station.books.standings(asked), looking=True)
+        latest = self._station.books.latest(name)
         return [
             JobStatus.of(in_force(own, standings[name]), standings[name], latest.get(name), now)
-            for name, own in self._jobs.items()
+            for name, own in asked.items()
         ]
 
     def runs(self, job: str | None = None, *, failed: bool = False, limit: int = 20) -> list[RunRow]:
@@ -277,6 +285,23 @@ class Nightcrew(Pausing):
         """Return the ledger's entries of one run, oldest first."""
         self._station.ready(self._jobs, looking=True)
         return self._station.books.entries(run)
+
+    @property
+    def chronicle(self) -> Chronicle:
+        """The runs, as pages show them."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.chronicle
+
+    @property
+    def acts(self) -> Acts:
+        """What people did by this crew, or another over the same database, and why."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.acts
+
+    def shown(self, plan: str) -> Filed | None:
+        """Return a plan that was kept, as it was shown; None for one that nobody knows any more."""
+        self._station.ready(self._jobs, looking=True)
+        return self._station.consents.plan(plan)
 
     def next(self, number: int = 10) -> list[tuple[datetime, Job]]:
         """Return the next slots of all jobs, earliest first, by the process's own clock: it needs no database."""
@@ -319,6 +344,17 @@ class Nightcrew(Pausing):
         from nightcrew.web.starlette import router  # noqa: PLC0415 - Starlette is an extra
 
         return router(self)
+
+    def dashboard(self, authorize: Any = None) -> App:
+        """Return the desk as an ASGI application, to be mounted anywhere: `app.mount("/nightcrew", crew.dashboard(…))`.
+
+        `authorize(request)` says who may look and what they may do: None, "read_only", "all", or a set of permissions;
+        and the actor's name beside it, as in `("all", "ada")` (docs/dashboard.md). Raises ConfigurationError without
+        one outside of development, and MissingExtra where Jinja2 is not installed.
+        """
+        from nightcrew.web.dashboard.app import Dashboard  # noqa: PLC0415 - Jinja2 is an extra
+
+        return Dashboard(self, authorize)
 
     @cached_property
     def lifespan(self) -> Lifespan:

@@ -1,7 +1,7 @@
-"""Duration: “30 days” ↔ timedelta."""
+"""Duration: “30 days” ↔ timedelta; and how far away a moment is, for a person."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from nightcrew.errors import DurationError
 
@@ -25,6 +25,7 @@ _CALENDAR = {
     "mo": "month", "mos": "month", "mon": "month", "mth": "month", "mths": "month", "month": "month", "months": "month",
     "y": "year", "yr": "year", "yrs": "year", "year": "year", "years": "year",
 }  # fmt: skip
+_SPANS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _EXAMPLES = "write it like '30 days', '15 minutes' or '1h30m'"
 _PART = re.compile(r"([0-9]+)[ \t]*([A-Za-z]+)[ \t]*")
 _LONGEST = timedelta(days=36_525)  # a hundred years: more is a slip of the keyboard, not a retention rule
@@ -114,3 +115,23 @@ def _unreadable(rest: str, *, whole: bool) -> str:
     if whole:
         return f"is no length of time; {_EXAMPLES}"
     return f"has {rest[:20]!r} where a number with its unit belongs; {_EXAMPLES}"
+
+
+def when(moment: datetime | None, now: datetime) -> str:
+    """Say how far away a moment is: “3 min ago”, “just now”, “in 7 min”."""
+    if moment is None:
+        return "-"
+    words, coming = span(abs(moment - now)), moment > now
+    if words == "0 s":
+        return "now" if coming else "just now"
+    return f"in {words}" if coming else f"{words} ago"
+
+
+def span(length: timedelta) -> str:
+    """Say a length of time in its two largest units, and drop the second when it is nothing."""
+    seconds = round(length.total_seconds())
+    for index, (unit, size) in enumerate(_SPANS):
+        if seconds >= size:
+            rest = seconds % size // _SPANS[index + 1][1] if size > 60 and seconds < 10 * size else 0
+            return f"{seconds // size} {unit}" + (f" {rest} {_SPANS[index + 1][0]}" if rest else "")
+    return "0 s"

@@ -9,6 +9,7 @@ from itertools import chain
 from threading import Event
 from typing import Any
 
+from nightcrew.acts import Act
 from nightcrew.archiving import Archiving
 from nightcrew.clock import Clock
 from nightcrew.database import Connection, Selection
@@ -186,6 +187,7 @@ class Erasing(Archiving):
             raise SafetyStop(f"nothing is removed of that row of table {selection.table.name!r}: {why}") from None
         except rows.Stopped:
             raise SafetyStop("the erasure was stopped before its end: call again to go on with it") from None
+        self._station.acts.keep(Act(by, "erase", job.name, reason=f"erasure {closed.id}: {closed.state}"))
         self.tell("erased", job=job.name, label=job.label, erasure=closed.id, state=str(closed.state), by=by)
         return closed
 

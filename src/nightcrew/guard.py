@@ -135,7 +135,8 @@ def demand(plan: str, job: Job, broom: Broom) -> None:
 
 
 def _filed(drawn: Plan, policy: Policy) -> Filed:
-    return Filed(str(drawn.id), drawn.job, policy.fingerprint, drawn.moment, drawn.reach)
+    shown = replace(drawn, steps=tuple(replace(step, sample=()) for step in drawn.steps)).json()
+    return Filed(str(drawn.id), drawn.job, policy.fingerprint, drawn.moment, drawn.reach, shown=shown)
 
 
 def passed(claim: Claim, permit: Permit, broom: Broom, *, ended: bool) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from nightcrew import ending
+from nightcrew.acts import Act
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
 from nightcrew.erasing import Erasing
@@ -25,15 +26,17 @@ class Pausing(Erasing):
         if until is not None and until <= now:
             raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
         self._station.books.pause(job.name, by, reason, until)
+        self._station.acts.keep(Act(by, "pause", job.name, reason=reason))
         self.tell("paused", job=name, label=job.label, by=by, reason=reason)
 
-    def resume(self, name: str) -> None:
+    def resume(self, name: str, *, by: str = "unknown", reason: str | None = None) -> None:
         """Let triggers run a job again; the slots of the pause end as skipped, with its reason."""
         job = self.job_named(name)
         for _ in range(5):
             now, found = self._registered(lambda: self._station.books.standings([name]))
             if found[name].paused_at is None or self._station.claims.end_pause(job, found[name], now, waits=True):
                 break
+        self._station.acts.keep(Act(by, "resume", job.name, reason=reason))
         self.tell("resumed", job=name, label=job.label)
 
     def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
@@ -48,6 +51,7 @@ class Pausing(Erasing):
             raise UsageError(f"there is no run {run[:150]!r}: 'nightcrew runs' lists them")
         job = self._jobs.get(row.job)
         row = ending.cancel(self._station.books, job, row, by, reason)
+        self._station.acts.keep(Act(by, "cancel", row.job, row.id, reason=reason or None))
         whose = {"job": row.job, "label": job.label if job else row.job, "run": run}
         self.tell("cancelled", **whose, by=by, reason=reason or "no reason given")
         return row
@@ -56,15 +60,17 @@ class Pausing(Erasing):
         """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
         self._station.ready(self._jobs, looking=True)
         self._station.consents.stop(by, reason)
+        self._station.acts.keep(Act(by, "stop all", reason=reason))
         self.tell("stopped", by=by, reason=reason)
 
-    def resume_all(self) -> None:
+    def resume_all(self, *, by: str = "unknown") -> None:
         """End a stop of all; the slots that it kept from running end as skipped, with its reason."""
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
         for name, job in self._jobs.items():
             if standings[name].stopped_at is not None:
                 self._station.claims.end_stop(job, standings[name], now)
         self._station.consents.release()
+        self._station.acts.keep(Act(by, "resume all"))
         self.tell("released")
 
     def _registered(self, act: Callable[[], _R], *, looking: bool = False) -> _R:

@@ -11,8 +11,10 @@ from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
 from nightcrew.claims import Claims
 from nightcrew.clock import Clock
+from nightcrew.databases.acts import Deeds
 from nightcrew.databases.adoptions import Adoptions
 from nightcrew.databases.books import Ledgers
+from nightcrew.databases.chronicle import Pages
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
 from nightcrew.databases.directory import Registry
@@ -41,7 +43,7 @@ from nightcrew.watch import Watch
 
 _ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "mails",
           "enrolments", "suppressions", "directory", "adopted", "subjects", "erasures", "archive", "migrations",
-          "claims", "settler", "broom")  # fmt: skip
+          "claims", "settler", "broom", "acts", "chronicle")  # fmt: skip
 
 
 class Station:
@@ -145,6 +147,16 @@ class Station:
     def archive(self) -> Archive | None:
         """Where rows are copied before they leave, if anywhere."""
         return self._archive(Inventory(self.link)) if self._archive else None
+
+    @cached_property
+    def acts(self) -> Deeds:
+        """What people did."""
+        return Deeds(self.link)
+
+    @cached_property
+    def chronicle(self) -> Pages:
+        """The runs, as pages show them."""
+        return Pages(self.link)
 
     def returns(self) -> Returns:
         """Return the application's tables, for rows to come back into them."""

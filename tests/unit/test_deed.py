@@ -3,7 +3,7 @@
 from functools import partial
 
 from nightcrew import Job, Nightcrew, Settings, every
-from nightcrew.console.deed import deed
+from nightcrew.deed import deed
 
 
 def rebuild(index, run):

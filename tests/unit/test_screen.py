@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from nightcrew.console.screen import Screen, span, when
+from nightcrew.console.screen import Screen
+from nightcrew.duration import span, when
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -165,12 +165,12 @@ def resume(desk: Desk, name: str | None, *, every: bool) -> None:
     job = _one_or_all(name, every=every)
     if job is None:
         with desk.crew_at_work() as crew:
-            crew.resume_all()
+            crew.resume_all(by=caller())
         line = f"{desk.screen.glyph('done')} jobs run again when they are due"
         desk.screen.show({"stopped": False}, [line])
         return
     with desk.crew_at_work() as crew:
-        crew.resume(job)
+        crew.resume(job, by=caller())
     line = f"{desk.screen.glyph('done')} {name} runs again when it is due"
     desk.screen.show({"job": name, "paused": False}, [line])
 

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from nightcrew.comparison import Survey, size
 from nightcrew.console.progress import Progress
-from nightcrew.console.screen import Screen, when
+from nightcrew.console.screen import Screen
 from nightcrew.debt import Balance, Overdue
-from nightcrew.duration import spell
+from nightcrew.duration import spell, when
 from nightcrew.ledger import Entry
 from nightcrew.report import one_line
 

@@ -13,7 +13,8 @@ from nightcrew.console import line
 from nightcrew.console.acts import caller
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import Commands
-from nightcrew.console.screen import Screen, when
+from nightcrew.console.screen import Screen
+from nightcrew.duration import when
 from nightcrew.errors import UsageError, did_you_mean
 from nightcrew.sent import RETRIED, State
 from nightcrew.suppression import BY_HAND, EVERYTHING, Suppression

@@ -11,7 +11,8 @@ from threading import Event, RLock, Thread
 from typing import TYPE_CHECKING
 
 from nightcrew import settings
-from nightcrew.console.screen import Screen, span
+from nightcrew.console.screen import Screen
+from nightcrew.duration import span
 from nightcrew.errors import NightcrewError
 from nightcrew.outcome import Outcome
 from nightcrew.report import one_line

@@ -5,27 +5,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nightcrew.bid import MOST_CAUGHT_UP
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
-from nightcrew.console.deed import deed
-from nightcrew.console.screen import Screen, span, when
+from nightcrew.console.screen import Screen
 from nightcrew.crew import Nightcrew
-from nightcrew.duration import spell
+from nightcrew.deed import deed
+from nightcrew.duration import span, spell, when
 from nightcrew.errors import ConfigurationError, MissingExtra, NoDatabase
-from nightcrew.failsafe import FAILSAFE
-from nightcrew.job import CatchUp, Job, Overlap
+from nightcrew.job import Job
 from nightcrew.outcome import State
 from nightcrew.policy import Policy, Sql
+from nightcrew.portrait import distance, facts, late
 from nightcrew.report import indented, seconds
 from nightcrew.roll import JobStatus
-from nightcrew.schedule import Cron, Schedule
+from nightcrew.schedule import Cron
 from nightcrew.settings import ERASURE_KEY, SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
+from nightcrew.verdict import Mood, attention
+from nightcrew.verdict import verdict as judge
 
-_BAD = {State.FAILED, State.MISSED}
+_GLYPHS = {Mood.GOOD: ("✓", "green"), Mood.WARN: ("!", "yellow"), Mood.BAD: ("✗", "red")}
 _LATER = (NoDatabase, MissingExtra)  # what the machine that checks need not have, if the one that runs does
-_USUAL = timedelta(minutes=1)  # outside callers come within the minute: no later run need stand out
 _YEAR = timedelta(days=366)
 _SLOTS = 1500  # about four a day for a year: more often than that, no leap of a clock matters
 
@@ -97,12 +97,6 @@ def _rule(policy: Policy) -> dict[str, Any]:
     }
 
 
-_CAUGHT_UP = {
-    CatchUp.ALL: f"runs each slot that passed while nobody was there, {MOST_CAUGHT_UP} at most",
-    CatchUp.NONE: "runs no slot that passed while nobody was there",
-}
-
-
 def job_line(job: Job, now: datetime) -> list[str]:
     """Return a job as the row JOB, WHEN, NEXT, WHAT of a table."""
     coming = _coming(job, job.schedule.after(now), now) if job.enabled else "disabled"
@@ -122,75 +116,18 @@ def portrait(job: Job, now: datetime, archive: str | None = None) -> list[str]:
     for _ in range(3 if job.enabled else 0):
         slot = job.schedule.after(slot)
         slots.append(f"{clock(slot)} ({when(slot, now)})")
-    facts = {
-        "when": _when(job.schedule),
-        "does": deed(job),
-        "next": ", ".join(slots) or "never: it is disabled",
-        "archive": archive,
-        "pace": str(job.pace) if job.policy else None,
-        "throttle": ", ".join(map(str, job.throttle)),
-        "window": f"works only within {job.window}" if job.window else None,
-        "fan out": f"in ranges of {job.fan_out:,} rows and more, for Celery's workers" if job.fan_out else None,
-        "on start": "runs the latest slot if nobody has" if job.on_start else None,
-        "catch up": _CAUGHT_UP.get(job.catch_up),
-        "attempts": _attempts(job),
-        "overlap": "skips slots that fall due while it is at work" if job.overlap is Overlap.SKIP else None,
-        "failures": "never paused for them" if job.pause_after == 0 else f"paused for a while after {job.pause_after}",
-        "primary": _covered(job),
-        "routes": ", ".join(route for route in (job.route, job.path) if route),
-        "owner": job.owner,
-        "runbook": job.runbook,
-        "written": f"in {job.origin.at(None)}" if job.origin else None,
-    }
-    return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in facts.items() if fact)]
-
-
-def _covered(job: Job) -> str | None:
-    """Say who is to run a job, and what happens where they do not come."""
-    if job.failsafe_after is None:
-        return None
-    return f"a caller from outside; the in-process scheduler covers a slot {spell(job.failsafe_after)} past it"
-
-
-def _attempts(job: Job) -> str | None:
-    """Say how often a function is called that fails."""
-    return f"{job.attempts}, the second {spell(job.backoff)} after the first has failed" if job.backoff else None
-
-
-def _when(schedule: Schedule) -> str:
-    """Say a schedule in words, and as it is written where that says it in other words."""
-    words = schedule.describe()
-    return f"{words} [{schedule.expression}]" if isinstance(schedule, Cron) else words
+    coming = ", ".join(slots) or "never: it is disabled"
+    said = facts(job, coming, archive).items()
+    return [f"{job.name}: {job.label}", *(f"  {name:<9} {fact}" for name, fact in said)]
 
 
 # ── how they stand ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def attention(found: Sequence[JobStatus]) -> list[str]:
-    """Name the jobs whose last run failed or was missed."""
-    return [each.job.name for each in found if each.last and each.last.state in _BAD]
-
-
 def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
     """Say in one line whether all is well."""
-    if found and found[0].standing.stopped_at is not None:
-        stop = found[0].standing
-        return f"{screen.paint('!', 'yellow')} every job is stopped by {stop.stopped_by}: {stop.stopped_reason}"
-    if bad := attention(found):
-        needs = "1 job needs" if len(bad) == 1 else f"{len(bad)} jobs need"
-        return f"{screen.paint('✗', 'red')} {needs} attention: {', '.join(bad)}"
-    if covered := [each.job.name for each in found if each.last and each.last.trigger == FAILSAFE]:
-        ran = "its failsafe ran it" if len(covered) == 1 else "their failsafe ran them"
-        return f"{screen.paint('!', 'yellow')} nobody came from outside for {', '.join(covered)}: {ran}"
-    still = sum(each.paused or not each.job.enabled for each in found)
-    if still == len(found):
-        what = "the only job is" if still == 1 else f"all {still} jobs are"
-        return f"{screen.paint('!', 'yellow')} nothing runs: {what} paused or disabled"
-    rest = f", {still} paused or disabled" if still else ""
-    if again := sum(each.standing.retry_at is not None for each in found):
-        rest += f", {again} of which failed and {'is' if again == 1 else 'are'} tried again"
-    jobs = "1 job" if len(found) - still == 1 else f"{len(found) - still} jobs"
-    return f"{screen.paint('✓', 'green')} all quiet: {jobs} on schedule{rest}"
+    said = judge(found, attention(found))
+    return f"{screen.paint(*_GLYPHS[said.mood])} {said.sentence}"
 
 
 def status(each: JobStatus) -> dict[str, Any]:
@@ -221,7 +158,7 @@ def status_line(each: JobStatus, now: datetime, screen: Screen) -> list[str]:
     """Return how a job stands as the row JOB, WHEN, LAST, NEXT, REMOVED, BY of a table."""
     last = each.last
     ended = screen.mark(str(last.state)) + f" {when(last.finished_at or last.moment, now)}" if last else "never"
-    beside = _late(last, each.job) + _comma(_distance(last)) if last else ""
+    beside = _comma(late(last, each.job)) + _comma(distance(last)) if last else ""
     coming = _coming(each.job, each.opens or each.next_slot, now) if each.next_slot else "disabled"
     if each.standing.retry_at is not None:
         coming = f"again {when(each.standing.retry_at, now)}"
@@ -268,16 +205,9 @@ def run_line(row: RunRow, job: Job | None, now: datetime, screen: Screen) -> lis
     Its job may be registered no more.
     """
     took = span(row.finished_at - row.moment) if row.finished_at and row.moment else "-"
-    started = when(row.moment, now) + (_late(row, job) if job else "")
-    said = (_distance(row) if row.state is State.RUNNING else "") or row.reason
+    started = when(row.moment, now) + _comma(late(row, job) if job else "")
+    said = (distance(row) if row.state is State.RUNNING else "") or row.reason
     return [row.id, started, screen.mark(str(row.state)), f"{row.deleted:,}", took, row.trigger, said or "-"]
-
-
-def _distance(row: RunRow) -> str:
-    """Say how far a run that is still open has come: “400 of 1,000 (40 %)”."""
-    if row.done is None or not row.state.open:
-        return ""
-    return f"{row.done:,} of {row.total:,} ({row.done * 100 // row.total} %)" if row.total else f"{row.done:,} so far"
 
 
 def _comma(text: str) -> str:
@@ -292,14 +222,6 @@ def traces(row: RunRow, crew: Nightcrew) -> list[str]:
     if row.error and row.state is not State.RETRYING:  # the last one's stands there, too
         errors.append(row.error)
     return [line for error in errors for line in ("", f"{row.id}:", *indented(error, 2))]
-
-
-def _late(row: RunRow, job: Job) -> str:
-    """Say how late a run was claimed, where that is more than usual; the job's window makes none late."""
-    if row.slot is None or row.moment is None or row.late_by is None:
-        return ""
-    late = row.moment - job.opens(row.slot)
-    return f", {span(late)} late" if late > _USUAL else ""
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from nightcrew.console.deed import deed
 from nightcrew.console.prose import clock
 from nightcrew.console.reversal import kept
 from nightcrew.console.screen import Screen
 from nightcrew.database import Form
+from nightcrew.deed import deed
 from nightcrew.forecast import Forecast, rounded
 from nightcrew.job import Job
 from nightcrew.plan import Plan, Step

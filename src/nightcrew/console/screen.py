@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, TextIO
 
 import click
@@ -25,7 +24,6 @@ _MARKS = {
     "maybe_sent": ("?", "yellow"),
     "cancelled": ("○", "yellow"), "skipped": ("○", None), "disabled": ("○", None), "paused": ("○", "yellow"),
 }  # fmt: skip
-_SPANS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _NARROWEST = 12  # a cut text shorter than this says nothing
 
 
@@ -155,26 +153,6 @@ def _say(text: str) -> None:
 def _drain(stream: TextIO) -> None:
     """Let what is still to be written go nowhere, or the interpreter fails with it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def when(moment: datetime | None, now: datetime) -> str:
-    """Say how far away a moment is: “3 min ago”, “just now”, “in 7 min”."""
-    if moment is None:
-        return "-"
-    words, coming = span(abs(moment - now)), moment > now
-    if words == "0 s":
-        return "now" if coming else "just now"
-    return f"in {words}" if coming else f"{words} ago"
-
-
-def span(length: timedelta) -> str:
-    """Say a length of time in its two largest units, and drop the second when it is nothing."""
-    seconds = round(length.total_seconds())
-    for index, (unit, size) in enumerate(_SPANS):
-        if seconds >= size:
-            rest = seconds % size // _SPANS[index + 1][1] if size > 60 and seconds < 10 * size else 0
-            return f"{seconds // size} {unit}" + (f" {rest} {_SPANS[index + 1][0]}" if rest else "")
-    return "0 s"
 
 
 def _length(cell: str) -> int:

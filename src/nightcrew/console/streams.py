@@ -12,7 +12,7 @@ import click
 from nightcrew.console import line
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import Commands
-from nightcrew.console.screen import when
+from nightcrew.duration import when
 from nightcrew.errors import UsageError
 
 if TYPE_CHECKING:

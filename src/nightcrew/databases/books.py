@@ -341,9 +341,9 @@ class Ledgers:
         """Return the newest runs first."""
         return history.newest(self._link, job, list(states), limit)
 
-    def latest(self) -> dict[str, RunRow]:
-        """Return the newest run of every job; slots that nobody ran are not runs."""
-        return history.latest(self._link)
+    def latest(self, job: str | None = None) -> dict[str, RunRow]:
+        """Return the newest run of every job, or of one; slots that nobody ran are not runs."""
+        return history.latest(self._link, job)
 
     def accounts(self, job: str, since: datetime, until: datetime) -> list[RunRow]:
         """Return what is known of a job's slots from one instant to another, in 5,000 rows at most."""

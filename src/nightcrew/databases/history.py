@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from nightcrew.books import Batch, RunRow
 from nightcrew.databases.connect import Link
-from nightcrew.databases.tables import entries, runs
+from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
 _MOST = 5_000  # rows of one look at slots
@@ -26,14 +26,17 @@ def newest(link: Link, job: str | None, states: Sequence[State], limit: int) -> 
         return [_run(row) for row in connection.execute(statement)]
 
 
-def latest(link: Link) -> dict[str, RunRow]:
-    """Return the newest run of every job; slots that nobody ran are not runs."""
-    ran = runs.c.state.not_in([State.MISSED, State.SKIPPED])
-    last = sa.select(runs.c.job, sa.func.max(runs.c.moment).label("moment")).where(ran).group_by(runs.c.job)
-    of_job = last.subquery("newest")
-    statement = sa.select(*_RUN).join(of_job, sa.and_(runs.c.job == of_job.c.job, runs.c.moment == of_job.c.moment))
+def latest(link: Link, job: str | None = None) -> dict[str, RunRow]:
+    """Return the newest run of every job, or of one; slots that nobody ran are not runs."""
+    one = runs.alias("one")
+    ran = one.c.job == jobs.c.name, one.c.state.not_in([State.MISSED, State.SKIPPED])
+    newest = sa.select(one.c.id).where(*ran).order_by(one.c.moment.desc(), one.c.id.desc()).limit(1)
+    # Job by job through the index of both: to group them all would be to look at every run there is.
+    found = sa.select(*_RUN).select_from(jobs.join(runs, runs.c.id == newest.correlate(jobs).scalar_subquery()))
+    if job is not None:
+        found = found.where(jobs.c.name == job)
     with link.transaction(writes=False) as connection:
-        return {row.job: _run(row) for row in connection.execute(statement.where(ran))}
+        return {row.job: _run(row) for row in connection.execute(found)}
 
 
 def accounts(link: Link, job: str, since: datetime, until: datetime) -> list[RunRow]:

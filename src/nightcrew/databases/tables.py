@@ -162,6 +162,7 @@ plans = sa.Table(
     sa.Column("acked_at", Instant),
     sa.Column("acked_by", sa.String(100)),
     sa.Column("run", sa.String(150)),
+    sa.Column("shown", sa.JSON, info={"since": 14}),
     sa.Index("nightcrew_plans_job_moment", "job", "moment"),
     **_OPTIONS,
 )
@@ -306,6 +307,22 @@ suppressions = sa.Table(
     **_OPTIONS,
 )
 
+# What people did, and why: nothing here is ever changed.
+acts = sa.Table(
+    "nightcrew_acts",
+    _METADATA,
+    sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("actor", sa.String(100), nullable=False),
+    sa.Column("verb", sa.String(30), nullable=False),
+    sa.Column("job", sa.String(100)),
+    sa.Column("run", sa.String(150)),
+    sa.Column("plan", sa.String(64)),
+    sa.Column("reason", sa.String(500)),
+    sa.Index("nightcrew_acts_job", "job", "id"),
+    **_OPTIONS,
+)
+
 
 def _made(*tables: sa.Table) -> list[Statement]:
     """Return what makes tables, without the columns that a later step brings."""
@@ -352,6 +369,10 @@ def _of_mail() -> list[Statement]:
     return _made(enrolments, mails, suppressions)
 
 
+def _of_acts() -> list[Statement]:
+    return [*_columns_since(14), *_made(acts)]
+
+
 MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (1, "jobs, runs and ledger entries", _first_tables),
     (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
@@ -366,6 +387,7 @@ MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
     (11, "whether whoever holds a run has begun its work", partial(_columns_since, 11)),
     (12, "which rows are archived, and where", _of_frames),
     (13, "which mails people are due, and to whom none is sent", _of_mail),
+    (14, "what people did, and the plans they were shown", _of_acts),
 )
 """Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 

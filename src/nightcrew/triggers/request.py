@@ -34,16 +34,23 @@ class Request:
     @property
     def by_hand(self) -> bool:
         """Whether somebody at this machine made it: no proxy between, and no foreign page behind the browser."""
-        hosts = self.values(b"host")
         return (
             self.method == "GET"
-            and _loopback(self.client)
+            and self.at_this_machine
+            and not self.values(b"origin")
+            and set(self.values(b"sec-fetch-site")) <= {b"none", b"same-origin"}
+        )
+
+    @property
+    def at_this_machine(self) -> bool:
+        """Whether it comes from this machine, and was sent to it by a name of its own."""
+        hosts = self.values(b"host")
+        return (
+            _loopback(self.client)
             and not any(name.lower() in _PROXY or name.lower().startswith(b"x-forwarded") for name, _ in self.headers)
             # A foreign name that resolves to this machine is how a web page gets at a developer's servers.
             and len(hosts) == 1
             and _loopback_name(hosts[0].lower())
-            and not self.values(b"origin")
-            and set(self.values(b"sec-fetch-site")) <= {b"none", b"same-origin"}
         )
 
 

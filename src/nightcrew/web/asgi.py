@@ -1,11 +1,8 @@
 """Mountable in FastAPI and Starlette, served by `nightcrew serve`; plain ASGI, no framework."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,6 +10,7 @@ from nightcrew.trigger import Roster
 from nightcrew.triggers.http import NOT_FOUND, Door, Response
 from nightcrew.triggers.request import Request
 from nightcrew.triggers.unsubscribe import Leaving
+from nightcrew.web.pool import Pool
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -78,7 +76,7 @@ class _Doors:
         self._app = app
         self._door = door
         self._leaving = leaving
-        self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._pool = Pool(RUNS_AT_ONCE, "nightcrew-http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = self._route(scope) if scope["type"] == "http" else None
@@ -98,23 +96,12 @@ class _Doors:
         if isinstance(visitor, Response):
             return visitor
         # A caller who hangs up only loses the answer: nobody listens for it here, and a thread runs to its end.
-        serve = partial(copy_context().run, self._door.serve, request, visitor)
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), serve)
+        return await asyncio.wrap_future(self._pool.submit(partial(self._door.serve, request, visitor)))
 
     async def _left(self, request: Request) -> Response:
         """Answer whoever follows an unsubscribe link; that is over in no time, and waits for no job that runs long."""
         seen = self._leaving.look(request)
         return seen if isinstance(seen, Response) else await asyncio.to_thread(self._leaving.grant, seen)
-
-    def _pool(self) -> ThreadPoolExecutor:
-        """Return this process's pool; in the child of a fork, the parent's has no threads.
-
-        A pool of its own, for the loop's default one also resolves host names: long runs would stop the application.
-        """
-        process = os.getpid()
-        if process not in self._pools:
-            self._pools = {process: ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="nightcrew-http")}
-        return self._pools[process]
 
     def _route(self, scope: Scope) -> str | None:
         """Return the path of a route of ours, without what it is mounted at; a mount may itself end in our prefix."""

@@ -1,0 +1,74 @@
+"""Crew: what the desk asks of a crew, and has it do."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from nightcrew.acts import Acts
+from nightcrew.books import RunRow
+from nightcrew.caller import Caller
+from nightcrew.chronicle import Chronicle
+from nightcrew.clock import Clock
+from nightcrew.consent import Filed
+from nightcrew.job import Job
+from nightcrew.plan import Plan
+from nightcrew.report import Report
+from nightcrew.roll import JobStatus
+from nightcrew.settings import Settings
+from nightcrew.trigger import Errand
+
+
+class Crew(Protocol):
+    """A crew as the desk sees it; with an `errand` it runs nothing itself that is asked for."""
+
+    errand: Errand | None
+
+    @property
+    def settings(self) -> Settings:
+        """What the environment says."""
+
+    @property
+    def clock(self) -> Clock:
+        """The process's time and chance."""
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """Every registered job by name."""
+
+    @property
+    def chronicle(self) -> Chronicle:
+        """The runs, as pages show them."""
+
+    @property
+    def acts(self) -> Acts:
+        """What people did."""
+
+    def job_named(self, name: str) -> Job:
+        """Return a job; raises UnknownJob naming the nearest right name."""
+
+    def status(self, name: str | None = None) -> list[JobStatus]:
+        """Return every job, or one, with its standing, last run and next slot, in the order they were registered."""
+
+    def shown(self, plan: str) -> Filed | None:
+        """Return a plan that was kept."""
+
+    def plan(self, name: str, *, keep: bool = False) -> Plan:
+        """Say what a run would do now, and what it would be refused for."""
+
+    def ack(self, name: str, *, by: str) -> Plan:
+        """Agree to what a run of a job would be refused for now."""
+
+    def run(self, name: str, *, trigger: str, now: bool, plan: str | None, caller: Caller) -> Report:
+        """Run a job at once, or what a plan showed."""
+
+    def pause(self, name: str, *, by: str, reason: str, until: datetime | None = None) -> None:
+        """Keep every trigger from running a job."""
+
+    def resume(self, name: str, *, by: str, reason: str | None = None) -> None:
+        """Let triggers run a job again."""
+
+    def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
+        """End an open run for good after the batch it is in."""
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        """Let the listeners hear a fact that belongs to no run."""

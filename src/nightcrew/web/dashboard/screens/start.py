@@ -1,0 +1,34 @@
+"""Start: a run that somebody asks for begins beside the page, which shows it once it has."""
+
+from concurrent.futures import wait
+from functools import partial
+
+from nightcrew.bid import hand_id
+from nightcrew.caller import Caller
+from nightcrew.web.dashboard.visit import Answer, Visit
+from nightcrew.web.pool import Pool
+
+TRIGGER = "dashboard"
+_PATIENCE = 2.0  # seconds that a page waits for a run to be over: most are, and show how they ended
+_pool = Pool(8, "nightcrew-desk-run")
+
+
+def start(visit: Visit, job: str, plan: str | None = None) -> Answer:
+    """Begin a run of a job, of what a plan showed perhaps, and go where it can be seen.
+
+    The same form sent twice asks for the same run. With an errand somebody else runs it, who is told of the same key.
+    """
+    caller = Caller(visit.access.actor, key=visit.form.get("key") or visit.key())
+    at_once = plan is None
+    if visit.crew.errand is not None and at_once:
+        visit.crew.errand(job, None, caller, at_once)
+        return visit.go("jobs", job, done="handed")
+    asked = partial(visit.crew.run, job, trigger=TRIGGER, now=at_once, plan=plan, caller=caller)
+    begun = _pool.submit(asked)
+    wait([begun], _PATIENCE)
+    run = hand_id(job, caller.token or "")
+    if begun.done():
+        report = begun.result()  # raises what the run was turned away for
+        return visit.go("runs", report.run) if report.run else visit.go("jobs", job, done="busy")
+    known = visit.crew.chronicle.run(run) is not None
+    return visit.go("runs", run) if known else visit.go("jobs", job, done="begun")

@@ -1,0 +1,180 @@
+"""What a person does at the desk is done, once, and written down with their name and why."""
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.desk import Browser, hired, letting_in, past, staffed, words
+
+from nightcrew import Job
+from nightcrew.acts import Act
+from nightcrew.schedule import every
+
+
+@pytest.fixture
+def crew(yard):
+    with staffed(yard) as crew:
+        yield crew
+
+
+@pytest.fixture
+def browser(crew):
+    return Browser(crew.dashboard(letting_in("all")), "/ops/nightcrew")
+
+
+def acts(crew):
+    return [(act.actor, act.verb, act.job, act.reason) for act in crew.acts.newest()]
+
+
+def test_a_pause_has_a_reason_and_an_end_and_is_resumed(crew, browser):
+    assert "needs a reason" in words(browser.send("/jobs/daily", "/pause", status=422, reason="  "))
+    assert browser.send("/jobs/daily", "/pause", reason="moving house", lasting="4h") == "/jobs/daily?done=paused"
+    standing = crew.status("daily")[0].standing
+    assert (standing.paused_by, standing.paused_reason) == ("ada", "moving house")
+    assert timedelta(hours=3.9) < standing.paused_until - datetime.now(UTC) < timedelta(hours=4.1)
+    page = words(browser.open("/jobs/daily?done=paused"))
+    assert "The job is paused: no trigger runs it" in page
+    assert "Paused by ada" in page
+    assert browser.send("/jobs/daily", "/resume", reason="moved") == "/jobs/daily?done=resumed"
+    assert not crew.status("daily")[0].paused
+    assert acts(crew) == [("ada", "resume", "daily", "moved"), ("ada", "pause", "daily", "moving house")]
+    audit = words(browser.open("/audit"))
+    assert audit.index("resume daily moved") < audit.index("pause daily moving house")
+    assert browser.ask("POST", "/jobs/daily/pause", data={"lasting": "9y", "reason": "x"}).status_code == 403
+
+
+def test_a_run_by_hand_is_shown_when_it_is_over_and_the_same_form_starts_no_second(crew, browser):
+    where = browser.send("/jobs/daily", "/daily/run", key="once")
+    said = words(browser.open(where))
+    assert "✓ done" in said
+    assert "dashboard: ada" in said
+    assert browser.send("/jobs/daily", "/daily/run", key="once") == where
+    (row,) = crew.runs("daily")
+    assert (row.trigger, row.caller, row.slot) == ("dashboard", "ada", None)
+    assert [(act.verb, act.run) for act in crew.acts.newest()] == [("run", row.id)]
+
+
+def test_what_is_run_by_hand_from_any_door_is_written_down(crew, browser):
+    crew.run("daily", now=True, trigger="cli", caller="grace")
+    crew.run("daily", trigger="http", caller="vercel#1234")
+    assert acts(crew) == [("grace", "run", "daily", None)], "a slot's run is nobody's act"
+
+
+def test_a_plan_is_shown_and_its_run_takes_what_it_showed(crew, browser, yard):
+    where = browser.send("/jobs/purge-notes", "/plan")
+    said = words(browser.open(where))
+    assert "A run would take 40 rows" in said
+    assert len(yard.ids("notes")) == 40, "a plan changes nothing"
+    run = browser.send(where, "/run")
+    assert "notes 40" in words(browser.open(run))
+    assert yard.ids("notes") == []
+    assert "It was carried out by" in words(browser.open(where))
+    assert "<form" not in browser.open(where), "and is not carried out twice"
+    (act,) = crew.acts.newest()
+    assert (act.verb, act.plan, act.run) == ("run", where.rpartition("/")[2], run.rpartition("/")[2])
+
+
+def test_past_a_rail_goes_only_whoever_may_and_types_the_name(yard, crew):
+    url = yard.link.engine.url.render_as_string(hide_password=False)
+    strict = hired(url, max_rows=10)
+    browser = Browser(strict.dashboard(letting_in("all")))
+    timid = Browser(strict.dashboard(letting_in({"plan", "run"}, "tim")))
+    where = timid.send("/jobs/purge-notes", "/plan")
+    assert "takes a permission that you have not" in words(timid.open(where))
+    assert "it would take 40 rows" in words(browser.open(where))
+    assert "is not 'purge-notes'" in words(browser.send(where, "/run", status=422, confirm="purge"))
+    assert len(yard.ids("notes")) == 40
+    run = browser.send(where, "/run", confirm="purge-notes")
+    assert "notes 40" in words(browser.open(run))
+    assert yard.ids("notes") == []
+    assert [(act.actor, act.verb) for act in strict.acts.newest()] == [("ada", "run"), ("ada", "ack")]
+    strict.close()
+
+
+def test_whoever_confirms_agrees_to_what_they_saw_and_to_no_more(yard, crew):
+    url = yard.link.engine.url.render_as_string(hide_password=False)
+    strict = hired(url, max_rows=10)
+    browser = Browser(strict.dashboard(letting_in("all")))
+    where = browser.send("/jobs/purge-notes", "/plan")
+    more = ({"id": 1_000 + n, "created_at": "2020-01-01 00:00:00"} for n in range(4_000))
+    yard.fill("notes", *more)
+    following = browser.send(where, "/run", confirm="purge-notes")
+    assert following != where
+    assert "There is more by now" in words(browser.open(following))
+    assert len(yard.ids("notes")) == 4_040
+    assert strict.acts.newest() == []
+    strict.close()
+
+
+def test_a_run_under_way_is_seen_and_cancelled(crew):
+    began, ended = threading.Event(), threading.Event()
+
+    def slow(run):
+        run.progress(30, 120)
+        run.checkpoint("here")
+        began.set()
+        while not run.should_stop:
+            ended.wait(0.02)
+        return 5
+
+    crew.add(Job("slow", every("1 day"), function=slow))
+    browser = Browser(crew.dashboard(letting_in("all")))
+    where = browser.send("/jobs/slow", "/slow/run")
+    assert began.wait(10)
+    page = browser.open(where)
+    assert "▸ running" in words(page)
+    assert "<progress" in page
+    assert "of 120" in words(page)
+    assert "at work already" in words(browser.open(browser.send("/jobs/slow", "/slow/run", key="another")))
+    assert browser.send(where, "/cancel", reason="too slow") == where
+    for _ in range(200):
+        if "cancelled" in words(page := browser.open(where)) and "▸ running" not in words(page):
+            break
+        ended.wait(0.05)
+    assert "⊘ cancelled" in words(page)
+    assert "cancelled by ada: too slow" in words(page)
+    assert acts(crew)[0] == ("ada", "cancel", "slow", "too slow")
+    assert "<form" not in page
+
+
+def test_an_act_on_what_is_not_there_says_so_and_changes_nothing(crew, browser):
+    past(crew, ("daily", 5, "done"))
+    seal = {"seal": browser_seal(browser)}
+    for path, status, said in (
+        ("/jobs/nope/run", 404, "no job is called 'nope'"),
+        ("/jobs/nope/pause", 404, "no job is called 'nope'"),
+        ("/jobs/daily/plan", 422, "is a function of its own"),
+        ("/runs/nope/cancel", 422, "there is no run 'nope'"),
+        ("/runs/daily.00000/cancel", 422, "there is nothing left to cancel"),
+        ("/plans/nope/run", 404, "Nobody knows this plan any more"),
+    ):
+        answer = browser.ask("POST", path, data=seal | {"reason": "so"})
+        assert (answer.status_code, said in words(answer.text)) == (status, True), answer.text
+    assert crew.acts.newest() == []
+
+
+def browser_seal(browser):
+    return re.search(r'name="seal" value="([0-9a-f]+)"', browser.open("/jobs/daily"))[1]
+
+
+def test_the_audit_is_turned_page_by_page_and_can_be_of_one_job(crew, browser):
+    for number in range(120):
+        job = "daily" if number % 2 else "purge-notes"
+        crew.acts.keep(Act("ada", "pause", job, reason=f"no. {number:03}"))
+    seen, path = [], "/audit"
+    while path:
+        page = browser.open(path)
+        seen += re.findall(r"no\. (\d{3})", page)
+        following = re.search(r'rel="next" href="/ops/nightcrew([^"]+)"', page)
+        path = following[1] if following else None
+    assert seen == [f"{n:03}" for n in reversed(range(120))]
+    assert words(browser.open("/audit?job=daily")).count("no. ") == 50
+    assert "Who did what to daily" in words(browser.open("/audit?job=daily"))
+
+
+@pytest.mark.parametrize("actor", ["ada", "x" * 400, "nul\0byte"])
+def test_an_actor_of_any_name_can_act(crew, actor):
+    browser = Browser(crew.dashboard(letting_in("all", actor)))
+    browser.send("/jobs/daily", "/pause", reason="so" * 200)
+    assert acts(crew)[0][1:3] == ("pause", "daily")
