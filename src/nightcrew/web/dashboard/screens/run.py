@@ -11,7 +11,7 @@ def show(visit: Visit) -> Answer:
     found = running(visit.crew, visit.path["run"])
     if found is None:
         return sorry(visit, 404, "No such run", "Nobody knows this run: it may have been removed with its history.")
-    return page(visit, "run.html", found=found)
+    return page(visit, "run.html", found=found, busy=visit.request.query.get("done") == "busy")
 
 
 def cancel(visit: Visit) -> Answer:

@@ -5,6 +5,7 @@ from functools import partial
 
 from nightcrew.bid import hand_id
 from nightcrew.caller import Caller
+from nightcrew.outcome import Outcome
 from nightcrew.web.dashboard.visit import Answer, Visit
 from nightcrew.web.pool import Pool
 
@@ -29,6 +30,7 @@ def start(visit: Visit, job: str, plan: str | None = None) -> Answer:
     run = hand_id(job, caller.token or "")
     if begun.done():
         report = begun.result()  # raises what the run was turned away for
-        return visit.go("runs", report.run) if report.run else visit.go("jobs", job, done="busy")
+        busy = "busy" if report.outcome is Outcome.IN_PROGRESS_ELSEWHERE else None
+        return visit.go("runs", report.run, done=busy) if report.run else visit.go("jobs", job, done=busy)
     known = visit.crew.chronicle.run(run) is not None
     return visit.go("runs", run) if known else visit.go("jobs", job, done="begun")
