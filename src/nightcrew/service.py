@@ -1,4 +1,4 @@
-"""Service: the job routes and the ticker in one process, until a signal ends it."""
+"""Service: the job routes, the desk and the ticker in one process, until a signal ends it."""
 
 import gc
 import os
@@ -10,12 +10,14 @@ from types import FrameType
 
 from nightcrew.crew import Nightcrew
 from nightcrew.errors import DatabaseError, MissingExtra, UsageError
+from nightcrew.web.asgi import App, beside
 
 try:
     import uvicorn
 except ImportError:
     raise MissingExtra("serve needs uvicorn, which is not installed: pip install 'nightcrew[serve]'") from None
 
+DESK = "/nightcrew"
 PATIENCE = 25.0  # seconds from a signal to the end: whoever sent it often kills a process that takes 30
 _INTERRUPTED = 130
 
@@ -30,7 +32,7 @@ def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) ->
         shown = f"[{host}]" if ":" in host else host
         talk(f"serving {len(crew.jobs)} jobs on http://{shown}:{listening.getsockname()[1]}; Ctrl-C stops")
         gc.freeze()  # what is there from the start stays: to look through it all would hold up what is due
-        config = uvicorn.Config(crew.asgi, lifespan="on", log_level="warning", server_header=False)
+        config = uvicorn.Config(_with_desk(crew, talk), lifespan="on", log_level="warning", server_header=False)
         server = _Server(config, crew)
         code = _run(server, listening)
         if crew.at_work:
@@ -63,6 +65,22 @@ class _Server(uvicorn.Server):
         seconds = self._crew.clock.monotonic() - (self._asked_at or 0.0)
         self._crew.tell("cut_off", jobs=", ".join(self._crew.at_work) or "a call", seconds=seconds)
         os._exit(_INTERRUPTED)
+
+
+def _with_desk(crew: Nightcrew, talk: Callable[[str], None]) -> App:
+    """Return the job routes with the desk beside them: behind its password, or in development as it is."""
+    password = crew.settings.dashboard_password
+    if password is None and crew.settings.environment != "development":
+        talk(f"the desk at {DESK} stays closed until NIGHTCREW_DASHBOARD_PASSWORD is set")
+        return crew.asgi
+    try:
+        from nightcrew.web.dashboard.app import Dashboard  # noqa: PLC0415 - Jinja2 is an extra
+        from nightcrew.web.dashboard.password import CHALLENGE, by_password  # noqa: PLC0415
+    except MissingExtra as missing:
+        talk(f"there is no desk at {DESK}: {missing}")
+        return crew.asgi
+    desk = Dashboard(crew, by_password(password), CHALLENGE) if password else Dashboard(crew, None)
+    return beside(crew.asgi, DESK, desk)
 
 
 def _look(crew: Nightcrew, talk: Callable[[str], None]) -> None:

@@ -16,7 +16,10 @@ ERASURE_KEY = "NIGHTCREW_ERASURE_KEY"
 UNSUBSCRIBE_KEY, UNSUBSCRIBE_KEY_PREVIOUS = "NIGHTCREW_UNSUBSCRIBE_KEY", "NIGHTCREW_UNSUBSCRIBE_KEY_PREVIOUS"
 SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
 DEADLINE = timedelta(seconds=50)
-_SECRETS = ("CRON_SECRET", "CRON_SECRET_PREVIOUS", "NIGHTCREW_ARCHIVE_KEY", "NIGHTCREW_ARCHIVE_KEY_PREVIOUS")
+_SECRETS = (
+    *("CRON_SECRET", "CRON_SECRET_PREVIOUS", "NIGHTCREW_ARCHIVE_KEY", "NIGHTCREW_ARCHIVE_KEY_PREVIOUS"),
+    "NIGHTCREW_DASHBOARD_PASSWORD",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Settings:
     at 60 s, and ten are left to answer in. `erasure_key` is NIGHTCREW_ERASURE_KEY, of which the hashes of erased
     subjects are made, and the seals of their receipts. `archive_key` seals what is archived from now on; what
     was sealed with the previous one can still be read. `unsubscribe_key` signs the links by which people leave a topic,
-    and those signed with the previous one still work. `cloud_deploy` is CLOUD_DEPLOY, without which no mail leaves.
+    and those signed with the previous one still work. `dashboard_password` opens the desk of `nightcrew serve`.
+    `cloud_deploy` is CLOUD_DEPLOY, without which no mail leaves.
     """
 
     environment: str = "production"
@@ -40,6 +44,7 @@ class Settings:
     previous_archive_key: str | None = field(default=None, repr=False)
     unsubscribe_key: str | None = field(default=None, repr=False)
     previous_unsubscribe_key: str | None = field(default=None, repr=False)
+    dashboard_password: str | None = field(default=None, repr=False)
     cloud_deploy: bool = False
     ticker: bool = True
     deadline: timedelta = DEADLINE
@@ -62,6 +67,7 @@ class Settings:
             previous_archive_key=_secret(env, "NIGHTCREW_ARCHIVE_KEY_PREVIOUS"),
             unsubscribe_key=_key(env, UNSUBSCRIBE_KEY),
             previous_unsubscribe_key=_key(env, UNSUBSCRIBE_KEY_PREVIOUS),
+            dashboard_password=_key(env, "NIGHTCREW_DASHBOARD_PASSWORD"),
             cloud_deploy=env.get("CLOUD_DEPLOY", "").strip().lower() == "true",
             ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
@@ -72,7 +78,7 @@ class Settings:
     def censor(self) -> Censor:
         """What keeps these secrets out of every text."""
         secrets = self.secret, self.previous_secret, self.erasure_key, self.archive_key, self.previous_archive_key
-        return Censor(*secrets, *self.unsubscribe_keys, url=self.database)
+        return Censor(*secrets, *self.unsubscribe_keys, self.dashboard_password, url=self.database)
 
     @property
     def unsubscribe_keys(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The desk over HTTP: who sees what, who may do what, and what a page says of what is in the database."""
 
 import re
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -8,13 +9,14 @@ import pytest
 import sqlalchemy as sa
 from tests.desk import Browser, hired, letting_in, past, staffed, words
 
-from nightcrew import Job
+from nightcrew import Job, service
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
 from nightcrew.errors import ConfigurationError
 from nightcrew.schedule import every
 from nightcrew.web.dashboard.access import Permission
-from nightcrew.web.dashboard.app import WAYS
+from nightcrew.web.dashboard.app import WAYS, Dashboard
+from nightcrew.web.dashboard.password import CHALLENGE, by_password
 from nightcrew.web.dashboard.request import Request
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -385,7 +387,7 @@ def test_the_schedule_is_found_in_and_turned_page_by_page(quick):
         following = re.search(r'href="([^"]*after=[^"]+)"', page)
         path = unescape(following[1]) if following else None
     assert seen == list(quick.jobs)
-    assert words(browser.open("/?q=TEAM2")).count("@team2") == 40
+    assert "More of 40 jobs" in words(browser.open("/?q=TEAM2"))
     assert "No job's name, owner or table has “zzz” in it" in words(browser.open("/?q=zzz"))
 
 
@@ -393,3 +395,33 @@ def test_a_database_that_is_away_is_said_in_a_sentence(tmp_path):
     crew = hired(f"sqlite:///{tmp_path}/nowhere/x.db")
     assert "The database does not answer" in words(Browser(crew.dashboard(letting_in("all"))).open("/", 503))
     crew.close()
+
+
+# ── the desk of a service ────────────────────────────────────────────────────────────────────────────────────────────
+
+PASSWORD = "a-password-of-the-desk"
+
+
+def basic(name, password):
+    return {"Authorization": "Basic " + b64encode(f"{name}:{password}".encode()).decode()}
+
+
+def test_a_service_asks_for_the_password_and_the_audit_keeps_the_name(quick):
+    browser = Browser(Dashboard(quick, by_password(PASSWORD), CHALLENGE), "/nightcrew")
+    wrong = [{}, basic("ada", "wrong"), basic("ada", ""), {"Authorization": "Basic %%%"}, {"Authorization": PASSWORD}]
+    for headers in (*wrong, {"Authorization": f"Bearer {PASSWORD}"}, {"Authorization": "Basic /w=="}):
+        answer = browser.ask("GET", "/", headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, CHALLENGE)
+    assert "ada all" in words(browser.ask("GET", "/", headers=basic("ada", PASSWORD)).text)
+    assert "somebody all" in words(browser.ask("GET", "/", headers=basic("", PASSWORD)).text)
+
+
+def test_a_service_without_a_password_keeps_its_desk_closed_and_says_so(tmp_path):
+    crew, told = hired(f"sqlite:///{tmp_path}/x.db"), []
+    app = service._with_desk(crew, told.append)
+    assert told == ["the desk at /nightcrew stays closed until NIGHTCREW_DASHBOARD_PASSWORD is set"]
+    assert Browser(app).ask("GET", "/nightcrew/").status_code == 404
+    open_here = service._with_desk(hired(f"sqlite:///{tmp_path}/x.db", "development"), told.append)
+    assert Browser(open_here, host="localhost").ask("GET", "/nightcrew/audit").status_code == 200
+    assert Browser(open_here, host="localhost").ask("POST", "/api/internal/jobs/daily").status_code == 401
+    assert len(told) == 1

@@ -14,7 +14,7 @@ from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
-_MOST = 20_000  # of all jobs' runs that are added up
+_MOST = 10_000  # of all jobs' runs that are added up
 _SHORT = [runs.c[name] for name in RunRow.__slots__ if name not in ("error", "counts")]
 
 

@@ -26,7 +26,7 @@ from nightcrew.demo.mails import Mails, mail
 from nightcrew.demo.people import PASSWORD
 from nightcrew.demo.rota import CREW, FILES, ROTA
 from nightcrew.demo.seed import seed
-from nightcrew.demo.site import site
+from nightcrew.demo.site import DESK, site
 from nightcrew.demo.workspace import Workspace
 from nightcrew.demo.writers import Model
 from nightcrew.errors import UsageError
@@ -91,7 +91,9 @@ def workspace(
                 mails.enroll_newest(connection)
         desk = Desk(crew, mails, {job.name: about for job, about in ROTA} | CREW)
         answers = Answers(crew, streams, model)
-        yield doors(site(Workspace(data, desk, files, mails, answers, clock)), crew)
+        # The demo's people are invented, and whoever sits before it is its operator.
+        operator = crew.dashboard(lambda _request: ("all", "you"))
+        yield doors(site(Workspace(data, desk, files, mails, answers, clock), operator), crew)
     finally:
         crew.close()
         data.close()
@@ -163,7 +165,8 @@ def _greeting(base: str, secret: str, data: str, files: str, post: str) -> str:
     paths = [(job.path or job.route) for job, _ in ROTA if job.name in _SHOWN]
     calls = "\n".join(f"  curl -H 'Authorization: Bearer {secret}' {base}{path}" for path in paths)
     return (
-        f"\n  Night desk   {base}/night\n  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
+        f"\n  Night desk   {base}/night\n  The crew     {base}{DESK}/\n"
+        f"  The app      {base}/sign-in   (everybody's password: {PASSWORD})\n"
         f"  Data         {data}\n  Files        {files}\n  Mail         {post}\n\n"
         f"  CRON_SECRET={secret}\n\n{calls}\n\n  Ctrl-C ends it.\n"
     )

@@ -26,6 +26,7 @@ from nightcrew.demo.visit import Door, Way, visiting
 from nightcrew.demo.workspace import Workspace
 from nightcrew.errors import DatabaseError, StoreError
 
+DESK = "/nightcrew"
 _STATIC = Path(__file__).parent / "static"
 _HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _HEADERS = {
@@ -39,14 +40,15 @@ _HEADERS = {
 }
 
 
-def site(workspace: Workspace) -> Starlette:
-    """Return the web application over a workspace."""
+def site(workspace: Workspace, desk: ASGIApp) -> Starlette:
+    """Return the web application over a workspace, with the crew's own desk beside it."""
     paths: dict[str, list[Way]] = {}
     for way in (*night.WAYS, *mail.WAYS, *accounts.WAYS, *chats.WAYS, *library.WAYS, *connections.WAYS):
         paths.setdefault(way.path, []).append(way)
     routes = [Route(path, Door(workspace, ways)) for path, ways in paths.items()]
     pages = _ErrorPages(workspace)
-    mounted = Mount("/static", StaticFiles(directory=_STATIC)), Mount(lines.PATH, lines.lines(workspace))
+    static = Mount("/static", StaticFiles(directory=_STATIC))
+    mounted = static, Mount(lines.PATH, lines.lines(workspace)), Mount(DESK, desk)
 
     @asynccontextmanager
     async def open_while_served(_app: Starlette) -> AsyncIterator[None]:

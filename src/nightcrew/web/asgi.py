@@ -46,6 +46,18 @@ def doors(app: App, roster: Roster) -> App:
     return _Doors(app, Door(roster), Leaving(roster))
 
 
+def beside(app: App, at: str, mounted: App) -> App:
+    """Return an application with another mounted at a path, `at`, which answers all that is below it."""
+
+    async def both(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan" and (scope["path"] == at or scope["path"].startswith(f"{at}/")):
+            await mounted({**scope, "root_path": at}, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return both
+
+
 def lifespan(
     start: Callable[[], object] | None, stop: Callable[[], object] | None, inner: Lifespan | None = None
 ) -> Lifespan:

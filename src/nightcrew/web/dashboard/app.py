@@ -32,14 +32,16 @@ _HEADERS = (
     ("X-Robots-Tag", "noindex, nofollow, noarchive"),
 )
 _KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_CHALLENGE = 'Bearer realm="nightcrew"'
 _UNSEALED = "This form is not from a page of this desk that is still yours: open its page and try again."
 
 
 class Dashboard:
     """The desk of one crew, to be mounted anywhere."""
 
-    def __init__(self, crew: Crew, authorize: Authorize | None) -> None:
+    def __init__(self, crew: Crew, authorize: Authorize | None, challenge: str = _CHALLENGE) -> None:
         self._crew = crew
+        self._challenge = challenge
         self._authorize = gate(authorize, crew.settings)
         self._pool = Pool(_PAGES_AT_ONCE, "nightcrew-desk")
         self._ways = [(re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", way.path)), way) for way in WAYS]
@@ -61,7 +63,7 @@ class Dashboard:
             self._crew.tell("http_error", job=None, error=error)
             return Answer(500, b"Who may come in could not be found out; the log says why.", "text/plain")
         if access is None:
-            return Answer(401, b"Unauthorized.", "text/plain", (("WWW-Authenticate", 'Bearer realm="nightcrew"'),))
+            return Answer(401, b"Unauthorized.", "text/plain", (("WWW-Authenticate", self._challenge),))
         if request.path.startswith("/static/"):
             return _file(request)
         badge = request.cookies.get(COOKIE) or new_badge()

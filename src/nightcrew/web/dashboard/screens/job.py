@@ -8,7 +8,7 @@ from nightcrew.errors import UsageError
 from nightcrew.web.dashboard.access import Permission
 from nightcrew.web.dashboard.page import page
 from nightcrew.web.dashboard.screens.start import start
-from nightcrew.web.dashboard.views.job import portrait
+from nightcrew.web.dashboard.views.job import cause, portrait
 from nightcrew.web.dashboard.visit import Answer, Visit, Way
 
 LASTING = {
@@ -35,7 +35,7 @@ def show(visit: Visit) -> Answer:
     shown = portrait(visit.crew, name, trouble=asked.get("only") == "trouble", before=_before(asked.get("before", "")))
     does = deed(shown.job) if shown.job else "is not in this crew any more: its history stays readable"
     notice = NOTICES.get(asked.get("done", ""))
-    return page(visit, "job.html", shown=shown, does=does, notice=notice, lasting=LASTING, key=visit.key())
+    return page(visit, "job.html", shown=shown, does=does, notice=notice, lasting=LASTING, key=visit.key(), cause=cause)
 
 
 def plan(visit: Visit) -> Answer:

@@ -94,9 +94,9 @@ def grouped(rows: Sequence[RunRow]) -> list[Group]:
 
 
 def cause(row: RunRow) -> str:
-    """Return what a run failed of, without what all of its job's begin with."""
-    said = row.reason or str(row.state)
-    return said.removeprefix(f"Job {row.job} ").removeprefix("failed: ")
+    """Return what a run says, without what its mark and its job's name say already."""
+    said = row.reason or ""
+    return said.removeprefix(f"Job {row.job} ").removeprefix("failed: ").removeprefix("was refused: ")
 
 
 def _slots(status: JobStatus, now: datetime) -> list[datetime]:

@@ -14,7 +14,7 @@ from nightcrew.web.dashboard.views.marks import Mark, mark, standing_of
 from nightcrew.web.dashboard.views.rota import Rota, edges, rota
 from nightcrew.web.dashboard.views.strip import LENGTH, Strip, strip
 
-PAGE = 50
+PAGE = 30
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _NAMED = 20  # jobs that need a person, of which each has a line
 
@@ -83,7 +83,7 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
     place = next((number + 1 for number, each in enumerate(chosen) if each.job.name == begins), 0)
     page = chosen[place : place + PAGE]
     names = [each.job.name for each in page]
-    strips, removed = chronicle.strips(names, LENGTH), chronicle.removed(names, now - _WEEK)
+    strips, removed = chronicle.strips(names, LENGTH), _removed(crew, page, now)
     traffic = chronicle.traffic(names, edges(now))
     stopped = next((each.standing for each in statuses if each.standing.stopped_at is not None), None)
     next_up = min(((each.next_slot, each.job.name) for each in statuses if each.next_slot), default=None)
@@ -104,6 +104,11 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
         begins=begins if place else None,
         after=names[-1] if place + PAGE < len(chosen) else None,
     )
+
+
+def _removed(crew: Crew, page: Sequence[JobStatus], now: datetime) -> Mapping[str, Removed]:
+    """Add up what policies have removed; what a function counts, only it knows the meaning of."""
+    return crew.chronicle.removed([each.job.name for each in page if each.job.policy], now - _WEEK)
 
 
 def coming(each: JobStatus) -> Coming:

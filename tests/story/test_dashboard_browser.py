@@ -1,0 +1,211 @@
+"""The desk in a real browser: with the keyboard alone, without script, on a telephone, by night, by its own rules."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import pytest
+import uvicorn
+from tests import chromium
+from tests.chromium import Chromium, Tab
+from tests.desk import hired, letting_in, past
+
+from nightcrew import Job, Nightcrew
+from nightcrew.schedule import every
+from nightcrew.web.asgi import beside
+
+pytestmark = pytest.mark.skipif(
+    chromium.PROGRAM is None and "CI" not in os.environ, reason="CHROMIUM IS NOT INSTALLED: no page was tested"
+)
+WATCH = """
+window.wrong = [];
+addEventListener("securitypolicyviolation", (event) => wrong.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("error", (event) => wrong.push(`error: ${event.message}`), true);
+addEventListener("unhandledrejection", (event) => wrong.push(`rejected: ${event.reason}`));
+"""
+ENTER = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+TAB = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    with chromium.running() as browser:
+        yield browser
+
+
+@pytest.fixture
+def crew(sqlite_yard) -> Iterator[Nightcrew]:
+    sqlite_yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
+    sqlite_yard.fill("notes", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(40)))
+    crew = hired(sqlite_yard.link.engine.url.render_as_string(hide_password=False), max_rows=10)
+    crew.migrate()
+    crew.status()
+    error = "Traceback (most recent call last):\n  File x\nOSError: disk full " + "x" * 500
+    past(
+        crew,
+        ("daily", 60, "failed", {"reason": "Job daily failed: disk full", "error": error}),
+        *(("purge-notes", 10 * n, "done") for n in range(1, 60)),
+    )
+    yield crew
+    crew.close()
+
+
+@contextmanager
+def served(crew: Nightcrew) -> Iterator[str]:
+    """Serve the desk of a crew under a prefix, beside an application that has nothing."""
+
+    async def nothing(scope, receive, send):
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = beside(nothing, "/ops/nightcrew", crew.dashboard(letting_in("all")))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/ops/nightcrew"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def desk(crew) -> Iterator[str]:
+    with served(crew) as address:
+        yield address
+
+
+def opened(browser: Chromium, address: str, **shape: object) -> Tab:
+    """Open a page whose breaches of its own rules, and errors, are noted from the beginning on."""
+    tab = browser.tab("about:blank", **shape)
+    tab.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
+    tab.open(address)
+    return tab
+
+
+def press(tab: Tab, key: dict[str, object]) -> None:
+    for kind in ("keyDown", "keyUp"):
+        tab.call("Input.dispatchKeyEvent", type=kind, **(key if kind == "keyDown" else key | {"text": ""}))
+
+
+def reach(tab: Tab, selector: str) -> None:
+    """Press Tab until what a selector finds has the focus, and shows it."""
+    for _ in range(80):
+        press(tab, TAB)
+        if tab.value(f"document.activeElement?.matches({selector!r}) ?? false"):
+            outline = tab.value("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", f"nobody sees that {selector} has the focus"
+            return
+    raise AssertionError(f"the keyboard never comes to {selector}")
+
+
+def follow(tab: Tab, key: dict[str, object]) -> None:
+    """Press a key that leads to another page."""
+    tab.value("window.left = true")
+    press(tab, key)
+    tab.until("!window.left && document.readyState === 'complete'")
+
+
+def test_a_plan_past_a_rail_is_agreed_to_and_carried_out_with_the_keyboard_alone(browser, crew, desk, sqlite_yard):
+    tab = opened(browser, f"{desk}/")
+    tab.until("!document.getElementById('knobs').hidden")
+    assert "1 job needs attention" in tab.text("h1")
+    reach(tab, "th a[href$='/jobs/purge-notes']")
+    follow(tab, ENTER)
+    reach(tab, "form[action$='/plan'] button")
+    follow(tab, ENTER)
+    assert "A run would be refused" in tab.text("h1")
+    reach(tab, "input[name=confirm]")
+    tab.call("Input.insertText", text="purge")
+    press(tab, ENTER)
+    assert tab.value("document.querySelector('input[name=confirm]').validity.patternMismatch"), "not the job's name"
+    assert len(sqlite_yard.ids("notes")) == 40
+    tab.call("Input.insertText", text="-notes")
+    follow(tab, ENTER)
+    assert "✓ done" in tab.text(".title")
+    assert sqlite_yard.ids("notes") == []
+    assert tab.value("wrong") == []
+    tab.open(f"{desk}/audit")
+    did = tab.value("[...document.querySelectorAll('td[data-head=Did]')].map((cell) => cell.textContent)")
+    assert did == ["run", "ack"]
+    assert tab.value("wrong") == []
+
+
+def test_everything_works_without_script(browser, crew, desk):
+    tab = opened(browser, f"{desk}/jobs/daily", script=False)
+    call = tab.value  # the protocol may still look, where the page may not
+    assert call("document.getElementById('knobs').hidden")
+    call("document.querySelector('.acts details:last-of-type summary').click()")
+    call("document.querySelector('form[action$=\"/pause\"] input[name=reason]').value = 'moving house'")
+    call("window.left = true")
+    call("document.querySelector('form[action$=\"/pause\"] button').click()")
+    tab.until("!window.left && document.readyState === 'complete'")
+    assert "The job is paused" in tab.text("[role=status]")
+    assert crew.status("daily")[0].standing.paused_reason == "moving house"
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/daily", "/jobs/purge-notes", "/runs/daily.00000", "/audit", "/nope"])
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_page_is_wider_than_its_window_or_breaks_its_own_rules_by_day_or_night(browser, crew, desk, path, width):
+    tab = opened(browser, f"{desk}{path}", width=width, height=900)
+    grounds = []
+    for on in (False, True):
+        tab.dark(on=on)
+        tab.reload()
+        assert tab.value("document.documentElement.scrollWidth") <= width
+        grounds.append(tab.value("getComputedStyle(document.body).backgroundColor"))
+        assert tab.value("wrong") == []
+    assert grounds[0] != grounds[1]
+
+
+def test_a_page_keeps_itself_fresh_and_leaves_alone_what_somebody_is_in_the_middle_of(browser, crew, desk):
+    tab = opened(browser, f"{desk}/")
+    knob = "document.querySelector('[data-knob=pulse]')"
+    tab.value(f"{knob}.value = '5'; {knob}.dispatchEvent(new Event('change'))")
+    tab.value("document.querySelector('#schedule a').focus(); window.kept = document.querySelector('#schedule table')")
+    crew.run("daily", now=True)
+    tab.until("document.querySelector('h1').textContent.includes('All quiet')")
+    assert tab.value("document.querySelector('#schedule table') === window.kept")
+    assert tab.value("document.title").startswith("Tonight"), "and the tab says so"
+    assert tab.value("wrong") == []
+
+
+def test_a_run_under_way_shows_how_far_it_is_until_it_is_over(browser, crew):
+    go_on = Event()
+
+    def slow(run):
+        run.progress(30, 120)
+        run.checkpoint(30)
+        go_on.wait(20)
+        return 120
+
+    crew.add(Job("slow", every("1 day"), function=slow))
+    with served(crew) as address:
+        tab = opened(browser, f"{address}/jobs/slow")
+        tab.click(".acts details summary")
+        tab.click("form[action$='/slow/run'] button")
+        tab.until("document.querySelector('progress')")
+        assert tab.value("document.querySelector('progress').value") == 30
+        go_on.set()
+        tab.until("document.querySelector('.title').textContent.includes('done')")
+        assert tab.value("wrong") == []
+
+
+def test_times_are_shown_as_where_one_is_and_the_theme_is_kept(browser, crew, desk):
+    tab = opened(browser, f"{desk}/runs/daily.00000")
+    tab.call("Emulation.setTimezoneOverride", timezoneId="Asia/Tokyo")
+    tab.reload()
+    slot = "document.querySelector('time[data-shape=full]')"
+    before = tab.value(f"{slot}.textContent")
+    for name, value in (("zone", "here"), ("theme", "dark")):
+        knob = f"document.querySelector('[data-knob={name}]')"
+        tab.value(f"{knob}.value = '{value}'; {knob}.dispatchEvent(new Event('change'))")
+    assert tab.value(f"{slot}.textContent") != before
+    assert tab.value("document.querySelector('[data-zone]').textContent") == "Asia/Tokyo"
+    assert tab.value(f"{slot}.title").endswith("Asia/Tokyo")
+    tab.open(f"{desk}/")
+    assert tab.value("document.documentElement.dataset.theme") == "dark"
+    assert tab.value("document.querySelector('footer [data-zone]').textContent") == "Asia/Tokyo"
