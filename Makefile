@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 BESIDE := $(BIN)/python -m tests.servers
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos coverage campaign celery lint bench clean
+.PHONY: help setup demo test chaos coverage campaign celery lint bench pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,9 @@ lint: $(READY) ## ruff, mypy --strict, and the import law
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+pictures: $(READY) ## take the pictures of the desk in docs/pictures anew, in Chromium
+	@$(BIN)/python -m tests.pictures
 
 bench: $(READY) ## ratios, measured side by side in one run
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -89,16 +89,21 @@ def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern |
     if last is not None and last.state in _BAD:
         streak = f"{standing.fail_streak} times in a row; " if standing.fail_streak > 1 else ""
         rests = " It is paused by itself for a while." if standing.rests and each.paused else ""
-        return Concern(Mood.BAD, name, f"{streak}{last.reason or last.state}{rests}", last.id)
+        return Concern(Mood.BAD, name, f"{streak}{_said(last)}{rests}", last.id)
     if missed is not None and (last is None or not last.state.open):
         return Concern(Mood.BAD, name, f"missed: {missed.reason}", missed.id)
     if (slot := _overdue(each, now)) is not None:
         return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it")
     if standing.retry_at is not None and last is not None:
-        return Concern(Mood.WARN, name, last.reason or "failed, and is tried again", last.id)
+        return Concern(Mood.WARN, name, _said(last), last.id)
     if last is not None and last.trigger == FAILSAFE:
         return Concern(Mood.WARN, name, "nobody came from outside: its failsafe ran it", last.id)
     return None
+
+
+def _said(row: RunRow) -> str:
+    """Return what a run says, where the name of its job stands before it."""
+    return (row.reason or str(row.state)).removeprefix(f"Job {row.job} ")
 
 
 def _overdue(each: JobStatus, now: datetime) -> datetime | None:

@@ -244,7 +244,7 @@ def test_the_first_screen_says_the_verdict_first_and_how_every_job_stands(crew, 
     )
     page = browser.open("/")
     said = words(page)
-    assert said.index("1 job needs attention") < said.index("Needs attention ✗ daily Job daily failed: boom")
+    assert said.index("1 job needs attention") < said.index("Needs attention ✗ daily failed: boom")
     assert "Removed in 24 h 3 900 rows" in said
     assert "every 10 minutes" in said
     assert "at 02:30 every day Europe/Paris" in said
