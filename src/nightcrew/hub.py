@@ -36,11 +36,12 @@ class Channel:
         self.opened = False
         self.opening = asyncio.Lock()
         self.listening: asyncio.Task[None] | None = None
-        self.look_at = 0.0
+        self.due = False
         self.looking = asyncio.Lock()
         self.known = False
         self.missed_at: float | None = None
         self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def local(self) -> bool:
@@ -98,11 +99,31 @@ class Channel:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changed(self, seconds: float) -> None:
-        """Wait until something has come, or for so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(seconds, 0.001)):
-                await self._changed.wait()
+    async def changed(self) -> None:
+        """Wait until something has come, or somebody is to look."""
+        await self._changed.wait()
+
+    def look(self, seconds: float = 0.0) -> None:
+        """Have somebody look in so long, and not before."""
+        self.rest()
+        if seconds > 0:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.look)
+        else:
+            self.due = True
+            self.wake()
+
+    def look_by(self, seconds: float) -> None:
+        """Have somebody look in so long, if not before."""
+        timer = self._timer
+        if not self.due and (timer is None or timer.when() > asyncio.get_running_loop().time() + seconds):
+            self.look(seconds)
+
+    def rest(self) -> None:
+        """Have nobody look."""
+        self.due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Hub:
@@ -144,6 +165,7 @@ class Hub:
         finally:
             channel.viewers -= 1
             if not channel.viewers and self._channels.get(ref) is channel:
+                channel.rest()
                 del self._channels[ref]
                 if channel.listening is not None:
                     leaving = asyncio.create_task(self._leave(ref, channel.listening))
@@ -172,7 +194,7 @@ class Hub:
                 return
             if channel.left:
                 channel.leave(0)
-                channel.look_at = 0.0
+                channel.look()
             part = channel.part(place)
             if part is None:
                 part = await self._page(channel, place)
@@ -183,16 +205,18 @@ class Hub:
                 yield Data(channel.ref, place, part)
                 place += len(part)
                 continue
-            await channel.changed(channel.look_at - self._clock.monotonic())
-            if self._clock.monotonic() >= channel.look_at:
+            if not channel.due:
+                await channel.changed()
+            if channel.due:
                 await self._look(channel)
 
     async def _page(self, channel: Channel, place: int) -> bytes:
         page = await self._backend.read(channel.ref, place)
         self._saw(channel, page.info)
         if not page.data and channel.final is None and place < channel.base:
-            channel.look_at = min(channel.look_at, self._clock.monotonic() + _AGAIN)  # a tail that was lost is coming
-            await channel.changed(_AGAIN)
+            channel.look_by(_AGAIN)  # a tail that was lost is coming
+            if not channel.due:
+                await channel.changed()
         return page.data
 
     async def _open(self, channel: Channel, after: int) -> None:
@@ -203,7 +227,7 @@ class Hub:
                 channel.opened = True
 
     async def _first(self, channel: Channel, after: int) -> None:
-        channel.look_at = self._clock.monotonic() + _LOOK
+        channel.look_by(_LOOK)
         if channel.local:
             return
         channel.listening = asyncio.create_task(self._begin_to_listen(channel))
@@ -219,15 +243,14 @@ class Hub:
         """Listen, and have somebody look; where it takes too long, somebody looks now and then all the same."""
         with suppress(StreamError):
             await self._backend.follow(channel.ref)
-        channel.look_at = 0.0
-        channel.wake()
+        channel.look()
 
     async def _look(self, channel: Channel) -> None:
         """Ask how a stream stands of which nothing was heard; of all its viewers one does."""
         async with channel.looking:
-            if self._clock.monotonic() < channel.look_at or channel.final is not None:
+            if not channel.due or channel.final is not None:
                 return
-            channel.look_at = self._clock.monotonic() + _LOOK
+            channel.look(_LOOK)
             if channel.local:
                 return
             try:
@@ -237,7 +260,7 @@ class Hub:
                     info = await self._backend.info(channel.ref)
                 self._saw(channel, info)
             except StreamError:
-                channel.look_at = self._clock.monotonic() + _AGAIN
+                channel.look(_AGAIN)
 
     def _saw(self, channel: Channel, info: Info | None) -> None:
         """Take how a stream stands by its facts."""
@@ -251,14 +274,14 @@ class Hub:
         if info.end > channel.end:
             channel.restart(info.end)
             channel.wake()
-        channel.look_at = min(channel.look_at, self._clock.monotonic() + max(info.lease, 0.0) + _SOON)
+        channel.look_by(max(info.lease, 0.0) + _SOON)
 
     def _missing(self, channel: Channel) -> None:
         """Take it that nothing is kept of a stream: its producer may be about to give the backend what that lost."""
         now = self._clock.monotonic()
         channel.missed_at = now if channel.missed_at is None else channel.missed_at
         if channel.known and now < channel.missed_at + self._lease:
-            channel.look_at = min(channel.look_at, now + _AGAIN)
+            channel.look_by(_AGAIN)
         else:
             channel.hear(Gone(channel.ref))
 
@@ -278,8 +301,7 @@ class Hub:
 
     def _ask(self) -> None:
         for channel in self._channels.values():
-            channel.look_at = 0.0
-            channel.wake()
+            channel.look()
 
     async def close(self) -> None:
         """Listen no more."""

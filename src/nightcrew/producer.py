@@ -166,6 +166,7 @@ class Producers:
         self._away_since: float | None = None
         self._pause = _PAUSE[0]
         self._awake = clock.monotonic()
+        self._beating = False
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._beat())]
 
     def of(self, ref: Ref) -> Producer | None:
@@ -275,15 +276,16 @@ class Producers:
                 await asyncio.sleep(self._window)
             self._work.clear()
             some, self._dirty = list(self._dirty.values()), {}
+            beating, self._beating = self._beating, False
             try:
-                await self._write_all(some)
+                await self._write_all(some, self._lease if beating else 0.0)
                 self._away_since, self._pause, self.fault = None, _PAUSE[0], None
             except Exception as fault:  # noqa: BLE001 - whatever it is, the answers go on, and it is tried again
-                self.fault = fault
+                self.fault, self._beating = fault, True
                 self._away(some)
                 await asyncio.sleep(self._longer())
 
-    async def _write_all(self, some: list[Producer]) -> None:
+    async def _write_all(self, some: list[Producer], lease: float) -> None:
         begun = [producer for producer in some if producer.known and not producer.over]
         self._look_back()
         for producer in some:
@@ -295,7 +297,7 @@ class Producers:
             for producer, part in zip(begun, parts, strict=True)
         ]
         if appends:
-            answers = await self._backend.append(appends, self._lease)
+            answers = await self._backend.append(appends, lease)
             self._look_back()
             for producer, answer, part in zip(begun, answers, parts, strict=True):
                 await self._answered(producer, answer, part)
@@ -384,6 +386,7 @@ class Producers:
         while True:
             await asyncio.sleep(self._lease / _BEATS)
             self._look_back()
+            self._beating = True
             for producer in self.all:
                 self._touch(producer)
 

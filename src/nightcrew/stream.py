@@ -259,7 +259,10 @@ class Backend(Protocol):
         """Begin a stream, unless the chat has one that is live; one whose producer is lost is ended first."""
 
     async def append(self, appends: Sequence[Append], lease: float) -> Sequence[Appended]:
-        """Write to several logs, in one round trip, and renew the producers' leases; each has its own answer."""
+        """Write to several logs, in one round trip; each has its own answer.
+
+        The producers' leases end in `lease` seconds from now, or when they would have where it is 0.
+        """
 
     async def resurrect(self, opening: Opening, epoch: int, started: float) -> Answer:
         """Keep a stream again that the backend lost: WRITTEN, or GONE with its chat, or CLOSED for another one."""

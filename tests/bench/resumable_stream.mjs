@@ -31,10 +31,10 @@ function source(go, number) {
   return () => new ReadableStream({
     async start(controller) {
       await go;
-      if (pause) await new Promise((next) => setTimeout(next, pause * 1000 * number / streams)); // no two in step
+      const start = now() + pause * 1000 * number / streams; // no two of them in step, nor do they fall into it
       for (let each = 0; each < chunks; each++) {
+        if (pause) await new Promise((next) => setTimeout(next, Math.max(start + each * pause * 1000 - now(), 0)));
         controller.enqueue(`data: ${now().toFixed(3).padStart(24)}\n\n`);
-        if (pause) await new Promise((next) => setTimeout(next, pause * 1000));
       }
       controller.close();
     },

@@ -79,11 +79,12 @@ async def _produce(streams: Streams, name: str, said: Told) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF), _now()
 
     async def write(one: Any) -> None:
-        await asyncio.sleep(said["pause"] * made.index(one) / len(made))  # no two of them in step
-        for _ in range(said["chunks"]):
+        clock, pause = asyncio.get_running_loop().time, said["pause"]
+        start = clock() + pause * made.index(one) / len(made)  # no two of them in step, nor do they fall into it
+        for each in range(said["chunks"]):
+            if pause:
+                await asyncio.sleep(max(start + each * pause - clock(), 0))
             await one.send(_chunk())
-            if said["pause"]:
-                await asyncio.sleep(said["pause"])
         await streams._room.end(one, "done")
 
     await asyncio.gather(*map(write, made), *own)

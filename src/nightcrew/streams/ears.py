@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as Unconnected
 from redis.exceptions import RedisError
 
 _QUIET = 10.0  # seconds without a word, after which the server is asked whether it is there
@@ -26,6 +25,7 @@ class Ears:
         self._always = always
         self._wanted: dict[bytes, asyncio.Future[None]] = {}
         self._asked: Counter[bytes] = Counter()
+        self._words = 0
 
     async def add(self, channel: bytes) -> None:
         """Return once what is published there from now on is heard; raises TimeoutError where that takes long."""
@@ -46,25 +46,20 @@ class Ears:
         It ends with a RedisError or an OSError where the line breaks, and may be called again after that.
         """
         connection = self._connect()
+        connection.socket_timeout = None  # whether it is quiet for too long is watched for all that is heard
+        watching = asyncio.create_task(self._watch(connection))
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(_TIMEOUT):
+                await connection.connect()  # type: ignore[no-untyped-call]
             self._asked.clear()
             self._connection = connection
             for channel, ready in list(self._wanted.items()):
                 if ready.done():
                     self._wanted[channel] = asyncio.get_running_loop().create_future()
             await self._subscribe(*self._wanted, self._always)
-            quiet = False
             while True:
-                said = await connection.read_response(disable_decoding=True, timeout=_QUIET)
-                if said is None:
-                    if quiet:
-                        raise Unconnected("it has not been heard of")
-                    quiet = True
-                    await connection.send_command("PING", check_health=False)
-                    continue
-                quiet = False
-                kind, channel, *rest = said
+                kind, channel, *rest = await connection.read_response(disable_decoding=True)
+                self._words += 1
                 if kind == b"message":
                     yield channel, rest[0]
                 elif kind == b"subscribe":
@@ -72,9 +67,21 @@ class Ears:
                     if channel == self._always:
                         yield None
         finally:
+            watching.cancel()
             if self._connection is connection:
                 self._connection = None
             await connection.disconnect(nowait=True)
+
+    async def _watch(self, connection: AbstractConnection) -> None:
+        """Ask of a line on which nothing is heard whether it is there, and break it where nobody answers."""
+        heard = -1
+        while heard != self._words:
+            heard = self._words
+            await asyncio.sleep(_QUIET)
+            if heard == self._words:
+                await self._say("PING")
+                await asyncio.sleep(_QUIET)
+        await connection.disconnect(nowait=True)
 
     def _ready(self, channel: bytes) -> None:
         """Hear that a channel is listened to: it is what was asked for last, once there is no answer still to come."""

@@ -303,7 +303,8 @@ class Memory:
             return Appended(Answer.GONE if asked.ref.chat in vault.tombs else Answer.MISSING)
         if one.epoch != asked.epoch or one.state is not State.LIVE:
             return Appended(Answer.CLOSED, state=one.state)
-        one.leased = vault.now() + lease
+        if lease:
+            one.leased = vault.now() + lease
         if len(one.log) != asked.offset:
             return Appended(Answer.ELSEWHERE, len(one.log), one.stop)
         if asked.data:

@@ -5,7 +5,7 @@ string: to append is to say where it is thought to end. What is appended is publ
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -35,7 +35,6 @@ from nightcrew.stream import (
 
 try:
     import redis.asyncio as redis
-    from redis.asyncio.client import Pipeline
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, RedisError
@@ -43,11 +42,13 @@ except ImportError:
     raise MissingExtra("streams in a Redis need redis-py: pip install 'nightcrew[redis]'") from None
 
 from nightcrew.streams.ears import Ears
+from nightcrew.streams.wire import Command, Wire
 
-_CONNECTIONS = 3  # beside the one that listens
+_CONNECTIONS = 2  # beside the one that listens and the one that appends
 _TIMEOUT = 5.0  # seconds a connection, and an answer, may take
 _LISTED = 8 * 86_400  # seconds that the list of streams is kept after the last was begun: longer than any of them
 _T = TypeVar("_T")
+_Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 _Script = tuple[str, str]
 
 
@@ -75,6 +76,7 @@ class Redis:
             ) from None
         self._client = redis.Redis(connection_pool=pool)
         self._ears = Ears(self._client.connection_pool.make_connection, self._control)
+        self._wire = Wire(self._client.connection_pool.make_connection)
         self._followed: dict[bytes, Ref] = {}
         self._own: dict[str, Opening] = {}
 
@@ -93,10 +95,10 @@ class Redis:
         return Start(Opened(how.decode()), info, Ref(ref.chat, ended.decode()) if ended else None)
 
     async def append(self, appends: Sequence[Append], lease: float) -> Sequence[Appended]:
-        """Write them by one pipeline; those that write nothing are put on the list again, which may have been lost."""
+        """Write them in one round trip; those that write nothing are put on the list again: it may have been lost."""
         rows = [(one.ref, one.epoch, one.offset, _ms(lease), one.data) for one in appends]
         quiet = [self._own[one.ref.id] for one in appends if not one.data and one.ref.id in self._own]
-        answers = await self._many("append", rows, quiet)
+        answers = await self._many("append", rows, quiet, ask=self._wire.ask)
         return [self._answer(one.ref, answer) for one, answer in zip(appends, answers, strict=True)]
 
     async def resurrect(self, opening: Opening, epoch: int, started: float) -> Answer:
@@ -139,7 +141,7 @@ class Redis:
         key, score = self._listing(user), str(after)
         while True:
             asked = "ZRANGE", key, score, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"
-            (found,) = await self._piped(partial(_add, asked))
+            (found,) = await self._asked([asked])
             members, scores = found[::2], found[1::2]
             some = [_member(member) for member in members]
             if len(some) < most:
@@ -154,14 +156,8 @@ class Redis:
 
     async def forget(self, some: Sequence[Listed]) -> None:
         """Take them off both lists."""
-
-        def off(pipeline: Pipeline) -> None:
-            for one in some:
-                for key in self._lists(one.user):
-                    pipeline.zrem(key, _named(one))
-
         if some:
-            await self._piped(off)
+            await self._asked([("ZREM", key, _named(one)) for one in some for key in self._lists(one.user)])
 
     async def erase(self, chat: str) -> int:
         """Remove the keys of its streams; what is on the list is taken off by whoever reads it."""
@@ -193,7 +189,8 @@ class Redis:
             raise StreamError(f"redis {self.place} cannot be listened to: {_said(error)}") from error
 
     async def close(self) -> None:
-        """Close the pool; whoever listens closes their own line."""
+        """Close all but the line of whoever listens, who does that."""
+        await self._wire.close()
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
 
@@ -231,13 +228,11 @@ class Redis:
         (answer,) = await self._many(script, [row], [opening])
         return answer
 
-    def _list(self, pipeline: Pipeline, openings: Sequence[Opening]) -> int:
-        """Put some on the lists; return how many commands that takes."""
+    def _listings(self, openings: Sequence[Opening]) -> list[Command]:
+        """Return the commands that put some on the lists."""
         keys = [(key, Listed(one.ref, one.user)) for one in openings for key in self._lists(one.user)]
-        for key, one in keys:
-            pipeline.zadd(key, {_named(one): _order(one.ref)}, nx=True)
-            pipeline.expire(key, _LISTED)
-        return 2 * len(keys)
+        put = [("ZADD", key, "NX", _order(one.ref), _named(one)) for key, one in keys]
+        return [*put, *(("EXPIRE", key, _LISTED) for key, _ in keys)]
 
     def _answer(self, ref: Ref, said: Sequence[Any]) -> Appended:
         how, end, stop, state, *started = said
@@ -252,40 +247,37 @@ class Redis:
         (answer,) = await self._many(script, [(ref, *arguments)])
         return answer
 
-    async def _many(self, script: str, rows: Sequence[tuple[Any, ...]], listed: Sequence[Opening] = ()) -> list[Any]:
+    async def _many(
+        self, script: str, rows: Sequence[Command], listed: Sequence[Opening] = (), ask: _Ask | None = None
+    ) -> list[Any]:
         """Run a script once for each row, in one round trip; where the server has forgotten it, it is told again.
 
         Some are put on the lists, before it and after it.
         """
         name, text = _script(script)
-        before = 0
-
-        def all_of_them(pipeline: Pipeline) -> None:
-            nonlocal before
-            before = self._list(pipeline, listed)
-            for ref, *arguments in rows:
-                pipeline.evalsha(name, 0, self._chat(ref.chat), ref.id, *arguments)
-            self._list(pipeline, listed)
-
-        answers = (await self._piped(all_of_them, tolerated=NoScriptError))[before : before + len(rows)]
+        listings = self._listings(listed)
+        runs = [("EVALSHA", name, 0, self._chat(ref.chat), ref.id, *arguments) for ref, *arguments in rows]
+        answers = await self._asked([*listings, *runs, *listings], ask, tolerated=NoScriptError)
+        answers = answers[len(listings) : len(listings) + len(runs)]
         if any(isinstance(answer, NoScriptError) for answer in answers):
-            await self._told(lambda: self._client.script_load(text))
+            await self._asked([("SCRIPT", "LOAD", text)])
             again = [row for row, answer in zip(rows, answers, strict=True) if isinstance(answer, NoScriptError)]
-            anew = iter(await self._many(script, again, listed))
+            anew = iter(await self._many(script, again, listed, ask))
             answers = [next(anew) if isinstance(answer, NoScriptError) else answer for answer in answers]
         return answers
 
-    async def _piped(self, fill: Callable[[Pipeline], None], tolerated: Any = ()) -> list[Any]:
-        async def go() -> list[Any]:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                fill(pipeline)
-                return await pipeline.execute(raise_on_error=False)
-
-        answers = await self._told(go)
+    async def _asked(self, commands: Sequence[Command], ask: _Ask | None = None, tolerated: Any = ()) -> list[Any]:
+        answers = await self._told(lambda: (ask or self._piped)(commands))
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, tolerated):
                 raise StreamError(f"redis {self.place} refused a command: {_said(answer)}") from answer
         return answers
+
+    async def _piped(self, commands: Sequence[Command]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
 
     async def _told(self, act: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -308,9 +300,10 @@ class Redis:
 
 @cache
 def _script(name: str) -> _Script:
-    """Return a script with what all begin with, and the name that a server knows it by."""
+    """Return a script with what it begins with, and the name that a server knows it by."""
     folder = files("nightcrew.streams") / "lua"
-    text = (folder / "prelude.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    parts = ("token", "prelude", name) if name == "append" else ("prelude", name)
+    text = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return sha1(text.encode()).hexdigest(), text  # noqa: S324 - it is how Redis names scripts
 
 
@@ -348,10 +341,6 @@ def _heard(ref: Ref, kind: bytes, rest: bytes) -> Message | None:
     if kind == b"S":
         return Stop(ref, rest.partition(b" ")[2].decode("utf-8", "replace"))
     return Gone(ref) if kind == b"G" else None
-
-
-def _add(command: Sequence[Any], pipeline: Pipeline) -> None:
-    pipeline.execute_command(*command)
 
 
 def _named(one: Listed) -> str:

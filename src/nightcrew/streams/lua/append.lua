@@ -1,4 +1,4 @@
--- ARGV: chat, sid, epoch, offset, lease, data
+-- ARGV: chat, sid, epoch, offset, lease or 0, data
 local m, l = facts(sid), log(sid)
 local was = redis.call('HMGET', m, 'ep', 'st', 'stop', 't0')
 if not was[1] then
@@ -18,7 +18,7 @@ if redis.call('GET', active) ~= sid then -- it was evicted, and so may have been
   redis.call('SET', active, sid, 'PX', redis.call('PTTL', m))
 end
 if #ARGV[6] == 0 and redis.call('ZADD', all, 'NX', was[4], sid) == 1 then keep_list() end
-redis.call('HSET', m, 'lease', now() + tonumber(ARGV[5]))
+if ARGV[5] ~= '0' then redis.call('HSET', m, 'lease', now() + tonumber(ARGV[5])) end
 local length, offset, stop = redis.call('STRLEN', l), tonumber(ARGV[4]), was[3] or ''
 if length ~= offset then return {'elsewhere', length, stop, ''} end
 if #ARGV[6] > 0 then
