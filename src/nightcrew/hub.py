@@ -6,7 +6,7 @@ that reads pages from the backend: a slow viewer costs neither memory nor anybod
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 from nightcrew.clock import Clock
 from nightcrew.errors import StreamError
@@ -40,7 +40,8 @@ class Channel:
         self.looking = asyncio.Lock()
         self.known = False
         self.missed_at: float | None = None
-        self._changed = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._part = 0, b""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -59,7 +60,11 @@ class Channel:
             return bytes(self._source.text[start : min(start + PAGE, self._source.readable)])
         if start < self.base:
             return None
-        return bytes(self.tail[start - self.base : start - self.base + PAGE])
+        if start == self.end:
+            return b""
+        if start != self._part[0] or start + len(self._part[1]) != min(self.end, start + PAGE):
+            self._part = start, bytes(self.tail[start - self.base : start - self.base + PAGE])
+        return self._part[1]
 
     def leave(self, end: int) -> None:
         """Have it from the backend from now on, whose log has so much."""
@@ -92,16 +97,20 @@ class Channel:
     def restart(self, base: int) -> None:
         """Keep nothing of what was before."""
         self.tail.clear()
-        self.base = base
+        self.base, self._part = base, (0, b"")
 
     def wake(self) -> None:
         """Let all viewers look."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
 
     async def changed(self) -> None:
         """Wait until something has come, or somebody is to look."""
-        await self._changed.wait()
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
 
     def look(self, seconds: float = 0.0) -> None:
         """Have somebody look in so long, and not before."""
@@ -156,12 +165,45 @@ class Hub:
 
         Raises StreamError where the backend is away and nothing can be read.
         """
+        place = after
+        async with self._joined(ref, after) as channel:
+            while True:
+                final = channel.final
+                if isinstance(final, Gone):
+                    yield final
+                    return
+                if final is not None and place > final.end:
+                    yield Data(channel.ref, 0, b"")
+                    place = 0
+                if final is not None and place == final.end:
+                    yield final
+                    return
+                if channel.left:
+                    channel.leave(0)
+                    channel.look()
+                part = channel.part(place)
+                if part is None:
+                    part = await self._page(channel, place)
+                    if not part and final is not None:  # it had its time, or was lost
+                        yield Gone(channel.ref)
+                        return
+                if part:
+                    yield Data(channel.ref, place, part)
+                    place += len(part)
+                    continue
+                if not channel.due:
+                    await channel.changed()
+                if channel.due:
+                    await self._look(channel)
+
+    @asynccontextmanager
+    async def _joined(self, ref: Ref, after: int) -> AsyncIterator[Channel]:
+        """Be one of those who read a stream."""
         channel = self._channels.setdefault(ref, Channel(ref, self._producers.of(ref)))
         channel.viewers += 1
         try:
             await self._open(channel, after)
-            async for one in self._follow(channel, after):
-                yield one
+            yield channel
         finally:
             channel.viewers -= 1
             if not channel.viewers and self._channels.get(ref) is channel:
@@ -179,36 +221,6 @@ class Hub:
         if ref not in self._channels:
             with suppress(StreamError):
                 await self._backend.unfollow(ref)
-
-    async def _follow(self, channel: Channel, place: int) -> AsyncIterator[Data | Ended | Gone]:
-        while True:
-            final = channel.final
-            if isinstance(final, Gone):
-                yield final
-                return
-            if final is not None and place > final.end:
-                yield Data(channel.ref, 0, b"")
-                place = 0
-            if final is not None and place == final.end:
-                yield final
-                return
-            if channel.left:
-                channel.leave(0)
-                channel.look()
-            part = channel.part(place)
-            if part is None:
-                part = await self._page(channel, place)
-                if not part and final is not None:  # it had its time, or was lost
-                    yield Gone(channel.ref)
-                    return
-            if part:
-                yield Data(channel.ref, place, part)
-                place += len(part)
-                continue
-            if not channel.due:
-                await channel.changed()
-            if channel.due:
-                await self._look(channel)
 
     async def _page(self, channel: Channel, place: int) -> bytes:
         page = await self._backend.read(channel.ref, place)

@@ -187,17 +187,12 @@ class Streams:
 
     # ── to follow ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def read(self, ref: Ref, after: int = 0) -> AsyncGenerator[Data | Ended | Gone, None]:
+    def read(self, ref: Ref, after: int = 0) -> AsyncGenerator[Data | Ended | Gone, None]:
         """Yield what a stream has from `after` on, as it grows, and then how it ended.
 
         A Data without bytes says that what was read before is not what the log has: it begins anew.
         """
-        reading = self._ready().hub.read(ref, after)
-        try:
-            async for one in reading:
-                yield one
-        finally:
-            await reading.aclose()
+        return self._ready().hub.read(ref, after)
 
     async def active(self, chat: str) -> Info | None:
         """Return the live stream of a chat; one whose producer is lost is ended on the way.

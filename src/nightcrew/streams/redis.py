@@ -5,7 +5,7 @@ string: to append is to say where it is thought to end. What is appended is publ
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -234,7 +234,9 @@ class Redis:
         put = [("ZADD", key, "NX", _order(one.ref), _named(one)) for key, one in keys]
         return [*put, *(("EXPIRE", key, _LISTED) for key, _ in keys)]
 
-    def _answer(self, ref: Ref, said: Sequence[Any]) -> Appended:
+    def _answer(self, ref: Ref, said: Sequence[Any] | int) -> Appended:
+        if isinstance(said, int):
+            return Appended(Answer.WRITTEN, said)
         how, end, stop, state, *started = said
         answer = Answer(how.decode())
         if answer in (Answer.CLOSED, Answer.GONE):
@@ -286,7 +288,7 @@ class Redis:
             raise StreamError(f"redis {self.place} does not answer: {_said(error)}") from error
 
     def _chat(self, chat: str) -> str:
-        return f"{self._prefix}:{{{quote(chat, safe='')}}}"
+        return f"{self._prefix}:{{{_quoted(chat)}}}"
 
     def _channel(self, ref: Ref) -> bytes:
         return f"{self._chat(ref.chat)}:c:{ref.id}".encode()
@@ -296,6 +298,11 @@ class Redis:
 
     def _lists(self, user: str) -> list[str]:
         return [self._listing(None), self._listing(user)] if user else [self._listing(None)]
+
+
+@lru_cache(maxsize=10_000)
+def _quoted(chat: str) -> str:
+    return quote(chat, safe="")
 
 
 @cache
