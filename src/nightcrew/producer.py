@@ -226,7 +226,7 @@ class Producers:
         """Try once; return whether it has ended, by whichever hand."""
         while producer.written < len(producer.text) and not producer.over:
             if self._tasks[0].done():  # nobody writes beside any more: all was closed, or the event loop is ending
-                await self._write_all([producer])
+                await self._write_all([producer], self._lease)
                 continue
             self._touch(producer)
             left = until - self._clock.monotonic()
