@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, suppress
 
 from nightcrew.clock import Clock
 from nightcrew.errors import StreamError
-from nightcrew.producer import Producer, Producers, cancel
+from nightcrew.producer import Producer
+from nightcrew.producers import Producers, cancel
 from nightcrew.stream import PAGE, Backend, Data, Ended, Gone, Info, Message, Missed, Ref, State
 
 _TAIL = 256 * 1024  # bytes of a log that are kept for those who are nearly there

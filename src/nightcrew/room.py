@@ -9,7 +9,8 @@ from typing import Any
 from nightcrew.clock import Clock
 from nightcrew.errors import StreamClosed, StreamError
 from nightcrew.hub import Hub
-from nightcrew.producer import Producer, Producers
+from nightcrew.producer import Producer
+from nightcrew.producers import Producers
 from nightcrew.reaper import Persist, Reaper, final, said
 from nightcrew.stream import Backend, Info, Listed, Message, State
 
