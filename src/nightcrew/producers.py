@@ -236,7 +236,10 @@ class Producers:
     def _away(self, some: list[Producer]) -> None:
         """Go on without the backend: viewers here read what there is, once it has been away for a while."""
         now = self._clock.monotonic()
-        self._away_since = now if self._away_since is None else self._away_since
+        if self._away_since is None:
+            self._away_since = now
+            told = f"Answers cannot be written to {self._backend.place}: their readers elsewhere wait until they can"
+            asyncio.get_running_loop().call_exception_handler({"message": told, "exception": self.fault})
         patient = now - self._away_since < _GRACE
         for producer in some:
             if producer.over:

@@ -18,7 +18,7 @@ Soon: TypeAlias = Callable[[Coroutine[Any, Any, object]], None]
 """Does something beside that nobody waits for."""
 _LOST = "its producer was not heard of"
 _TOGETHER = 200  # streams of the list that are read together
-_LOOKED_AT_ONCE, _SAVED_AT_ONCE = 16, 4  # streams: how many the backend, and how many the application has to do with
+_LOOKED_AT_ONCE, _SAVED_AT_ONCE = 100, 4  # streams: how many the backend, and how many the application has to do with
 _T = TypeVar("_T")
 
 

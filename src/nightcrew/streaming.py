@@ -143,7 +143,12 @@ class Streams:
         An exception of the body's makes it failed; one that was asked to stop is stopped.
         """
         room = self._ready()
-        producer, info = await self.begin(chat, user, **asked)
+        beginning = asyncio.create_task(self.begin(chat, user, **asked))
+        try:
+            producer, info = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            room.soon(_let_go(room, beginning))
+            raise
         if producer is None:
             raise StreamRefused(f"chat {chat[:60]!r} has a stream that is live: {info.ref.id}")
         try:
@@ -311,6 +316,14 @@ class Streams:
         ref = Ref(chat, new_id(self._clock.now(), self._clock.token()))
         spans = self.terms.lease, self.terms.longest, self._persist is None
         return Opening(ref, user, self._name, conflict, request, *spans, _written(meta))
+
+
+async def _let_go(room: Room, beginning: asyncio.Task[tuple[Producer | None, Info]]) -> None:
+    """End what somebody began who has gone meanwhile: the chat would be taken for as long as a lease."""
+    with suppress(StreamRefused):
+        producer, _ = await beginning
+        if producer is not None:
+            await room.end(producer, State.STOPPED)
 
 
 def _conflict(given: Conflict | str) -> Conflict:

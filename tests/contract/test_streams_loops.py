@@ -323,3 +323,54 @@ def test_a_call_that_is_cancelled_as_it_begins_a_stream_leaves_no_chat_stuck(str
 
     asyncio.run(play())
     assert [(one.chat, one.events) for one in saved] == [(f"{ticks}", ("word",)) for ticks in range(30)]
+
+
+def test_who_is_cancelled_as_their_answer_begins_leaves_the_chat_free(streams):
+    async def play():
+        async def begin():
+            async with streams.start("chat", "ada"):
+                await asyncio.sleep(60)
+
+        await streams.active("chat")  # connected
+        for turns in range(12):
+            task = asyncio.create_task(begin())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(2):
+                while await streams.active("chat") is not None:
+                    await asyncio.sleep(0.01)
+        await streams.close()
+
+    asyncio.run(play())
+
+
+def test_a_backend_that_is_away_is_told_of_once(saved):
+    class Away(Memory):
+        away = False
+
+        async def append(self, appends, lease):
+            """Refuse."""
+            if self.away:
+                raise StreamError("nobody there")
+            return await super().append(appends, lease)
+
+    async def play():
+        told, vault = [], Vault()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        streams = Streams(lambda owner: Away(owner, vault), persist=saved.append)
+        async with streams.start("chat", "ada") as producer:
+            for number in (1, 2):
+                streams._room.backend.away = True
+                await producer.send("word")
+                await until(lambda number=number: len(told) == number)
+                await asyncio.sleep(0.3)  # it is tried again meanwhile
+                streams._room.backend.away = False
+                await until(lambda: producer.written == len(producer.text))
+        await streams.close()
+        return told
+
+    told = asyncio.run(play())
+    assert [str(one["exception"]) for one in told] == ["nobody there"] * 2
+    assert "Answers cannot be written to" in told[0]["message"]

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from nightcrew.clock import Clock
 from nightcrew.errors import ConfigurationError, MissingExtra, StoreError
+from nightcrew.place import redis_place
 from nightcrew.store import MOST
 from nightcrew.stores.patience import Refusal, patiently
 
@@ -38,7 +39,7 @@ class Redis:
     most = MOST
 
     def __init__(self, url: str, clock: Clock) -> None:
-        self.place = _place(url)
+        self.place = redis_place(url)
         self._url = url
         self._clock = clock
 
@@ -110,18 +111,6 @@ def _bytes(key: str) -> bytes | None:
         return key.encode("utf-8", _ODD)
     except UnicodeEncodeError:
         return None
-
-
-def _place(url: str) -> str:
-    """Write a URL without user, password and options; raises ConfigurationError for one that is none."""
-    try:
-        parts = urlsplit(url.strip())
-        where = f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-    except ValueError:
-        raise ConfigurationError("redis has a URL whose port is no number; write 'redis://localhost:6379/0'") from None
-    if parts.scheme not in ("redis", "rediss", "unix") or not where:
-        raise ConfigurationError("redis has no URL of one; write 'redis://localhost:6379/0', or '${REDIS_URL}'")
-    return f"{parts.scheme}://{where}"
 
 
 def _said(error: Exception, url: str) -> str:

@@ -4,14 +4,16 @@ What has to happen at once is a script (the folder lua/), on keys of one chat al
 string: to append is to say where it is thought to end. What is appended is published by the same script.
 """
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from nightcrew.errors import ConfigurationError, MissingExtra, StreamError
+from nightcrew.place import redis_place
 from nightcrew.stream import (
     PAGE,
     Answer,
@@ -34,7 +36,7 @@ from nightcrew.stream import (
 )
 
 try:
-    import redis.asyncio as redis
+    from redis.asyncio.connection import ConnectionPool
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, RedisError
@@ -44,39 +46,37 @@ except ImportError:
 from nightcrew.streams.ears import Ears
 from nightcrew.streams.wire import Command, Wire
 
-_CONNECTIONS = 2  # beside the one that listens and the one that appends
-_TIMEOUT = 5.0  # seconds a connection, and an answer, may take
+_TIMEOUT = 5.0  # seconds that a connection may take
 _LISTED = 8 * 86_400  # seconds that the list of streams is kept after the last was begun: longer than any of them
+_ID = re.compile(r"[0-9a-f-]{36}")
 _T = TypeVar("_T")
-_Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 _Script = tuple[str, str]
 
 
 class Redis:
     """The streams of one Redis at redis://, rediss:// or unix://, as one process sees them.
 
-    It takes at most four connections, however many read. `prefix` is what every key begins with, `linger` the seconds
-    for which a stream can be read once it has ended and is saved.
+    It takes three connections, however many write and read. `prefix` is what every key begins with, `linger` the
+    seconds for which a stream can be read once it has ended and is saved.
     """
 
     def __init__(self, url: str, owner: str, *, prefix: str = "nightcrew", linger: float = 120.0) -> None:
         self._prefix = prefix
         self._linger = linger
         self._control = f"{prefix}:ctl:{owner}".encode()
-        once_more = Retry(NoBackoff(), 1)
+        self.place = redis_place(url)
         try:
-            self.place = _place(url)
-            pool = redis.BlockingConnectionPool.from_url(
-                url, max_connections=_CONNECTIONS, timeout=_TIMEOUT, socket_timeout=_TIMEOUT,
-                socket_connect_timeout=_TIMEOUT, health_check_interval=30, protocol=2, retry=once_more,
+            pool = ConnectionPool.from_url(
+                url, socket_connect_timeout=_TIMEOUT, protocol=2, retry=Retry(NoBackoff(), 1),
             )  # fmt: skip
-        except (ValueError, TypeError) as error:
+            pool.make_connection()  # type: ignore[no-untyped-call] # no more than an object: an option that there is none of is found here
+        except (ValueError, TypeError):
             raise ConfigurationError(
-                f"the URL of the Redis that keeps streams cannot be used: {_kind(error)}"
+                f"redis {self.place} has an option in its URL that redis-py does not know, or not with that value"
             ) from None
-        self._client = redis.Redis(connection_pool=pool)
-        self._ears = Ears(self._client.connection_pool.make_connection, self._control)
-        self._wire = Wire(self._client.connection_pool.make_connection)
+        self._ears = Ears(pool.make_connection, self._control)
+        self._appending = Wire(pool.make_connection)
+        self._asking = Wire(pool.make_connection)
         self._followed: dict[bytes, Ref] = {}
         self._own: dict[str, Opening] = {}
 
@@ -98,7 +98,7 @@ class Redis:
         """Write them in one round trip; those that write nothing are put on the list again: it may have been lost."""
         rows = [(one.ref, one.epoch, one.offset, _ms(lease), one.data) for one in appends]
         quiet = [self._own[one.ref.id] for one in appends if not one.data and one.ref.id in self._own]
-        answers = await self._many("append", rows, quiet, ask=self._wire.ask)
+        answers = await self._many("append", rows, quiet, wire=self._appending)
         return [self._answer(one.ref, answer) for one, answer in zip(appends, answers, strict=True)]
 
     async def resurrect(self, opening: Opening, epoch: int, started: float) -> Answer:
@@ -143,8 +143,11 @@ class Redis:
             asked = "ZRANGE", key, score, "+inf", "BYSCORE", "LIMIT", 0, most, "WITHSCORES"
             (found,) = await self._asked([asked])
             members, scores = found[::2], found[1::2]
-            some = [_member(member) for member in members]
-            if len(some) < most:
+            read = [_member(member) for member in members]
+            some = [one for one in read if one is not None]
+            if odd := [member for member, one in zip(members, read, strict=True) if one is None]:
+                await self._asked([("ZREM", key, *odd)])  # whoever wrote that, no stream is called so
+            if len(members) < most:
                 return some, None
             if (last := int(scores[-1])) > after:
                 return some, last
@@ -190,9 +193,8 @@ class Redis:
 
     async def close(self) -> None:
         """Close all but the line of whoever listens, who does that."""
-        await self._wire.close()
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self._appending.close()
+        await self._asking.close()
 
     def _read(self, channel: bytes, data: bytes) -> Message | None:
         """Read what was published; of a stream that is none of ours any more, nothing."""
@@ -243,14 +245,14 @@ class Redis:
             self._own.pop(ref.id, None)
         asked = stop.decode("utf-8", "replace")
         ended = State(state.decode()) if state else None
-        return Appended(answer, int(end), asked, ended, int(started[0]) / 1000 if started else 0.0)
+        return Appended(answer, int(end), asked, ended, int(started[0]) / 1000 if started and started[0] else 0.0)
 
     async def _run(self, script: str, ref: Ref, *arguments: Any) -> Any:
         (answer,) = await self._many(script, [(ref, *arguments)])
         return answer
 
     async def _many(
-        self, script: str, rows: Sequence[Command], listed: Sequence[Opening] = (), ask: _Ask | None = None
+        self, script: str, rows: Sequence[Command], listed: Sequence[Opening] = (), wire: Wire | None = None
     ) -> list[Any]:
         """Run a script once for each row, in one round trip; where the server has forgotten it, it is told again.
 
@@ -259,27 +261,21 @@ class Redis:
         name, text = _script(script)
         listings = self._listings(listed)
         runs = [("EVALSHA", name, 0, self._chat(ref.chat), ref.id, *arguments) for ref, *arguments in rows]
-        answers = await self._asked([*listings, *runs, *listings], ask, tolerated=NoScriptError)
+        answers = await self._asked([*listings, *runs, *listings], wire, tolerated=NoScriptError)
         answers = answers[len(listings) : len(listings) + len(runs)]
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await self._asked([("SCRIPT", "LOAD", text)])
             again = [row for row, answer in zip(rows, answers, strict=True) if isinstance(answer, NoScriptError)]
-            anew = iter(await self._many(script, again, listed, ask))
+            anew = iter(await self._many(script, again, listed, wire))
             answers = [next(anew) if isinstance(answer, NoScriptError) else answer for answer in answers]
         return answers
 
-    async def _asked(self, commands: Sequence[Command], ask: _Ask | None = None, tolerated: Any = ()) -> list[Any]:
-        answers = await self._told(lambda: (ask or self._piped)(commands))
+    async def _asked(self, commands: Sequence[Command], wire: Wire | None = None, tolerated: Any = ()) -> list[Any]:
+        answers = await self._told(lambda: (wire or self._asking).ask(commands))
         for answer in answers:
             if isinstance(answer, Exception) and not isinstance(answer, tolerated):
                 raise StreamError(f"redis {self.place} refused a command: {_said(answer)}") from answer
         return answers
-
-    async def _piped(self, commands: Sequence[Command]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute(raise_on_error=False)
 
     async def _told(self, act: Callable[[], Awaitable[_T]]) -> _T:
         try:
@@ -315,9 +311,14 @@ def _script(name: str) -> _Script:
 
 
 def _info(chat: str, seen: Sequence[Any]) -> Info | None:
-    if not seen:
+    """Read a stream's facts; one of which somebody else took some away is not kept."""
+    try:
+        return _facts(chat, *seen) if seen else None
+    except (KeyError, ValueError):
         return None
-    name, now, length, listed = seen
+
+
+def _facts(chat: str, name: bytes, now: int, length: int, listed: Sequence[bytes]) -> Info:
     facts: Mapping[bytes, bytes] = dict(zip(listed[::2], listed[1::2], strict=True))
     state = State(facts[b"st"].decode())
     text = {key.decode(): value.decode("utf-8", "replace") for key, value in facts.items()}
@@ -354,9 +355,10 @@ def _named(one: Listed) -> str:
     return f"{quote(one.user, safe='')}/{quote(one.ref.chat, safe='')}/{one.ref.id}"
 
 
-def _member(member: bytes) -> Listed:
-    user, chat, name = member.decode().split("/")
-    return Listed(Ref(unquote(chat), name), unquote(user))
+def _member(member: bytes) -> Listed | None:
+    user, _, rest = member.decode("utf-8", "replace").partition("/")
+    chat, _, name = rest.partition("/")
+    return Listed(Ref(unquote(chat), name), unquote(user)) if _ID.fullmatch(name) else None
 
 
 def _order(ref: Ref) -> int:
@@ -366,16 +368,6 @@ def _order(ref: Ref) -> int:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
-def _kind(error: Exception) -> str:
-    """Say what is wrong with a URL, and none of it: there may be a password in it."""
-    return "its port is no number" if "port" in str(error).casefold() else type(error).__name__
 
 
 def _said(error: BaseException) -> str:

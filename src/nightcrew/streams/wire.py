@@ -1,6 +1,7 @@
-"""Wire: one connection on which all that a process appends goes out at once.
+"""Wire: one connection on which whatever is asked at the same time goes out at once.
 
-A pool's pipeline costs a process several times what the server's answer does, for each token of each answer.
+A pool's pipeline costs a process several times what the server's answer does, for each token of each answer, and a pool
+that is asked by hundreds at once lets the last of them wait for all others.
 """
 
 import asyncio
@@ -9,21 +10,31 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as Unconnected
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 _TIMEOUT = 5.0  # seconds that all answers to what is sent at once may take
 _IDLE = 30.0  # seconds after which somebody between may have forgotten a connection
+_MOST = 50  # commands that go out at once, if several ask: the server lets others wait for all of them
 
 Command = Sequence[Any]
 
 
+class _Asked:
+    """What somebody asks, and what came of it."""
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
+        self.answers: list[Any] | Exception | None = None
+
+
 class Wire:
-    """Asks by a connection that `connect` makes, whoever's turn it is; where it has broken, by another."""
+    """Asks by a connection that `connect` makes; where it has broken, by another."""
 
     def __init__(self, connect: Callable[[], AbstractConnection]) -> None:
         self._connect = connect
         self._connection: AbstractConnection | None = None
         self._turn = asyncio.Lock()
+        self._waiting: dict[_Asked, None] = {}
         self._used = 0.0
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -31,7 +42,43 @@ class Wire:
 
         Raises a RedisError or an OSError, a TimeoutError among them, where no answer came.
         """
-        async with self._turn, asyncio.timeout(_TIMEOUT):
+        asked = _Asked(commands)
+        self._waiting[asked] = None
+        try:
+            async with self._turn:
+                if asked.answers is None:  # nobody has taken it along
+                    await self._send(self._together(asked))
+        finally:
+            self._waiting.pop(asked, None)
+        if isinstance(asked.answers, Exception):
+            raise asked.answers
+        return asked.answers or []
+
+    def _together(self, first: _Asked) -> list[_Asked]:
+        some, count = [first], len(first.commands)
+        for other in self._waiting:
+            count += len(other.commands)
+            if count > _MOST:
+                break
+            if other is not first:
+                some.append(other)
+        return some
+
+    async def _send(self, some: list[_Asked]) -> None:
+        """Send what several ask; where whoever does it is cancelled, the others ask again."""
+        try:
+            answers = iter(await self._answers([command for one in some for command in one.commands]))
+        except (RedisError, OSError) as error:
+            for one in some:
+                one.answers = error
+        else:
+            for one in some:
+                one.answers = [next(answers) for _ in one.commands]
+        for one in some:
+            self._waiting.pop(one, None)
+
+    async def _answers(self, commands: Sequence[Command]) -> list[Any]:
+        async with asyncio.timeout(_TIMEOUT):
             if (connection := self._rested()) is not None:
                 try:
                     return await self._exchange(connection, commands)
