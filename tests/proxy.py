@@ -40,21 +40,22 @@ class Proxy:
         self._tasks.add(task)
         pair = {"dead": False, "answer": False}
         self._pairs.append(pair)
+        open_ = [writer]
         try:
             there, back = await asyncio.open_connection(*self._target)
+            open_.append(back)
+            ways = [asyncio.ensure_future(self._requests(reader, back, pair)),
+                    asyncio.ensure_future(self._answers(there, writer, pair))]  # fmt: skip
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
         except OSError:
-            writer.close()
-            self._tasks.discard(task)
-            return
-        ways = [asyncio.ensure_future(self._requests(reader, back, pair)),
-                asyncio.ensure_future(self._answers(there, writer, pair))]  # fmt: skip
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            pass  # nobody is there
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for one in (writer, back):
+            for one in open_:
                 one.close()
                 with suppress(OSError, asyncio.CancelledError):
                     await one.wait_closed()
