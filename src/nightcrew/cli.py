@@ -183,15 +183,16 @@ def _next(desk: Desk, number: int) -> None:
 def status(desk: Desk) -> None:
     """Say whether all is well, then how every job stands."""
     from nightcrew.console import debts, prose
-    from nightcrew.verdict import attention
+    from nightcrew.verdict import attention, concerns
 
     with desk.crew_at_work() as crew:
         found, given_up, now = crew.status(), crew.given_up(), crew.clock.now()
+        bad = attention(concerns(found, crew.chronicle.missed(), now))
     screen = desk.screen
     rows = [prose.status_line(each, now, screen) for each in found]
     lines = screen.table(["JOB", "WHEN", "LAST", "NEXT", "REMOVED", "BY"], rows)
-    body = {"attention": attention(found), "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
-    screen.show(body, [debts.verdict(given_up, screen) or prose.verdict(found, screen), *lines])
+    body = {"attention": bad, "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
+    screen.show(body, [debts.verdict(given_up, screen) or prose.verdict(found, bad, screen), *lines])
 
 
 @command("nightcrew owed uploads --retry")

@@ -42,11 +42,6 @@ class Concern:
     run: str | None = None
 
 
-def attention(found: Sequence[JobStatus]) -> list[str]:
-    """Name the jobs whose last run failed or was missed."""
-    return [each.job.name for each in found if each.last and each.last.state in _BAD]
-
-
 def verdict(found: Sequence[JobStatus], bad: Sequence[str]) -> Verdict:
     """Say in one line whether all is well, where these jobs need attention."""
     if found and found[0].standing.stopped_at is not None:
@@ -82,6 +77,11 @@ def concerns(found: Iterable[JobStatus], missed: Mapping[str, RunRow], now: date
         if concern is not None
     ]
     return sorted(told, key=lambda concern: concern.mood is not Mood.BAD)
+
+
+def attention(found: Iterable[Concern]) -> list[str]:
+    """Name the jobs that need a person now."""
+    return [concern.job for concern in found if concern.mood is Mood.BAD]
 
 
 def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern | None:

@@ -58,7 +58,7 @@ def test_a_slot_that_nobody_came_for_is_covered_and_everything_says_so(database_
         assert row.trigger == "failsafe"
         assert row.reason.startswith(f"Job rates ran and counted 1; {NOBODY_CAME}")
         assert crew.status()[0].last.trigger == "failsafe"
-        assert prose.verdict(crew.status(), Screen()) == "! nobody came from outside for rates: its failsafe ran it"
+        assert prose.verdict(crew.status(), [], Screen()) == "! nobody came from outside for rates: its failsafe ran it"
         assert kinds(crew, row.id)[0] == "failsafe"
         (told,) = (entry for entry in heard if entry.kind == "failsafe")
         assert (told.run, told.facts["sentence"]) == (row.id, report.note)

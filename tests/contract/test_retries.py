@@ -130,7 +130,7 @@ def test_a_person_sees_when_it_is_tried_again(small_crew):
     small_crew.run("mail", trigger="http")
     (found,), now, screen = small_crew.status(), small_crew.clock.now(), Screen()
     assert re.fullmatch("again in 1[89] min.*", prose.status_line(found, now, screen)[3])
-    assert prose.verdict([found], screen) == "✓ all quiet: 1 job on schedule, 1 of which failed and is tried again"
+    assert prose.verdict([found], [], screen) == "✓ all quiet: 1 job on schedule, 1 of which failed and is tried again"
     assert "  attempts  3, the second 20 minutes after the first has failed" in prose.portrait(found.job, now)
     (row,) = small_crew.runs()
     assert len([line for line in prose.traces(row, small_crew) if line == f"{row.id}:"]) == 1

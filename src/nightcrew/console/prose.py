@@ -21,7 +21,7 @@ from nightcrew.roll import JobStatus
 from nightcrew.schedule import Cron
 from nightcrew.settings import ERASURE_KEY, SHORTEST_SECRET, Settings
 from nightcrew.triggers.secret import usable
-from nightcrew.verdict import Mood, attention
+from nightcrew.verdict import Mood
 from nightcrew.verdict import verdict as judge
 
 _GLYPHS = {Mood.GOOD: ("✓", "green"), Mood.WARN: ("!", "yellow"), Mood.BAD: ("✗", "red")}
@@ -124,9 +124,9 @@ def portrait(job: Job, now: datetime, archive: str | None = None) -> list[str]:
 # ── how they stand ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def verdict(found: Sequence[JobStatus], screen: Screen) -> str:
-    """Say in one line whether all is well."""
-    said = judge(found, attention(found))
+def verdict(found: Sequence[JobStatus], bad: Sequence[str], screen: Screen) -> str:
+    """Say in one line whether all is well, where these jobs need attention."""
+    said = judge(found, bad)
     return f"{screen.paint(*_GLYPHS[said.mood])} {said.sentence}"
 
 

@@ -8,7 +8,7 @@ from nightcrew.books import RunRow, Standing
 from nightcrew.chronicle import Removed
 from nightcrew.portrait import distance, late
 from nightcrew.roll import JobStatus
-from nightcrew.verdict import Concern, Mood, Verdict, concerns, verdict
+from nightcrew.verdict import Concern, Mood, Verdict, attention, concerns, verdict
 from nightcrew.web.dashboard.crew import Crew
 from nightcrew.web.dashboard.views.marks import Mark, mark, standing_of
 from nightcrew.web.dashboard.views.rota import Rota, edges, rota
@@ -78,7 +78,6 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
     """Read the first screen: of the jobs whose name, owner or table has what was `asked` for, those behind a name."""
     statuses, chronicle, now = crew.status(), crew.chronicle, crew.clock.now()
     found = concerns(statuses, chronicle.missed(), now)
-    bad = [concern.job for concern in found if concern.mood is Mood.BAD]
     chosen = [each for each in statuses if _matches(each, asked)]
     place = next((number + 1 for number, each in enumerate(chosen) if each.job.name == begins), 0)
     page = chosen[place : place + PAGE]
@@ -89,7 +88,7 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
     next_up = min(((each.next_slot, each.job.name) for each in statuses if each.next_slot), default=None)
     return Tonight(
         now=now,
-        verdict=verdict(statuses, bad),
+        verdict=verdict(statuses, attention(found)),
         concerns=found[:_NAMED],
         unnamed=max(0, len(found) - _NAMED),
         removed=chronicle.removed_in_all(now - _DAY),
