@@ -31,8 +31,8 @@ coverage: $(READY) ## the same, and tell which lines and branches no test went t
 campaign: $(READY) ## play the models of tests/model at length (about twenty minutes); ARGS="--seed 7" plays one seed again
 	@$(BESIDE) $(BIN)/python -m pytest tests/model --campaign --numprocesses 2 --dist worksteal $(ARGS)
 
-chaos: $(READY) ## kill, freeze and restart for minutes on end; ARGS="--seed 7 -k mysql" plays one seed on one database
-	@$(BIN)/python -m pytest tests/model/test_riots.py --campaign $(ARGS)
+chaos: $(READY) ## kill, freeze and restart for minutes on end, and thousands of streams; ARGS="--seed 7 -k mysql" plays one
+	@$(BIN)/python -m pytest tests/model/test_riots.py tests/model/test_streams_crowds.py --campaign $(ARGS)
 
 celery: $(READY) ## four of Celery's workers sweep two million rows over RabbitMQ, and two are killed meanwhile
 	@$(BIN)/python -m tests.bench.fleet $(ARGS)

@@ -70,9 +70,9 @@ class Reaper:
             seen = await _together(_LOOKED_AT_ONCE, (self._look(one.ref) for one in some))
             await self._backend.forget([one for one, (info, _) in zip(some, seen, strict=True) if _is_over(info)])
             for info, lost in seen:
-                if info is None or _is_over(info):
+                if info is None or (_is_over(info) and not lost):
                     continue
-                if lost and bury:
+                if lost and bury and not info.saved:
                     self._soon(self.salvage(info.ref))
                 yield info, lost
 

@@ -323,6 +323,20 @@ def test_hundreds_that_nobody_saved_are_found_by_one_look(place):
     run(play())
 
 
+def test_a_lost_stream_that_nobody_wants_saved_is_counted_all_the_same(place):
+    async def play():
+        one, other = (Streams(place, terms=Terms(lease=0.5)) for _ in range(2))
+        await one.begin("chat", "ada")
+        for part in (one._room.producers, one._room.hub, one._room.backend):
+            await part.close()  # as of one that is killed
+        await asyncio.sleep(0.7)
+        found, again = await other.reap(), await other.reap()
+        await other.close()
+        assert (found.lost, found.saved, again.looked_at) == (1, 0, 0)
+
+    run(play())
+
+
 def test_a_failure_that_no_text_can_say_is_told_all_the_same(place):
     async def broken():
         yield "so far"
