@@ -48,7 +48,7 @@ class Producers:
         self._away_since: float | None = None
         self._pause = _PAUSE[0]
         self._awake = clock.monotonic()
-        self._beating = False
+        self._beating = self._complained = False
         self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._beat())]
 
     def of(self, ref: Ref) -> Producer | None:
@@ -162,7 +162,7 @@ class Producers:
             beating, self._beating = self._beating, False
             try:
                 await self._write_all(some, self._lease if beating else 0.0)
-                self._away_since, self._pause, self.fault = None, _PAUSE[0], None
+                self._away_since, self._pause, self.fault, self._complained = None, _PAUSE[0], None, False
             except Exception as fault:  # noqa: BLE001 - whatever it is, the answers go on, and it is tried again
                 self.fault, self._beating = fault, True
                 self._away(some)
@@ -236,11 +236,12 @@ class Producers:
     def _away(self, some: list[Producer]) -> None:
         """Go on without the backend: viewers here read what there is, once it has been away for a while."""
         now = self._clock.monotonic()
-        if self._away_since is None:
-            self._away_since = now
+        self._away_since = now if self._away_since is None else self._away_since
+        patient = now - self._away_since < _GRACE
+        if not patient and not self._complained:
+            self._complained = True
             told = f"Answers cannot be written to {self._backend.place}: their readers elsewhere wait until they can"
             asyncio.get_running_loop().call_exception_handler({"message": told, "exception": self.fault})
-        patient = now - self._away_since < _GRACE
         for producer in some:
             if producer.over:
                 continue

