@@ -53,6 +53,9 @@ class Chronicle(Protocol):
     def missed(self) -> Mapping[str, RunRow]:
         """Return the slots that nobody ran, of each job of which nothing newer is known."""
 
+    def ended(self) -> Mapping[str, RunRow]:
+        """Return the newest run of each job that has come to an end."""
+
     def strips(self, jobs: Sequence[str], number: int) -> Mapping[str, Sequence[RunRow]]:
         """Return the newest runs of each job, so many at most, the newest first."""
 

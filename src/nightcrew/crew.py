@@ -47,6 +47,7 @@ from nightcrew.triggers.hands import side_by_side
 from nightcrew.triggers.ticker import Ticker
 from nightcrew.web import asgi as doors
 from nightcrew.web.asgi import App, Lifespan
+from nightcrew.web.monitoring import Monitoring
 
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 
@@ -286,6 +287,11 @@ class Nightcrew(Pausing):
         self._station.ready(self._jobs, looking=True)
         return self._station.books.entries(run)
 
+    def reach(self) -> None:
+        """Raise DatabaseError where the database is away, or lacks what nightcrew keeps there."""
+        self._station.ready(self._jobs, looking=True)
+        self._station.books.standings([])
+
     @property
     def chronicle(self) -> Chronicle:
         """The runs, as pages show them."""
@@ -355,6 +361,13 @@ class Nightcrew(Pausing):
         from nightcrew.web.dashboard.app import Dashboard  # noqa: PLC0415 - Jinja2 is an extra
 
         return Dashboard(self, authorize)
+
+    def monitoring(self, authorize: Any = None) -> App:
+        """Return what machines ask as an ASGI application: /metrics, /status.json, badges, /healthz and /readyz.
+
+        `authorize` is as for `dashboard`; without it NIGHTCREW_MONITOR_SECRET or CRON_SECRET lets somebody in.
+        """
+        return Monitoring(self, authorize)
 
     @cached_property
     def lifespan(self) -> Lifespan:

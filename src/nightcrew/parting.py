@@ -52,7 +52,10 @@ class _Fenced:
 
     def goes_on(self, seconds: float) -> bool:
         """Take what was committed for done, and rest."""
-        self.total = Counter(self._coming)
+        gone, self.total = self._coming - self.total, Counter(self._coming)
+        if gone:
+            facts = {"rows": gone[self._table], "counts": dict(gone), "ms": round(1000 * seconds, 1)}
+            self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
         if self._right.fading:
             self._right.renew()
         self._metronome.spent(seconds)

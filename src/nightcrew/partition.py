@@ -91,7 +91,8 @@ def _drop(
         written = {"counts": {table: gone.rows}, "total": dict(so_far), "cursor": dict(claim.stages[0].cursor)}
         broom.ledger.write(Entry("batch", job, run, facts | written | {"fence": claim.fence}), connection)
     claim.renewed(asked_at)
-    broom.ledger.tell(Entry("batch", job, run, facts | {"ms": round(1000 * seconds, 1)}))
+    told = facts | {"counts": {table: gone.rows}, "ms": round(1000 * seconds, 1)}
+    broom.ledger.tell(Entry("batch", job, run, told))
     return gone
 
 

@@ -1,4 +1,4 @@
-"""Service: the job routes, the desk and the ticker in one process, until a signal ends it."""
+"""Service: the job routes, the desk, what monitors ask, and the ticker in one process, until a signal ends it."""
 
 import gc
 import os
@@ -11,6 +11,7 @@ from types import FrameType
 from nightcrew.crew import Nightcrew
 from nightcrew.errors import DatabaseError, MissingExtra, UsageError
 from nightcrew.web.asgi import App, beside
+from nightcrew.web.monitoring import Monitoring, before
 
 try:
     import uvicorn
@@ -32,7 +33,7 @@ def serve(crew: Nightcrew, host: str, port: int, talk: Callable[[str], None]) ->
         shown = f"[{host}]" if ":" in host else host
         talk(f"serving {len(crew.jobs)} jobs on http://{shown}:{listening.getsockname()[1]}; Ctrl-C stops")
         gc.freeze()  # what is there from the start stays: to look through it all would hold up what is due
-        config = uvicorn.Config(_with_desk(crew, talk), lifespan="on", log_level="warning", server_header=False)
+        config = uvicorn.Config(_whole(crew, talk), lifespan="on", log_level="warning", server_header=False)
         server = _Server(config, crew)
         code = _run(server, listening)
         if crew.at_work:
@@ -65,6 +66,11 @@ class _Server(uvicorn.Server):
         seconds = self._crew.clock.monotonic() - (self._asked_at or 0.0)
         self._crew.tell("cut_off", jobs=", ".join(self._crew.at_work) or "a call", seconds=seconds)
         os._exit(_INTERRUPTED)
+
+
+def _whole(crew: Nightcrew, talk: Callable[[str], None]) -> App:
+    """Return all that is served: what monitors ask comes first, for no job takes such a path."""
+    return before(_with_desk(crew, talk), Monitoring(crew))
 
 
 def _with_desk(crew: Nightcrew, talk: Callable[[str], None]) -> App:

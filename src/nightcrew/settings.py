@@ -18,7 +18,7 @@ SHORTEST_SECRET = 16  # as Vercel asks of CRON_SECRET
 DEADLINE = timedelta(seconds=50)
 _SECRETS = (
     *("CRON_SECRET", "CRON_SECRET_PREVIOUS", "NIGHTCREW_ARCHIVE_KEY", "NIGHTCREW_ARCHIVE_KEY_PREVIOUS"),
-    "NIGHTCREW_DASHBOARD_PASSWORD",
+    *("NIGHTCREW_DASHBOARD_PASSWORD", "NIGHTCREW_MONITOR_SECRET"),
 )
 
 
@@ -31,7 +31,8 @@ class Settings:
     at 60 s, and ten are left to answer in. `erasure_key` is NIGHTCREW_ERASURE_KEY, of which the hashes of erased
     subjects are made, and the seals of their receipts. `archive_key` seals what is archived from now on; what
     was sealed with the previous one can still be read. `unsubscribe_key` signs the links by which people leave a topic,
-    and those signed with the previous one still work. `dashboard_password` opens the desk of `nightcrew serve`.
+    and those signed with the previous one still work. `dashboard_password` opens the desk of `nightcrew serve`,
+    and `monitor_secret` what monitors read, and nothing else.
     `cloud_deploy` is CLOUD_DEPLOY, without which no mail leaves.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     unsubscribe_key: str | None = field(default=None, repr=False)
     previous_unsubscribe_key: str | None = field(default=None, repr=False)
     dashboard_password: str | None = field(default=None, repr=False)
+    monitor_secret: str | None = field(default=None, repr=False)
     cloud_deploy: bool = False
     ticker: bool = True
     deadline: timedelta = DEADLINE
@@ -68,6 +70,7 @@ class Settings:
             unsubscribe_key=_key(env, UNSUBSCRIBE_KEY),
             previous_unsubscribe_key=_key(env, UNSUBSCRIBE_KEY_PREVIOUS),
             dashboard_password=_key(env, "NIGHTCREW_DASHBOARD_PASSWORD"),
+            monitor_secret=_key(env, "NIGHTCREW_MONITOR_SECRET"),
             cloud_deploy=env.get("CLOUD_DEPLOY", "").strip().lower() == "true",
             ticker=_one_of(env, "NIGHTCREW_TICKER", ("on", "off")) == "on",
             deadline=_span(env, "NIGHTCREW_HTTP_DEADLINE", DEADLINE),
@@ -78,7 +81,8 @@ class Settings:
     def censor(self) -> Censor:
         """What keeps these secrets out of every text."""
         secrets = self.secret, self.previous_secret, self.erasure_key, self.archive_key, self.previous_archive_key
-        return Censor(*secrets, *self.unsubscribe_keys, self.dashboard_password, url=self.database)
+        doors = self.dashboard_password, self.monitor_secret
+        return Censor(*secrets, *self.unsubscribe_keys, *doors, url=self.database)
 
     @property
     def unsubscribe_keys(self) -> tuple[str, ...]:

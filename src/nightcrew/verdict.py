@@ -92,7 +92,7 @@ def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern |
         return Concern(Mood.BAD, name, f"{streak}{_said(last)}{rests}", last.id)
     if missed is not None and (last is None or not last.state.open):
         return Concern(Mood.BAD, name, f"missed: {missed.reason}", missed.id)
-    if (slot := _overdue(each, now)) is not None:
+    if (slot := overdue(each, now)) is not None:
         return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it")
     if standing.retry_at is not None and last is not None:
         return Concern(Mood.WARN, name, _said(last), last.id)
@@ -106,12 +106,12 @@ def _said(row: RunRow) -> str:
     return (row.reason or str(row.state)).removeprefix(f"Job {row.job} ")
 
 
-def _overdue(each: JobStatus, now: datetime) -> datetime | None:
-    """Return the slot that somebody should have claimed by now."""
+def overdue(each: JobStatus, now: datetime, late: timedelta = _LATE) -> datetime | None:
+    """Return the slot that somebody should have claimed by now, where one may be so late."""
     standing, job = each.standing, each.job
     if standing.run is not None or standing.paused_at is not None or standing.stopped_at is not None:
         return None
-    patience = _LATE + (job.failsafe_after or timedelta(0))
+    patience = late + (job.failsafe_after or timedelta(0))
     slot = slot_due(job, standing, now - patience)
     since = max(standing.epoch_at, standing.mark) if standing.mark else standing.epoch_at
     if slot is None or slot <= since or job.opens(slot) > now - patience:

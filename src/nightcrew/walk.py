@@ -142,7 +142,8 @@ class Walk:
             self.kept += taken.kept
             if taken.load:
                 facts = {"rows": self._rows(taken), "load": taken.load, "ms": round(1000 * seconds, 1)}
-                self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, facts))
+                told = facts | {"counts": dict(taken.counts)}
+                self._broom.ledger.tell(Entry("batch", self._claim.job.name, self._claim.run, told))
             self._ended = taken.exhausted
             if taken.exhausted:
                 return None

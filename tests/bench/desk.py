@@ -1,4 +1,4 @@
-"""The desk's pages over a thousand jobs and a million runs, beside as many jobs with five runs each."""
+"""The desk's pages and what monitors ask: a thousand jobs, a million runs, beside as many jobs with five runs each."""
 
 import os
 import statistics
@@ -11,18 +11,20 @@ from tests.desk import Browser, letting_in
 
 from nightcrew import Nightcrew, Settings
 from nightcrew.schedule import every
+from nightcrew.web.asgi import beside
 
 JOBS = int(os.environ.get("NIGHTCREW_BENCH_DESK_JOBS", "1000"))
 EACH = int(os.environ.get("NIGHTCREW_BENCH_DESK_RUNS", "1000"))
 ROUNDS = 7
 PAGES = {
-    "Tonight": "/",
-    "Tonight, found": "/?q=job-05",
-    "Job": "/jobs/job-0001",
-    "Job, failed": "/jobs/job-0001?only=trouble",
-    "Run": "/runs/job-0001.5",
-    "Audit": "/audit",
+    "Tonight": "/desk/",
+    "Tonight, found": "/desk/?q=job-05",
+    "Job": "/desk/jobs/job-0001",
+    "Job, failed": "/desk/jobs/job-0001?only=trouble",
+    "Run": "/desk/runs/job-0001.5",
+    "Audit": "/desk/audit",
 }
+MONITORED = {"Metrics": "/metrics", "Status": "/status.json"}
 _RUNS = """
 INSERT INTO nightcrew_runs
     (id, job, slot, state, "trigger", attempt, fence, owner, moment, finished_at, deleted, counts)
@@ -36,7 +38,7 @@ def measure() -> None:
     """Print how long each page takes, as a browser waits for it."""
     with _desk(5) as few, _desk(EACH) as many:
         print(f"desk: {JOBS:,} jobs, {JOBS * EACH:,} runs on PostgreSQL, median of {ROUNDS}, beside {5 * JOBS:,} runs")
-        for name, path in PAGES.items():
+        for name, path in (PAGES | MONITORED).items():
             short, long = (_median(browser, path) for browser in (few, many))
             print(f"  {name:<15} {1000 * long:7.0f} ms  (beside {1000 * short:5.0f} ms: {long / short:.1f} times)")
 
@@ -53,7 +55,7 @@ def _desk(each: int) -> Iterator[Browser]:
         with link.transaction() as connection:
             connection.exec_driver_sql(_RUNS.format(each=each))
             connection.exec_driver_sql("ANALYZE nightcrew_runs")
-        yield Browser(crew.dashboard(letting_in("all")))
+        yield Browser(beside(crew.monitoring(letting_in("all")), "/desk", crew.dashboard(letting_in("all"))))
         crew.close()
 
 

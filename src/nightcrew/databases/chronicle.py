@@ -15,6 +15,7 @@ from nightcrew.databases.tables import entries, jobs, runs
 from nightcrew.outcome import State
 
 _MOST = 10_000  # of all jobs' runs that are added up
+_ENDED = State.DONE, State.FAILED, State.CANCELLED
 _SHORT = [runs.c[name] for name in RunRow.__slots__ if name not in ("error", "counts")]
 
 
@@ -26,11 +27,12 @@ class Pages:
 
     def missed(self) -> dict[str, RunRow]:
         """Return the slots that nobody ran, of each job of which nothing newer is known."""
-        one = runs.alias("one")
-        newest = sa.select(one.c.id).where(one.c.job == jobs.c.name).order_by(one.c.moment.desc(), one.c.id.desc())
-        last = newest.limit(1).correlate(jobs).scalar_subquery()
-        found = sa.select(*_SHORT).select_from(jobs.join(runs, runs.c.id == last)).where(runs.c.state == State.MISSED)
+        found = _newest_of_each().where(runs.c.state == State.MISSED)
         return {row.job: row for row in self._runs(found)}
+
+    def ended(self) -> dict[str, RunRow]:
+        """Return the newest run of each job that has come to an end."""
+        return {row.job: row for row in self._runs(_newest_of_each(*_ENDED))}
 
     def strips(self, names: Sequence[str], number: int) -> Mapping[str, Sequence[RunRow]]:
         """Return the newest runs of each job, so many at most, the newest first."""
@@ -129,6 +131,15 @@ class Pages:
         with self._link.transaction(writes=False) as connection:
             found = connection.execute(statement).mappings().all()
         return [RunRow(**{**row, "state": State(row["state"])}) for row in found]
+
+
+def _newest_of_each(*states: State) -> sa.Select[Any]:
+    """Select the newest run of each job, or the newest in one of these states, through the index on both."""
+    one = runs.alias("one")
+    ours = sa.select(one.c.id).where(one.c.job == jobs.c.name)
+    named = ours.where(one.c.state.in_(states)) if states else ours
+    last = named.order_by(one.c.moment.desc(), one.c.id.desc()).limit(1).correlate(jobs).scalar_subquery()
+    return sa.select(*_SHORT).select_from(jobs.join(runs, runs.c.id == last))
 
 
 def _sum(seen: sa.Subquery) -> tuple[sa.ColumnElement[Any], ...]:

@@ -46,6 +46,13 @@ class Keyring:
         named = {"current": settings.secret, "previous": settings.previous_secret}
         return cls(tuple(Key(name, _digest(text)) for name, text in named.items() if text and usable(text)))
 
+    @classmethod
+    def of_monitors(cls, settings: Settings) -> "Keyring":
+        """Return the secrets that open what is only looked at: those of the job routes, and one that opens no other."""
+        own = settings.monitor_secret
+        monitor = (Key("monitor", _digest(own)),) if own and usable(own) else ()
+        return cls((*cls.of(settings).keys, *monitor))
+
     def admit(self, headers: Headers) -> Key | Refusal:
         """Return the key that a call brought, or why it is refused; every secret it sends must be right."""
         bearers, tokens = _sent(headers)
