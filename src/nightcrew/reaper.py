@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -60,7 +60,7 @@ class Reaper:
         except Exception as error:  # noqa: BLE001 - the application's: the others are still to be saved
             return said(error)
 
-    async def examined(self, user: str | None, *, bury: bool = True) -> AsyncIterator[tuple[Info, bool]]:
+    async def examined(self, user: str | None, *, bury: bool = True) -> AsyncGenerator[tuple[Info, bool], None]:
         """Yield every stream on the list, and whether it was found lost now; the list is mended on the way."""
         place: int | None = 0
         before: set[Listed] = set()

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -225,10 +225,19 @@ class Streams:
                 return here
             raise
 
-    async def live(self, user: str | None = None) -> list[Info]:
-        """Return the live streams, of a user or all, the oldest first; the lost are ended on the way."""
-        looked_at = self._ready().reaper.examined(user)
-        return [info async for info, _ in looked_at if info.state is State.LIVE]
+    async def live(self, user: str | None = None, *, limit: int | None = None) -> list[Info]:
+        """Return the live streams, of a user or all, the oldest first; the lost are ended on the way.
+
+        With a `limit`, so many at most, and no more are looked at than have to be.
+        """
+        found: list[Info] = []
+        async with aclosing(self._ready().reaper.examined(user)) as looked_at:
+            async for info, _ in looked_at:
+                if len(found) == limit:
+                    break
+                if info.state is State.LIVE:
+                    found.append(info)
+        return found
 
     # ── to end ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from nightcrew.errors import ConfigurationError, JobFailed, StoreError, StreamEr
 from nightcrew.job import Job
 from nightcrew.reaper import Persist, Reaped
 from nightcrew.schedule import every
-from nightcrew.stream import Final, Info
+from nightcrew.stream import Final, Info, Stopped
 from nightcrew.streaming import Streams
 
 JOB = "stale-streams"
@@ -39,9 +39,13 @@ class Tending:
         """The job that ends what nobody writes any more, and saves what is not saved yet."""
         return Job(JOB, every("1 minute"), function=self._reap, label="Stale Streams")
 
-    def live(self, user: str | None = None) -> list[Info]:
+    def live(self, user: str | None = None, *, limit: int | None = None) -> list[Info]:
         """Return the live streams, of a user or all, the oldest first; raises StreamError where the backend is away."""
-        return self._asked(lambda streams: streams.live(user))
+        return self._asked(lambda streams: streams.live(user, limit=limit))
+
+    def stop(self, chat: str, stream: str, *, by: str) -> bool:
+        """Ask a stream to stop, wherever it is written; return whether it was live. Raises StreamError."""
+        return self._asked(lambda streams: streams.stop(chat, stream, by=by)) in (Stopped.STOPPED, Stopped.FORCED)
 
     def chats(self) -> set[str]:
         """Return the chats whose streams are live; raises StreamError."""

@@ -55,11 +55,22 @@ def test_in_development_an_unguarded_desk_is_open_to_this_machine_alone(tmp_path
     crew.close()
 
 
-PAGES = ["/", "/jobs/daily", "/jobs/nope", "/runs/x", "/plans/x", "/audit", "/static/desk.css", "/x"]
+PAGES = [
+    "/",
+    "/jobs/daily",
+    "/jobs/nope",
+    "/runs/x",
+    "/plans/x",
+    "/mail",
+    "/streams",
+    "/audit",
+    "/static/desk.css",
+    "/x",
+]
 ADDRESSES = [
     *(("GET", path) for path in PAGES),
     *(("POST", f"/jobs/daily/{act}") for act in ("plan", "run", "pause", "resume")),
-    *(("POST", path) for path in ("/runs/x/cancel", "/plans/x/run", "/")),
+    *(("POST", path) for path in ("/runs/x/cancel", "/plans/x/run", "/mail/retry", "/streams/stop", "/")),
     ("HEAD", "/"),
     ("DELETE", "/jobs/daily"),
 ]

@@ -19,6 +19,8 @@ class Permission(StrEnum):
     ACK = "ack"
     PAUSE = "pause"
     CANCEL = "cancel"
+    SEND_MAIL = "mail.send"
+    CLEAR_STREAM = "stream.clear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,18 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, UnknownJob, UsageError
+from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, StreamError, UnknownJob, UsageError
 from nightcrew.web.asgi import Receive, Scope, Send
 from nightcrew.web.dashboard.access import Access, Authorize, admit, gate
 from nightcrew.web.dashboard.crew import Crew
 from nightcrew.web.dashboard.page import STATIC, sorry
 from nightcrew.web.dashboard.request import Request, pairs
-from nightcrew.web.dashboard.screens import audit, job, plan, run, tonight
+from nightcrew.web.dashboard.screens import audit, job, mail, plan, run, streams, tonight
 from nightcrew.web.dashboard.visit import COOKIE, LONGEST, Answer, Visit, Way, new_badge
 from nightcrew.web.pool import Pool
 
 _R = TypeVar("_R")
-WAYS: tuple[Way, ...] = (*tonight.WAYS, *job.WAYS, *plan.WAYS, *run.WAYS, *audit.WAYS)
+WAYS: tuple[Way, ...] = (*tonight.WAYS, *job.WAYS, *plan.WAYS, *run.WAYS, *mail.WAYS, *streams.WAYS, *audit.WAYS)
 """Every route; whoever adds a screen adds its ways."""
 
 _PAGES_AT_ONCE = 8
@@ -117,6 +117,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (UsageError, 422, "That cannot be done"),
     (SafetyStop, 409, "A safety rail stands in the way"),
     (DatabaseError, 503, "The database does not answer"),
+    (StreamError, 503, "Where the streams are kept, nobody answers"),
     (NightcrewError, 409, "That cannot be done"),
 )
 

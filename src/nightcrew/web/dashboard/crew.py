@@ -1,6 +1,6 @@
 """Crew: what the desk asks of a crew, and has it do."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,17 +11,56 @@ from nightcrew.chronicle import Chronicle
 from nightcrew.clock import Clock
 from nightcrew.consent import Filed
 from nightcrew.job import Job
+from nightcrew.mail import Mail
+from nightcrew.mailer import Letter
 from nightcrew.plan import Plan
 from nightcrew.report import Report
 from nightcrew.roll import JobStatus
+from nightcrew.scheduled import Scheduled
+from nightcrew.sent import State
 from nightcrew.settings import Settings
+from nightcrew.suppression import Suppression
+from nightcrew.tending import Tending
 from nightcrew.trigger import Errand
+
+
+class Post(Protocol):
+    """A crew's mail as the desk sees it."""
+
+    mail: Mail
+
+    @property
+    def job(self) -> Job:
+        """The job that sends it."""
+
+    def due(self, *, limit: int = 20) -> list[Scheduled]:
+        """Return mails that are due by now, the oldest first."""
+
+    def of_state(self, *states: State, limit: int = 20) -> list[Scheduled]:
+        """Return mails that stand so, the newest first."""
+
+    def suppressions(self, *, limit: int = 100) -> list[Suppression]:
+        """Return to whom nothing is sent."""
+
+    def preview(self, sequence: str, step: str) -> Letter:
+        """Return a mail as somebody invented would get it; raises UsageError for a step that there is not."""
+
+    def retry(self, ids: Collection[int], *, states: Collection[State]) -> int:
+        """Let mails that stand so be tried again; return how many that are."""
 
 
 class Crew(Protocol):
     """A crew as the desk sees it; with an `errand` it runs nothing itself that is asked for."""
 
     errand: Errand | None
+
+    @property
+    def mail(self) -> Post | None:
+        """What it sends, if it sends any."""
+
+    @property
+    def streams(self) -> Tending | None:
+        """The streams that it knows of, if it knows of any."""
 
     @property
     def settings(self) -> Settings:
