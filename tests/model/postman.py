@@ -66,7 +66,7 @@ def work(url: str, book: str, trigger: str) -> None:
     """Sign up and send; by one trigger or the other."""
     crew, engine, chance = crew_of_postmen(url, book), application(url), random.Random()
     while True:
-        if chance.random() < 0.3:  # of hundreds of kills, what waits is to be sent within minutes
+        if chance.random() < 0.05:  # so few that what waits after hundreds of kills is sent within minutes
             sign_up(crew, engine, chance)
         if trigger == "http":
             crew.run(NAME, now=True, trigger=trigger, deadline=timedelta(seconds=chance.uniform(0.05, 1)))
