@@ -22,6 +22,7 @@ from nightcrew.keys import (
     JOB,
     LATER,
     MAIL,
+    MONITORS,
     OF_JOB,
     PARTS,
     PEOPLE,
@@ -32,6 +33,7 @@ from nightcrew.keys import (
     STREAMS,
     WHEN,
 )  # fmt: skip
+from nightcrew.listeners.checkin import Later, Monitor
 from nightcrew.mail import Mail, People, ScheduledEmails
 from nightcrew.policy import Policy
 from nightcrew.reading import Reading
@@ -65,6 +67,7 @@ class Configuration:
     archive: str | None = None
     mail: Mail | None = None
     streams: Streams | None = field(default=None, repr=False, compare=False)
+    monitors: tuple[Monitor, ...] = ()
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -95,6 +98,7 @@ def load(path: Path) -> Nightcrew:
         archive=found.archive,
         mail=found.mail,
         streams=found.streams,
+        monitors=found.monitors,
     )
 
 
@@ -125,7 +129,8 @@ class _Reader(Reading):
         throttle = head.get("throttle", ())
         stores = blobs, calls, redis, erasures, archive
         mail, streams = self._mail(parts, zone), self._streams(parts, redis)
-        return Configuration(self.document.path, made, zone, database, throttle, *stores, mail, streams)
+        monitors = tuple(filter(None, (self._monitor(*each) for each in parts.get("monitors", {}).items())))
+        return Configuration(self.document.path, made, zone, database, throttle, *stores, mail, streams, monitors)
 
     def _store(self, part: str, name: str, values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
         """Return what is said of a store; a text that has variables is given by a function."""
@@ -251,6 +256,25 @@ class _Reader(Reading):
         return self._built(
             ("streams",), "streams: ", lambda: Streams(way(url, prefix=prefix), persist=saving, terms=Terms(**terms))
         )
+
+    def _monitor(self, name: str, values: object) -> Monitor | None:
+        """Read how one service is told of runs."""
+        keys, whose, before = ("monitors", name), f"monitors.{name}: ", len(self.problems)
+        if name not in MONITORS or not isinstance(values, dict):
+            near = did_you_mean(name, MONITORS) or "; write a table [monitors.healthchecks], sentry or cronitor"
+            self.note(keys, f"there is no monitor {name!r} with such keys{near}")
+            return None
+        make, allowed = MONITORS[name]
+        given, needed = self._texts(keys, values, allowed, whose), next(iter(allowed))
+        if needed not in values:
+            self.note(keys, f"{whose}{needed} is missing; write {needed} = {allowed[needed].example}")
+        if len(self.problems) > before:
+            return None
+
+        def made() -> Monitor:
+            return make(**{key: value() if callable(value) else value for key, value in given.items()})
+
+        return Later(name, made) if any(map(callable, given.values())) else self._built(keys, whose, made)
 
     def _given(self, keys: tuple[str, ...], values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
         """Read a table within a table."""

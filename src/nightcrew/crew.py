@@ -26,7 +26,9 @@ from nightcrew.fleet import Company, Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job, coming
 from nightcrew.ledger import Audience, Listener
+from nightcrew.listeners.checkin import Monitor
 from nightcrew.listeners.log import Log
+from nightcrew.listeners.monitors import Monitors
 from nightcrew.mail import Mail
 from nightcrew.mailing import Mailing
 from nightcrew.outcome import Outcome, State
@@ -57,7 +59,7 @@ class Nightcrew(Pausing):
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
-    hear every entry; the log listener is always among them.
+    hear every entry; the log listener is always among them. `monitors` hear of runs (docs/monitoring.md).
     `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
     be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database, and
     `archive` the one of `blobs` that rows are copied to (docs/archive.md); `mail` and `streams` as docs/mail.md and
@@ -72,6 +74,7 @@ class Nightcrew(Pausing):
         timezone: str = "UTC",
         settings: Settings | None = None,
         listeners: Iterable[Listener] = (),
+        monitors: Iterable[Monitor] = (),
         gauges: Iterable[object] = (),
         blobs: Mapping[str, Any] | None = None,
         calls: Mapping[str, Any] | None = None,
@@ -86,6 +89,7 @@ class Nightcrew(Pausing):
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((Log(), *listeners), self.settings.censor)
+        self._monitors = Monitors(tuple(monitors), self.clock, self._audience)
         self.streams = None if streams is None else Tending(streams, self._audience.censor)
         stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis, streams=self.streams)
         super().__init__(timezone, stores, archive, erasures)
@@ -381,6 +385,7 @@ class Nightcrew(Pausing):
     def close(self) -> None:
         """Stop the ticker and close every connection."""
         self.stop()
+        self._monitors.close()
         self._station.close()
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nightcrew.books import Finished, Remark, RunRow
 from nightcrew.claim import Claim
+from nightcrew.clock import instant
 from nightcrew.job import Job
 from nightcrew.outcome import Outcome, State
 from nightcrew.report import Report
@@ -50,6 +51,13 @@ class Gone:
     def __str__(self) -> str:
         """Say it before “so far”."""
         return f"{self.number:,} counted" if self.counts is None else rows_of(self.number)
+
+
+def begun(claim: Claim) -> Mapping[str, Any]:
+    """Return what is told of a run that begins."""
+    job, slot = claim.job, claim.slot
+    facts = {"label": job.label, "trigger": claim.bidder.trigger, "slot": slot and instant(slot)}
+    return facts | {"schedule": job.schedule.expression, "timezone": job.schedule.timezone}
 
 
 def row_of(claim: Claim, done: Done) -> RunRow:

@@ -10,6 +10,10 @@ from nightcrew.errors import ConfigurationError, did_you_mean
 from nightcrew.gauge import hooks
 from nightcrew.hours import Hours
 from nightcrew.job import Job, catching_up, overlapping, primary
+from nightcrew.listeners.checkin import Monitor
+from nightcrew.listeners.cronitor import Cronitor
+from nightcrew.listeners.healthchecks import Healthchecks
+from nightcrew.listeners.sentry import Sentry
 from nightcrew.mail import mailbox
 from nightcrew.mailers.address import address
 from nightcrew.owing import owings, traces
@@ -60,7 +64,8 @@ def _segments(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 _COLUMNS = {"key": "id", "address": "email", "name": "name", "zone": "timezone", "segment": "segment"}
 PARTS = {
-    name: Key("", kind=Mapping) for name in ("nightcrew", "blobs", "calls", "jobs", "mail", "sequences", "streams")
+    name: Key("", kind=Mapping)
+    for name in ("nightcrew", "blobs", "calls", "jobs", "mail", "monitors", "sequences", "streams")
 }
 _TIMEZONE = Key('"Europe/Istanbul"', zone)
 _THROTTLE = Key('["file:/run/nightcrew.stop"]', hooks, list)
@@ -146,6 +151,19 @@ MAIL = {
     "connections": Key("4", kind=int),
     "uncertain": Key('"ask"'),
 }
+_URL = Key('"https://hc-ping.com"')
+_NAMED = Key('"production"')
+MONITORS: dict[str, tuple[Callable[..., Monitor], dict[str, Key]]] = {
+    "healthchecks": (Healthchecks, {"key": Key('"${HEALTHCHECKS_PING_KEY}"'), "url": _URL}),
+    "sentry": (
+        Sentry,
+        {"dsn": Key('"${SENTRY_DSN}"'), "environment": _NAMED, "max_runtime": Key('"1 hour"', duration.parse)},
+    ),
+    "cronitor": (
+        Cronitor,
+        {"key": Key('"${CRONITOR_API_KEY}"'), "environment": _NAMED, "url": Key('"https://cronitor.link"')},
+    ),
+}
 STREAMS = {
     "redis": Key('"${REDIS_URL}"'),
     "persist": Key('"app.chats:save"', named),
@@ -200,5 +218,7 @@ LATER = {
     "url": Key(""),
     "secret": CALLS["secret"],
     "mailer": Key(""),
+    "key": Key(""),
+    "dsn": Key(""),
 }
 OF_JOB = {"recipe": Key('"cleanup-pkce"', _recipe)} | WHEN | POLICY | JOB

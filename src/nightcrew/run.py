@@ -14,7 +14,7 @@ from nightcrew.claim import Claim
 from nightcrew.claims import Claims
 from nightcrew.clock import Budget, instant
 from nightcrew.database import Counted, Selection
-from nightcrew.done import Done, Gone, finished, removed, report_of, row_of, rows_of
+from nightcrew.done import Done, Gone, begun, finished, removed, report_of, row_of, rows_of
 from nightcrew.ending import sequel
 from nightcrew.erasures import completion
 from nightcrew.errors import ClaimLost, DatabaseError, JobFailed, JobPaused, NightcrewError, RunCancelled, SafetyStop
@@ -70,6 +70,8 @@ def _done(claim: Claim, claims: Claims, broom: Broom, budget: Budget, company: C
         for remark in claim.remarks:
             facts = {"sentence": remark.sentence, "label": claim.job.label, **remark.facts}
             broom.ledger.tell(Entry(remark.kind, claim.job.name, claim.run, facts))
+        if broom.ledger.hears("begun"):
+            broom.ledger.tell(Entry("begun", claim.job.name, claim.run, begun(claim)))
     try:
         done = _work(claim, broom, budget, company, quick=quick)
         return _censored(_again(claim, done, broom), broom.ledger.censor)

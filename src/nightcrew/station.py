@@ -10,7 +10,7 @@ from nightcrew.archives.archive import Archive
 from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
 from nightcrew.claims import Claims
-from nightcrew.clock import Clock
+from nightcrew.clock import Clock, instant
 from nightcrew.databases.acts import Deeds
 from nightcrew.databases.adoptions import Adoptions
 from nightcrew.databases.books import Ledgers
@@ -172,7 +172,8 @@ class Station:
         """What this process holds."""
 
         def buried(job: Job, row: RunRow) -> None:
-            self._audience.tell(Entry("buried", job.name, row.id, {"reason": row.reason, "label": job.label}))
+            facts = {"reason": row.reason, "label": job.label, "slot": row.slot and instant(row.slot)}
+            self._audience.tell(Entry("buried", job.name, row.id, facts))
 
         return Claims(self.books, self.ranges, self._clock, self._lease, buried)
 

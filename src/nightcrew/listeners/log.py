@@ -166,6 +166,12 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     ),
     "unauthorized": (logging.WARNING, _says("[nightcrew] refused a call of {path} from {client}: {reason}")),
     "http_error": (logging.ERROR, _says("[nightcrew] a call of job {job} ended with an unexpected error: {error}")),
+    "begun": (logging.DEBUG, _says("[{label}] begins (run {run}, {trigger})")),
+    "monitor_failed": (logging.WARNING, _says("[nightcrew] {monitor} was not told of run {run}: {error}")),
+    "monitor_recovered": (
+        logging.INFO,
+        _says("[nightcrew] {monitor} hears of runs again, and has missed {failures}"),
+    ),
     "mail_failed": (logging.WARNING, _says("[{job}] mail {mail} ({sequence}/{step}) failed: {reason}")),
     "mail_maybe_sent": (logging.WARNING, _says("[{job}] mail {mail} ({sequence}/{step}) was perhaps sent: {reason}")),
     "opt_failed": (logging.ERROR, _says("[nightcrew] somebody's wish about mail of {topic} is not kept: {error}")),
