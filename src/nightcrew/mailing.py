@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from nightcrew import delivery
+from nightcrew.acts import Act
 from nightcrew.call import Call
 from nightcrew.clock import Clock
 from nightcrew.delivery import Office
@@ -92,13 +93,17 @@ class Mailing:
         """Count the mails by sequence, step and state."""
         return self._ready().mails.counts()
 
-    def retry(self, ids: Collection[int] | None = None, *, states: Collection[State] = RETRIED[:1]) -> int:
+    def retry(
+        self, ids: Collection[int] | None = None, *, states: Collection[State] = RETRIED[:1], by: str | None = None
+    ) -> int:
         """Let mails be tried again that were perhaps sent, or failed, or came too late; return how many that are.
 
         A mail that was perhaps sent may arrive a second time. Raises UsageError for other states.
         """
         if wrong := set(states) - set(RETRIED):
             raise UsageError(f"mails that are {', '.join(sorted(wrong))} are not sent again")
+        which = f"all that are {', '.join(sorted(states))}" if ids is None else f"mail {', '.join(map(str, ids))[:300]}"
+        self._note(by, "retry mail", which)
         return self._ready().mails.retry(states, ids)
 
     # ── to look at ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,12 +167,15 @@ class Mailing:
         reason: str = BY_HAND, by: str,
     ) -> None:  # fmt: skip
         """Send nothing of a sequence (default: nothing at all) to an address or a person from now on."""
+        self._note(by, "suppress mail", reason)
         self._ready().suppressions.add(_subject(address, person), topic, reason, by)
 
     def unsuppress(
-        self, *, address: str | None = None, person: object | None = None, topic: str = EVERYTHING
+        self, *, address: str | None = None, person: object | None = None, topic: str = EVERYTHING,
+        by: str | None = None,
     ) -> bool:  # fmt: skip
         """Take that back; return whether there was anything to take back."""
+        self._note(by, "unsuppress mail")
         return self._ready().suppressions.remove(_subject(address, person), topic)
 
     def suppressions(self, *, limit: int = 100) -> list[Suppression]:
@@ -176,7 +184,7 @@ class Mailing:
 
     def opt_out(self, person: object, topic: str = EVERYTHING) -> None:
         """Note that a person wants no mail of a sequence any more, or none at all; as a link in a mail lets them do."""
-        self.suppress(person=person, topic=topic, reason=UNSUBSCRIBED, by="themselves")
+        self._ready().suppressions.add(Subject(person=str(person)), topic, UNSUBSCRIBED, "themselves")
 
     def opt_in(self, person: object, topic: str = EVERYTHING) -> None:
         """Note that they want it after all; what somebody else has suppressed stays so."""
@@ -187,6 +195,11 @@ class Mailing:
         return set(self._ready().suppressions.of(Subject(person=str(person))))
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _note(self, by: str | None, verb: str, reason: str | None = None) -> None:
+        """Write down that a person did something, and not whom it is about: that person may want to be forgotten."""
+        if by is not None:
+            self._ready().acts.keep(Act(by, verb, self.job.name, reason=reason))
 
     def _process(self, run: Call) -> None:
         """Sends the mails that people are due, each once."""

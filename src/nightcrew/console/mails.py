@@ -108,7 +108,7 @@ def suppress(
             raise UsageError(f"there is no sequence {sequence!r}{did_you_mean(sequence, room.mail.by_name)}")
         done, topic = True, sequence or EVERYTHING
         if remove:
-            done = room.unsuppress(address=address, person=person, topic=topic)
+            done = room.unsuppress(address=address, person=person, topic=topic, by=caller())
         else:
             room.suppress(address=address, person=person, topic=topic, reason=reason or BY_HAND, by=caller())
     about = f"{address or f'person {person}'}{f', mail of {sequence}' if sequence else ''}"
@@ -131,7 +131,7 @@ def retry(desk: Desk, numbers: tuple[int, ...], *, maybe_sent: bool, failed: boo
     if bool(numbers) == bool(states):
         raise UsageError("name the NUMBERs of mails, as 'nightcrew mail due' lists them, or one of the options")
     with _mailing(desk) as (_, room):
-        again = room.retry(numbers or None, states=states or RETRIED)
+        again = room.retry(numbers or None, states=states or RETRIED, by=caller())
     desk.screen.show({"retried": again}, [f"tried again from now on: {again:,}"])
     return 0 if again or not numbers else 1
 

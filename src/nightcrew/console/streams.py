@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nightcrew.acts import Act
 from nightcrew.console import line
+from nightcrew.console.acts import caller
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import Commands
 from nightcrew.duration import when
@@ -52,7 +54,8 @@ def sweep(desk: Desk) -> int:
     """End the streams that nobody writes, and save them."""
     from nightcrew.tending import said  # noqa: PLC0415 - --help is quick
 
-    with _tended(desk) as (_, tending):
+    with _tended(desk) as (crew, tending):
+        crew.acts.keep(Act(caller(), "sweep streams"))
         found = tending.reap()
     why = [f"not saved: {found.reason or 'nobody says how; see persist in [streams]'}"] if found.unsaved else []
     desk.screen.show(asdict(found), [said(found), *why])

@@ -45,7 +45,7 @@ class Post(Protocol):
     def preview(self, sequence: str, step: str) -> Letter:
         """Return a mail as somebody invented would get it; raises UsageError for a step that there is not."""
 
-    def retry(self, ids: Collection[int], *, states: Collection[State]) -> int:
+    def retry(self, ids: Collection[int], *, states: Collection[State], by: str) -> int:
         """Let mails that stand so be tried again; return how many that are."""
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from nightcrew.acts import Act
 from nightcrew.errors import UsageError
 from nightcrew.sent import RETRIED, State
 from nightcrew.web.dashboard.access import Permission
@@ -42,8 +41,7 @@ def retry(visit: Visit) -> Answer:
     number = visit.form.get("mail", "")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise UsageError("a mail is tried again by its number: use the button beside it")
-    again = _post(visit).retry([int(number)], states=RETRIED)
-    visit.crew.acts.keep(Act(visit.access.actor, "retry mail", reason=f"mail {number}"))
+    again = _post(visit).retry([int(number)], states=RETRIED, by=visit.access.actor)
     return visit.go("mail", done="retried" if again else "over")
 
 

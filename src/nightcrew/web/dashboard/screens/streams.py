@@ -30,15 +30,17 @@ def stop(visit: Visit) -> Answer:
     chat, stream = visit.form.get("chat", ""), visit.form.get("stream", "")
     if not (chat and stream):
         raise UsageError("a stream is stopped by its chat and its ID: use the button beside it")
-    live = _tending(visit).stop(chat, stream, by=visit.access.actor)
+    tending = _tending(visit)
     visit.crew.acts.keep(Act(visit.access.actor, "stop stream", reason=f"stream {stream[:60]}"))
+    live = tending.stop(chat, stream, by=visit.access.actor)
     return visit.go("streams", done="stopped" if live else "over")
 
 
 def sweep(visit: Visit) -> Answer:
     """End what nobody writes, and save it."""
-    found = _tending(visit).reap()
-    visit.crew.acts.keep(Act(visit.access.actor, "sweep streams", reason=said(found)))
+    tending = _tending(visit)
+    visit.crew.acts.keep(Act(visit.access.actor, "sweep streams"))
+    found = tending.reap()
     if found.unsaved:
         raise UsageError(f"{said(found)[:-1]}: {found.reason or 'nobody says how: see [streams] persist'}")
     return visit.go("streams", done="swept")
