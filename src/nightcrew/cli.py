@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
+from nightcrew import __version__
 from nightcrew.console import line
 from nightcrew.console.acts import ACTS
 from nightcrew.console.desk import Desk
@@ -193,6 +195,29 @@ def status(desk: Desk) -> None:
     lines = screen.table(["JOB", "WHEN", "LAST", "NEXT", "REMOVED", "BY"], rows)
     body = {"attention": bad, "givenUp": given_up, "jobs": [prose.status(each) for each in found]}
     screen.show(body, [debts.verdict(given_up, screen) or prose.verdict(found, bad, screen), *lines])
+
+
+@command("nightcrew metrics --textfile /var/lib/node_exporter/nightcrew.prom")
+@click.option("--textfile", metavar="FILE", type=click.Path(path_type=Path), help="Write them there, all at once.")
+def metrics(desk: Desk, textfile: Path | None) -> None:
+    """Tell how every job stands as Prometheus reads it."""
+    from nightcrew.listeners.tally import Tally
+    from nightcrew.web.exposition import Page
+    from nightcrew.web.monitoring import seen
+
+    with desk.crew_at_work() as crew:
+        page, token = Page(seen(crew), Tally(), __version__).text(), crew.clock.token()
+    if textfile is None:
+        text = page.decode()
+        desk.screen.show({"metrics": text}, text.splitlines())
+        return
+    beside = textfile.with_name(f".{textfile.name}.{token}")  # whoever reads meanwhile reads the one before, whole
+    try:
+        beside.write_bytes(page)
+        beside.replace(textfile)
+    except OSError as problem:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"{textfile} cannot be written ({problem.strerror}); name another with --textfile") from None
 
 
 @command("nightcrew owed uploads --retry")

@@ -89,7 +89,7 @@ class Nightcrew(Pausing):
         self.settings = settings or Settings.read()
         self.clock = clock or SystemClock()
         self._audience = Audience((Log(), *listeners), self.settings.censor)
-        self._monitors = Monitors(tuple(monitors), self.clock, self._audience)
+        self.monitors = Monitors(tuple(monitors), self.clock, self._audience)
         self.streams = None if streams is None else Tending(streams, self._audience.censor)
         stores = Depot(self.clock, self._audience.censor, blobs=blobs, calls=calls, redis=redis, streams=self.streams)
         super().__init__(timezone, stores, archive, erasures)
@@ -385,7 +385,7 @@ class Nightcrew(Pausing):
     def close(self) -> None:
         """Stop the ticker and close every connection."""
         self.stop()
-        self._monitors.close()
+        self.monitors.close()
         self._station.close()
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:

@@ -12,10 +12,14 @@ from xml.etree import ElementTree as ET
 import pytest
 import sqlalchemy as sa
 import yaml
+from click.testing import CliRunner
 from tests.desk import Browser, hired, past
 
 from nightcrew import Job, Nightcrew, Settings, service
+from nightcrew.cli import nightcrew
+from nightcrew.console.desk import Desk
 from nightcrew.databases.tables import jobs as job_table
+from nightcrew.errors import UsageError
 from nightcrew.schedule import cron, every
 from nightcrew.vitals import Health, vitals
 from nightcrew.web.monitoring import Monitoring
@@ -190,6 +194,27 @@ def test_runs_and_rows_of_this_process_are_counted_and_no_label_is_an_id(crew, m
     }
     assert run not in text
     assert set(re.findall(r'[{,](\w+)="', text)) == {"task", "outcome", "trigger", "table", "version"}
+
+
+def test_a_command_leaves_the_same_figures_as_a_file_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/x.db")
+    job = '[jobs.cleanup]\nevery = "10 minutes"\ntable = "users"\ncolumn = "left_at"\n'
+    (tmp_path / "nightcrew.toml").write_text(job)
+    (tmp_path / "out").mkdir()
+
+    def command(*words):
+        return CliRunner().invoke(nightcrew, words, obj=Desk())
+
+    assert command("migrate").exit_code == 0
+    printed, file = command("metrics"), tmp_path / "out" / "nightcrew.prom"
+    assert samples(printed.stdout)['nightcrew_job_interval_seconds{task="cleanup"}'] == 600
+    assert command("metrics", "--textfile", str(file)).exit_code == 0
+    assert samples(file.read_text()).keys() == samples(printed.stdout).keys()
+    assert [path.name for path in file.parent.iterdir()] == ["nightcrew.prom"]
+    refused = command("metrics", "--textfile", str(tmp_path / "nowhere" / "x.prom")).exception
+    assert isinstance(refused, UsageError)
+    assert "name another with --textfile" in str(refused)
 
 
 def test_whoever_lacks_prometheus_client_is_told_what_to_install(crew, monitor, monkeypatch):

@@ -10,9 +10,12 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner
 from tests.provider import Quiet
 
 from nightcrew import Job, Nightcrew, Settings, config, cron, every
+from nightcrew.cli import nightcrew
+from nightcrew.console.desk import Desk
 from nightcrew.errors import ConfigurationError
 from nightcrew.listeners import monitors
 from nightcrew.listeners.checkin import CheckIn, Stage, slug
@@ -51,6 +54,7 @@ def serving():
             service.go.wait(20)
             self.send_response(service.status.pop(0) if service.status else 200)
             self.send_header("Content-Length", "0")
+            self.send_header("Location", f"{service.url}/elsewhere")
             self.end_headers()
 
         do_GET = do_POST = _any  # noqa: N815 - the names of http.server
@@ -284,6 +288,7 @@ def test_a_redirect_is_not_followed_and_nobody_there_is_no_failure_of_a_run(tmp_
         service.wait(2)
     said = {entry.facts["monitor"]: entry.facts["error"] for entry in heard if entry.kind == "monitor_failed"}
     assert said["Healthchecks"] == "it answered 302"
+    assert "/elsewhere" not in [path for _, path, *_ in service.asked]
     assert said["Cronitor"].startswith("it does not answer (")
     assert KEY not in str(heard)
 
@@ -326,6 +331,19 @@ def test_a_file_names_monitors_whose_secrets_are_looked_at_when_there_is_somethi
     with pytest.raises(ConfigurationError, match="environment variable CRONITOR is not set"):
         cronitor.ping(checkin)
     assert KEY not in repr((healthchecks, sentry, cronitor, Healthchecks(KEY), healthchecks.ping(checkin)))
+
+
+def test_a_check_warns_of_a_variable_that_is_not_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/x.db")
+    monkeypatch.delenv("PING_KEY", raising=False)
+    written(tmp_path, '[monitors.healthchecks]\nkey = "${PING_KEY}"\n')
+    told = CliRunner().invoke(nightcrew, ["check"], obj=Desk())
+    assert told.exit_code == 0
+    assert (
+        "monitor 'healthchecks' cannot be used: nightcrew.toml:6: environment variable PING_KEY is not set"
+        in told.stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,10 @@ class Monitors:
         for courier in self._couriers:
             courier.take(checkin)
 
+    def problems(self) -> list[str]:
+        """Say which monitors cannot be told of anything, for want of a variable; nobody is asked."""
+        return [problem for courier in self._couriers if (problem := courier.problem()) is not None]
+
     def close(self) -> None:
         """Give what is still to be sent a moment, and return."""
         until = self._clock.monotonic() + _AT_THE_END
@@ -89,6 +93,14 @@ class _Courier:
         self._closing = Event()
         self._missed = 0
         self._told = False
+
+    def problem(self) -> str | None:
+        """Say why the monitor cannot be told of anything, if it cannot."""
+        try:
+            _ = self._monitor.secret
+        except ConfigurationError as problem:
+            return f"monitor {self._monitor.name!r} cannot be used: {problem}"
+        return None
 
     def take(self, checkin: CheckIn) -> None:
         """Take a check-in to be sent, or leave it out where too many wait; this waits for nobody."""

@@ -149,17 +149,13 @@ class Monitoring:
 
     def _page(self, path: str) -> Response:
         if path in _PAGES:
-            return _PAGES[path](self._vitals(), self._tally)
-        found = self._vitals()
+            return _PAGES[path](seen(self._crew), self._tally)
+        found = seen(self._crew)
         if path == _BADGE:
             return _kept_nowhere(badge("nightcrew", found.health), _SVG)
         name = path.removeprefix(_BADGES).removesuffix(".svg")
         job = next((job for job in found.jobs if job.name == name and path.startswith(_BADGES)), None)
         return _UNKNOWN if job is None else _kept_nowhere(badge(name, job.health), _SVG)
-
-    def _vitals(self) -> Vitals:
-        found, chronicle = self._crew.status(), self._crew.chronicle
-        return vitals(found, chronicle.ended(), chronicle.missed(), self._crew.clock.now())
 
     def _failed(self, error: Exception) -> Response:
         censor = self._crew.settings.censor
@@ -172,6 +168,12 @@ class Monitoring:
 
     async def _beside(self, work: Callable[[], _R]) -> _R:
         return await asyncio.wrap_future(self._pool.submit(work))
+
+
+def seen(crew: Crew) -> Vitals:
+    """Look at how the jobs of a crew stand."""
+    found, chronicle = crew.status(), crew.chronicle
+    return vitals(found, chronicle.ended(), chronicle.missed(), crew.clock.now())
 
 
 def before(app: App, monitoring: Monitoring) -> App:
