@@ -231,6 +231,10 @@ class Claims:
         """Stop renewing a claim's lease."""
         self.heartbeat.release(claim.job.name, claim.fence, claim.run, claim.lease)
 
+    def call_off(self, claim: Claim, why: str) -> None:
+        """End as cancelled a run that was claimed and must not begin; where even that fails, its lease runs out."""
+        self._leave(claim, State.CANCELLED, why)
+
     def end_pause(self, job: Job, standing: Standing, until: datetime, *, waits: bool = False) -> bool:
         """Let triggers claim again; the pause's slots end as skipped. False when the standing has changed meanwhile."""
         job = in_force(job, standing)
@@ -335,7 +339,10 @@ class Claims:
 
     def _give_back(self, claim: Claim) -> None:
         """Leave to whoever comes next a run that was claimed and not begun; past that its lease runs out."""
+        self._leave(claim, State.PARTIAL, None)
+
+    def _leave(self, claim: Claim, state: State, why: str | None) -> None:
         self.release(claim)
         with suppress(DatabaseError):
             if not claim.joined and (row := self._books.run(claim.run)):
-                self._books.settle(claim.job.name, claim.fence, replace(row, state=State.PARTIAL), Sequel())
+                self._books.settle(claim.job.name, claim.fence, replace(row, state=state, reason=why), Sequel())

@@ -1,9 +1,13 @@
 """The desk over HTTP: who sees what, who may do what, and what a page says of what is in the database."""
 
+import asyncio
+import hmac
 import re
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -436,3 +440,80 @@ def test_a_service_without_a_password_keeps_its_desk_closed_and_says_so(tmp_path
     assert Browser(open_here, host="localhost").ask("GET", "/nightcrew/audit").status_code == 200
     assert Browser(open_here, host="localhost").ask("POST", "/api/internal/jobs/daily").status_code == 401
     assert len(told) == 1
+
+
+# ── what a stranger may try ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_function_that_hands_on_what_is_still_to_be_awaited_is_awaited(quick):
+    async def later(request):
+        return "read_only", "grace"
+
+    assert "grace read only" in words(Browser(quick.dashboard(lambda *asked: later(asked[0]))).open("/"))
+    assert Browser(quick.dashboard(letting_in("all", "half \ud800"))).ask("GET", "/").status_code == 500
+
+
+@pytest.mark.parametrize("tenant", ["/a; Domain=evil.example", "/日本", "//evil.example", "/a\r\nSet-Cookie: x=y"])
+def test_where_it_is_mounted_cannot_bend_a_cookie_or_an_address(quick, tenant):
+    desk, sent = quick.dashboard(letting_in("all")), []
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": f"{tenant}/jobs/daily", "root_path": tenant, "headers": []}
+    asyncio.run(desk(scope | {"query_string": b"", "scheme": "http"}, receive, send))
+    cookie = dict(sent[0]["headers"])[b"set-cookie"].decode()
+    base = f"/{quote(tenant.lstrip('/'))}"
+    assert re.fullmatch(r"nightcrew_desk=[\w-]+; Path=(\S+); HttpOnly; SameSite=Lax", cookie)[1] == base
+    actions = re.findall(r'(?:action|href)="([^"#]+)"', sent[1]["body"].decode())
+    assert all(address.startswith((f"{base}/", "http")) for address in actions)
+
+
+@pytest.mark.parametrize(
+    "place", ["0001-01-01T00:00:00%2B23:59~x", "9999-12-31T23:59:59-23:59~x", "2026-01-01T00:00~x"]
+)
+def test_a_place_that_cannot_be_begins_with_the_newest(crew, browser, place):
+    past(crew, ("daily", 5, "done"))
+    assert "daily.00000" in browser.open(f"/jobs/daily?before={place}")
+
+
+def test_a_form_that_was_cut_off_changes_nothing(quick):
+    desk = quick.dashboard(letting_in("all"))
+    browser, sent = Browser(desk), []
+    seal = re.search(r'name="seal" value="([0-9a-f]+)"', browser.open("/jobs/daily"))[1]
+    cookie = f"nightcrew_desk={browser.cookies['nightcrew_desk']}".encode()
+    coming = [
+        {"type": "http.request", "body": f"seal={seal}&reason=until+the+mo".encode(), "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return coming.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/jobs/daily/pause", "headers": [(b"cookie", cookie)]}
+    asyncio.run(desk(scope | {"query_string": b"", "scheme": "http"}, receive, send))
+    assert sent[0]["status"] == 403
+    assert not quick.status("daily")[0].paused
+
+
+def test_a_cookie_that_somebody_planted_makes_no_seal(quick):
+    guarded = replace(quick.settings, secret="a-secret-of-the-service")
+    quick.settings = guarded
+    browser = Browser(quick.dashboard(letting_in("all")))
+    browser.cookies["nightcrew_desk"] = "planted"
+    seal = hmac.new(b"planted", b"ada", "sha256").hexdigest()
+    answer = browser.ask("POST", "/jobs/daily/pause", data={"seal": seal, "reason": "so"})
+    assert answer.status_code == 403
+    assert browser.send("/jobs/daily", "/pause", reason="so") == "/jobs/daily?done=paused"
+
+
+def test_an_empty_cookie_is_none_and_is_replaced(quick):
+    browser = Browser(quick.dashboard(letting_in("all")))
+    answer = browser.ask("GET", "/", headers={"Cookie": "nightcrew_desk="})
+    assert re.match(r"nightcrew_desk=[\w-]{32};", answer.headers["set-cookie"])

@@ -1,13 +1,14 @@
 """What a person does at the desk is done, once, and written down with their name and why."""
 
 import re
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.desk import Browser, hired, letting_in, past, staffed, words
 
-from nightcrew import Job
+from nightcrew import Job, Nightcrew, Settings
 from nightcrew.acts import Act
 from nightcrew.schedule import every
 
@@ -178,3 +179,56 @@ def test_an_actor_of_any_name_can_act(crew, actor):
     browser = Browser(crew.dashboard(letting_in("all", actor)))
     browser.send("/jobs/daily", "/pause", reason="so" * 200)
     assert acts(crew)[0][1:3] == ("pause", "daily")
+
+
+def test_a_run_that_cannot_be_written_down_is_not_begun_and_blocks_nobody(tmp_path):
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, created_at TEXT)")
+    crew, ran = Nightcrew(f"sqlite:///{tmp_path}/x.db", settings=Settings()), []
+    crew.add(Job("daily", every("1 day"), function=lambda run: ran.append(run.id)))
+    crew.migrate()
+    crew.status()
+    browser = Browser(crew.dashboard(letting_in("all")))
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON nightcrew_acts BEGIN SELECT RAISE(ABORT, 'full'); END")
+    assert "full" in words(browser.send("/jobs/daily", "/daily/run", status=503))
+    (row,) = crew.runs("daily")
+    assert (ran, crew.at_work, row.state) == ([], [], "cancelled")
+    assert row.reason == "called off: who asked for it could not be written down"
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("DROP TRIGGER full")
+    assert "✓ done" in words(browser.open(browser.send("/jobs/daily", "/daily/run")))
+    assert len(ran) == 1
+    crew.close()
+
+
+def test_whoever_confirms_does_not_agree_to_another_policy(yard, crew):
+    url = yard.link.engine.url.render_as_string(hide_password=False)
+    strict, changed = hired(url, max_rows=10), hired(url, max_rows=10, older_than=timedelta(days=2))
+    where = Browser(strict.dashboard(letting_in("all"))).send("/jobs/purge-notes", "/plan")
+    browser = Browser(changed.dashboard(letting_in("all")))
+    following = browser.send(where, "/run", confirm="purge-notes")
+    assert "or something else" in words(browser.open(following))
+    assert (len(yard.ids("notes")), strict.acts.newest()) == (40, [])
+    run = browser.send(following, "/run", confirm="purge-notes")
+    assert "notes 40" in words(browser.open(run))
+    strict.close()
+    changed.close()
+
+
+def test_a_confirmation_sent_twice_is_one_run_and_agrees_once(yard, crew):
+    strict = hired(yard.link.engine.url.render_as_string(hide_password=False), max_rows=10)
+    browser = Browser(strict.dashboard(letting_in("all")))
+    where = browser.send("/jobs/purge-notes", "/plan")
+    form = {"confirm": "purge-notes", "key": "once"}
+    run = browser.send(where, "/run", **form)
+    assert browser.send(where, "/run", **form) == run
+    assert "Nothing is due" in words(browser.open(browser.send(where, "/run", confirm="purge-notes", key="other")))
+    assert [act.verb for act in strict.acts.newest()] == ["run", "ack"]
+    strict.close()
+
+
+def test_who_pauses_cannot_write_lines_into_the_log(crew, caplog):
+    with caplog.at_level("INFO", "nightcrew"):
+        crew.pause("daily", by="ada\n12:00 ERROR eve", reason="so\r\n12:00 ERROR mallory")
+    assert [line for line in caplog.messages if "\n" in line or "\r" in line] == []

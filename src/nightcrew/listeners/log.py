@@ -84,7 +84,7 @@ def _paused(entry: Entry) -> str:
     """Tell of a pause that begins, or of a run that met one."""
     if "message" in entry.facts:
         return _outcome(entry)
-    return "[{label}] paused by {by}: {reason}".format_map(entry.facts)
+    return one_line("[{label}] paused by {by}: {reason}".format_map(entry.facts))
 
 
 def _cancelled(entry: Entry) -> str:

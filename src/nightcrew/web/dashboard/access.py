@@ -74,8 +74,10 @@ async def admit(
     Raises ConfigurationError for an answer that means nothing.
     """
     if inspect.iscoroutinefunction(authorize) or inspect.iscoroutinefunction(type(authorize).__call__):
-        return access(await authorize(request))  # type: ignore[misc]
-    return access(await beside(lambda: authorize(request)))
+        granted = authorize(request)
+    else:
+        granted = await beside(lambda: authorize(request))
+    return access(await granted if inspect.isawaitable(granted) else granted)
 
 
 def access(granted: object) -> Access | None:
@@ -85,7 +87,7 @@ def access(granted: object) -> Access | None:
         granted, actor = granted
     if granted is None:
         return None
-    if not isinstance(actor, str) or not actor.strip():
+    if not isinstance(actor, str) or not actor.strip() or not _encodable(actor):
         raise ConfigurationError(f"authorize names the actor {actor!r}: give a text that the audit can call them by")
     if granted == "all":
         return Access(actor, frozenset(Permission))
@@ -101,3 +103,12 @@ def access(granted: object) -> Access | None:
             f"authorize gives the permission {word!r}, which there is not{did_you_mean(str(word), Permission)}"
         )
     return Access(actor, frozenset(map(Permission, granted)))
+
+
+def _encodable(text: str) -> bool:
+    """Tell whether a text can be written at all: half a pair of surrogates cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -66,9 +66,11 @@ class Dashboard:
             return Answer(401, b"Unauthorized.", "text/plain", (("WWW-Authenticate", self._challenge),))
         if request.path.startswith("/static/"):
             return _file(request)
-        badge = request.cookies.get(COOKIE) or new_badge()
-        answer = await self._found(request, access, badge, receive)
-        return answer if COOKIE in request.cookies else _badged(answer, request, badge)
+        badge = request.cookies.get(COOKIE)
+        if badge:
+            return await self._found(request, access, badge, receive)
+        badge = new_badge()
+        return _badged(await self._found(request, access, badge, receive), request, badge)
 
     async def _found(self, request: Request, access: Access, badge: str, receive: Receive) -> Answer:
         """Find the way that is meant, and take it."""
@@ -134,19 +136,21 @@ def _file(request: Request) -> Answer:
 
 def _badged(answer: Answer, request: Request, badge: str) -> Answer:
     secure = "; Secure" if request.scope.get("scheme") == "https" else ""
-    cookie = f"{COOKIE}={badge}; Path={request.root or '/'}; HttpOnly; SameSite=Lax{secure}"
+    cookie = f"{COOKIE}={badge}; Path={request.base or '/'}; HttpOnly; SameSite=Lax{secure}"
     return Answer(answer.status, answer.body, answer.kind, (*answer.headers, ("Set-Cookie", cookie)))
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Return what was sent, or None for more than any form of ours holds."""
+    """Return what was sent, or None for more than any form of ours holds; of a form that was cut off, nothing."""
     body: bytes = b""
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
         body += message.get("body", b"")
         if len(body) > LONGEST:
             return None
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
+        if not message.get("more_body"):
             return body
 
 

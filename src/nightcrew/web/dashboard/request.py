@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from nightcrew.triggers.request import Request as Call
 
@@ -22,6 +22,12 @@ class Request:
         # Whether a host takes the point that it mounts at out of the path differs, also by its version.
         under = self.root and (path == self.root or path.startswith(f"{self.root}/"))
         self.path = (path[len(self.root) :] if under else path) or "/"
+
+    @cached_property
+    def base(self) -> str:
+        """What the addresses of pages begin with: where the desk is mounted, in which a stranger may have had a say."""
+        inner = self.root.lstrip("/")
+        return f"/{quote(inner)}" if inner else ""
 
     @cached_property
     def headers(self) -> Mapping[str, str]:

@@ -39,14 +39,19 @@ class Visit:
 
     @property
     def seal(self) -> str:
-        """What every form carries: nobody can write it who does not know the browser's cookie."""
-        return hmac.new(self.badge.encode(), self.access.actor.encode(), sha256).hexdigest()
+        """What every form carries: nobody writes it who does not know the browser's cookie and the service's secret.
+
+        Whoever can plant a cookie, as pages of a neighbouring subdomain can, knows only the one of the two.
+        """
+        settings = self.crew.settings
+        key = f"{self.badge} {settings.secret or settings.dashboard_password or ''}"
+        return hmac.new(key.encode(), self.access.actor.encode(), sha256).hexdigest()
 
     @property
     def sealed(self) -> bool:
         """Whether the form that was sent is one of ours, and came from a page of this place."""
         ours = hmac.compare_digest(self.form.get("seal", "").encode(), self.seal.encode())
-        known = COOKIE in self.request.cookies
+        known = bool(self.request.cookies.get(COOKIE))
         return ours and known and self.request.headers.get("sec-fetch-site", "same-origin") in {"same-origin", "none"}
 
     def may(self, permission: Permission | str) -> bool:
@@ -57,7 +62,7 @@ class Visit:
         """Return the address of a page, wherever the desk is mounted."""
         path = "/".join(quote(part, safe="") for part in parts)
         query = urlencode({name: str(value) for name, value in asked.items() if value not in (None, "")})
-        return f"{quote(self.request.root)}/{path}{'?' if query else ''}{query}"
+        return f"{self.request.base}/{path}{'?' if query else ''}{query}"
 
     def go(self, *parts: str, **asked: object) -> Answer:
         """Answer an act: go to a page."""

@@ -1,6 +1,6 @@
 """Job: one job, and what a person may do about it: plan, run, pause, resume."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from nightcrew.chronicle import Place
 from nightcrew.deed import deed
@@ -79,9 +79,9 @@ def _before(text: str) -> Place | None:
     at, _, run = text.partition("~")
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        return Place(moment.astimezone(UTC), run[:200]) if run and moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return Place(moment, run[:200]) if run and moment.tzinfo else None
 
 
 WAYS = (

@@ -14,23 +14,33 @@ _PATIENCE = 2.0  # seconds that a page waits for a run to be over: most are, and
 _pool = Pool(8, "nightcrew-desk-run")
 
 
+def begun(visit: Visit, job: str) -> Answer | None:
+    """Go to the run that this same form has begun before, if it has."""
+    run = hand_id(job, _caller(visit).token or "")
+    return visit.go("runs", run) if visit.crew.chronicle.run(run) is not None else None
+
+
 def start(visit: Visit, job: str, plan: str | None = None) -> Answer:
     """Begin a run of a job, of what a plan showed perhaps, and go where it can be seen.
 
     The same form sent twice asks for the same run. With an errand somebody else runs it, who is told of the same key.
     """
-    caller = Caller(visit.access.actor, key=visit.form.get("key") or visit.key())
+    caller = _caller(visit)
     at_once = plan is None
     if visit.crew.errand is not None and at_once:
         visit.crew.errand(job, None, caller, at_once)
         return visit.go("jobs", job, done="handed")
     asked = partial(visit.crew.run, job, trigger=TRIGGER, now=at_once, plan=plan, caller=caller)
-    begun = _pool.submit(asked)
-    wait([begun], _PATIENCE)
+    asking = _pool.submit(asked)
+    wait([asking], _PATIENCE)
     run = hand_id(job, caller.token or "")
-    if begun.done():
-        report = begun.result()  # raises what the run was turned away for
+    if asking.done():
+        report = asking.result()  # raises what the run was turned away for
         busy = "busy" if report.outcome is Outcome.IN_PROGRESS_ELSEWHERE else None
         return visit.go("runs", report.run, done=busy) if report.run else visit.go("jobs", job, done=busy)
     known = visit.crew.chronicle.run(run) is not None
     return visit.go("runs", run) if known else visit.go("jobs", job, done="begun")
+
+
+def _caller(visit: Visit) -> Caller:
+    return Caller(visit.access.actor, key=visit.form.get("key") or visit.key())
