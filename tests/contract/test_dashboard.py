@@ -23,7 +23,7 @@ from nightcrew.web.dashboard.app import WAYS, Dashboard
 from nightcrew.web.dashboard.password import CHALLENGE, by_password
 from nightcrew.web.dashboard.request import Request
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202etxt.exe\u2066\x1b[31m"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
 
 
@@ -386,6 +386,7 @@ def test_whatever_stands_in_the_database_is_shown_as_text(crew):
         assert "<script>alert" not in page
         assert "<img" not in page
         assert 'href="javascript:' not in page
+        assert not re.search("[\0\x1b\u202a-\u202e\u2066-\u2069]", page)
         assert ESCAPED in page or "%3Cscript%3Ealert" in page or "q=" in path
     assert browser.ask("GET", "/jobs/%3Cscript%3Ealert(1)%3C%2Fscript%3E").status_code == 404
     hostile.close()

@@ -56,6 +56,15 @@ def test_a_run_by_hand_is_shown_when_it_is_over_and_the_same_form_starts_no_seco
     assert [(act.verb, act.run) for act in crew.acts.newest()] == [("run", row.id)]
 
 
+def test_whoever_runs_a_job_that_is_kept_from_running_hears_so(crew, browser):
+    crew.pause("daily", by="grace", reason="moving house")
+    crew.stop_all(by="grace", reason="a fire")
+    for _ in ("stopped", "paused"):
+        assert "No run was begun" in words(browser.open(browser.send("/jobs/daily", "/daily/run")))
+        crew.resume_all(by="grace")
+    assert crew.runs("daily") == []
+
+
 def test_what_is_run_by_hand_from_any_door_is_written_down(crew, browser):
     crew.run("daily", now=True, trigger="cli", caller="grace")
     crew.run("daily", trigger="http", caller="vercel#1234")

@@ -51,6 +51,14 @@ def took(length: timedelta) -> str:
     return span(length)
 
 
+def _visible(said: Any) -> Any:
+    """Let no text turn around, or hide, what stands beside it: names and reasons are a stranger's."""
+    return said.translate(_HIDDEN) if isinstance(said, str) else said
+
+
+_TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # marks that turn the direction of what follows
+_CONTROLS = (*(code for code in range(0x20) if chr(code) not in "\t\n\r"), 0x7F)
+_HIDDEN = dict.fromkeys((*_TURNING, *_CONTROLS), "\N{REPLACEMENT CHARACTER}")
 _SHAPES = {"full": "%-d %b %Y, %H:%M:%S", "day": "%-d %b, %H:%M", "clock": "%H:%M"}
 
 
@@ -64,6 +72,7 @@ _paper = Environment(
     loader=FileSystemLoader(_TEMPLATES),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=_visible,
     trim_blocks=True,
     lstrip_blocks=True,
 )

@@ -25,6 +25,7 @@ NOTICES = {
     "resumed": "The job runs again when it is due.",
     "handed": "The job was handed to a worker; its run shows here once it has begun.",
     "begun": "The run was asked for, and begins once the job is free.",
+    "kept": "No run was begun: the job is paused or stopped, or is not to run here.",
     "busy": "The job is at work already, so no other run was begun.",
 }
 

@@ -36,8 +36,10 @@ def start(visit: Visit, job: str, plan: str | None = None) -> Answer:
     run = hand_id(job, caller.token or "")
     if asking.done():
         report = asking.result()  # raises what the run was turned away for
-        busy = "busy" if report.outcome is Outcome.IN_PROGRESS_ELSEWHERE else None
-        return visit.go("runs", report.run, done=busy) if report.run else visit.go("jobs", job, done=busy)
+        busy = report.outcome is Outcome.IN_PROGRESS_ELSEWHERE
+        if report.run:
+            return visit.go("runs", report.run, done="busy" if busy else None)
+        return visit.go("jobs", job, done="busy" if busy else "kept")
     known = visit.crew.chronicle.run(run) is not None
     return visit.go("runs", run) if known else visit.go("jobs", job, done="begun")
 
