@@ -6,10 +6,12 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from tests.desk import Browser, hired, letting_in, past, staffed, words
 
-from nightcrew import Job, Nightcrew, Settings
+from nightcrew import Job, Nightcrew, Settings, recipes
 from nightcrew.acts import Act
+from nightcrew.databases.tables import acts as act_table
 from nightcrew.schedule import every
 
 
@@ -181,6 +183,18 @@ def test_the_audit_is_turned_page_by_page_and_can_be_of_one_job(crew, browser):
     assert seen == [f"{n:03}" for n in reversed(range(120))]
     assert words(browser.open("/audit?job=daily")).count("no. ") == 50
     assert "Who did what to daily" in words(browser.open("/audit?job=daily"))
+
+
+def test_the_audit_loses_what_is_older_than_a_year_by_its_recipe(crew, yard):
+    for number, age in enumerate((366, 364)):
+        crew.acts.keep(Act("ada", "pause", "daily", reason=f"no. {number}"))
+        with crew._station.link.transaction() as connection:
+            at = datetime.now(UTC) - timedelta(days=age)
+            connection.execute(sa.update(act_table).where(act_table.c.reason == f"no. {number}").values(at=at))
+    crew.add(recipes.history.prune_audit())
+    assert crew.plan("prune-audit").rows == 1
+    assert crew.run("prune-audit", now=True, trigger="cli", caller="grace").deleted == 1
+    assert acts(crew) == [("grace", "run", "prune-audit", None), ("ada", "pause", "daily", "no. 1")]
 
 
 @pytest.mark.parametrize("actor", ["ada", "x" * 400, "nul\0byte"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from nightcrew.job import Job
 from nightcrew.recipes.accounts import delete_stale_deactivated_accounts
 from nightcrew.recipes.chats import delete_stale_empty_chats
-from nightcrew.recipes.history import prune_run_history
+from nightcrew.recipes.history import prune_audit, prune_run_history
 from nightcrew.recipes.oauth import cleanup_oauth_sessions, cleanup_pkce, clear_stale_token_locks
 from nightcrew.recipes.rows import delete_expired_rows
 
@@ -16,6 +16,7 @@ RECIPES: Mapping[str, Callable[..., Job]] = {
     "cleanup-oauth-sessions": cleanup_oauth_sessions,
     "clear-stale-token-locks": clear_stale_token_locks,
     "prune-run-history": prune_run_history,
+    "prune-audit": prune_audit,
     "delete-expired-rows": delete_expired_rows,
 }
 """Every recipe by the name that `recipe = "…"` takes in nightcrew.toml."""

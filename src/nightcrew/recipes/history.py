@@ -1,4 +1,4 @@
-"""nightcrew's own history."""
+"""nightcrew's own history: what ran, and who did what."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,3 +15,9 @@ def prune_run_history(**changes: Any) -> Job:
     """
     policy = Policy("nightcrew_runs", "finished_at", older_than=timedelta(days=90), max_fraction=1)
     return Job("prune-run-history", cron("23 4 * * *"), policy=policy, label="Run History").but(**changes)
+
+
+def prune_audit(**changes: Any) -> Job:
+    """Delete what people did more than a year ago from the audit, once a night; who paused or stopped what stays so."""
+    policy = Policy("nightcrew_acts", "at", older_than=timedelta(days=365), max_fraction=1)
+    return Job("prune-audit", cron("29 4 * * *"), policy=policy, label="Audit").but(**changes)
