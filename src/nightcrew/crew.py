@@ -186,7 +186,7 @@ class Nightcrew(Pausing):
             if isinstance(claim, Taken):
                 return finished or turned_away(job, trigger, claim, self.clock.now())
             if claim.at_once and not claim.resumed:
-                self._sign(claim, Act(Caller.of(caller).name or "unknown", "run", name, claim.run, plan))
+                self._station.sign(claim, Act(Caller.of(caller).name or "unknown", "run", name, claim.run, plan))
             report = self._carry_out(claim if claim.resumed else claim._replace(plan=plan), budget)
             if finished:
                 note = f"run {finished.run} was left open, and is finished: {finished.message}"
@@ -386,14 +386,6 @@ class Nightcrew(Pausing):
         self.stop()
         self.monitors.close()
         self._station.close()
-
-    def _sign(self, claim: Claim, act: Act) -> None:
-        """Write down who asked for a run; what cannot be written down is not begun, and keeps nobody from the job."""
-        try:
-            self._station.acts.keep(act)
-        except BaseException:
-            self._station.claims.call_off(claim, "called off: who asked for it could not be written down")
-            raise
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:
         claims = self._station.claims

@@ -6,9 +6,11 @@ from functools import cached_property
 from threading import Lock
 from weakref import ref
 
+from nightcrew.acts import Act
 from nightcrew.archives.archive import Archive
 from nightcrew.archives.manifest import Manifests
 from nightcrew.books import RunRow
+from nightcrew.claim import Claim
 from nightcrew.claims import Claims
 from nightcrew.clock import Clock, instant
 from nightcrew.databases.acts import Deeds
@@ -229,6 +231,14 @@ class Station:
     def at_work(self) -> list[str]:
         """The jobs whose runs this process has in hand; nothing is wired for the question."""
         return self.claims.held if "claims" in self.__dict__ else []
+
+    def sign(self, claim: Claim, act: Act) -> None:
+        """Write down who asked for a run; what cannot be written down is not begun, and keeps nobody from the job."""
+        try:
+            self.acts.keep(act)
+        except BaseException:
+            self.claims.call_off(claim, "called off: who asked for it could not be written down")
+            raise
 
     def forget(self, jobs: Iterable[str]) -> None:
         """Let the next `ready` make the rows of these jobs anew."""
