@@ -326,12 +326,13 @@ class Nightcrew(Pausing):
             self._ticker.start()
 
     def stop(self) -> None:
-        """Stop the ticker: its runs finish the batch they are in and hand over. Returns when they have."""
+        """Stop the ticker: its runs finish the batch they are in and hand over. Returns when monitors heard of them."""
         with self._lock:
             ticker, self._ticker = self._ticker, None
         if ticker is not None:
             ticker.stop()
         self._station.settle()
+        self.monitors.close()
 
     def hand_over(self) -> None:
         """Ask every run of this process, whoever started it, to hand over after the batch it is in; for its end."""
@@ -384,7 +385,6 @@ class Nightcrew(Pausing):
     def close(self) -> None:
         """Stop the ticker and close every connection."""
         self.stop()
-        self.monitors.close()
         self._station.close()
 
     def _carry_out(self, claim: Claim, budget: Budget) -> Report:

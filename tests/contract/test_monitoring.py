@@ -182,7 +182,7 @@ def test_a_pause_and_a_safety_rail_show(crew, monitor):
 def test_runs_and_rows_of_this_process_are_counted_and_no_label_is_an_id(crew, monitor):
     run = crew.run("purge-notes", trigger="http", now=True).run
     crew.run("daily", trigger="somebody-else-entirely", now=True)
-    crew.run("daily", trigger="manual", now=True)
+    crew.run("daily", trigger="dashboard", now=True)
     text = asked(monitor, "/metrics").text
     found = samples(text)
     assert found['nightcrew_rows_deleted_total{table="notes"}'] == 40
@@ -190,7 +190,7 @@ def test_runs_and_rows_of_this_process_are_counted_and_no_label_is_an_id(crew, m
     assert ended == {
         'nightcrew_job_runs_total{outcome="succeeded",task="purge-notes",trigger="http"}': 1,
         'nightcrew_job_runs_total{outcome="succeeded",task="daily",trigger="other"}': 1,
-        'nightcrew_job_runs_total{outcome="succeeded",task="daily",trigger="manual"}': 1,
+        'nightcrew_job_runs_total{outcome="succeeded",task="daily",trigger="dashboard"}': 1,
     }
     assert run not in text
     assert set(re.findall(r'[{,](\w+)="', text)) == {"task", "outcome", "trigger", "table", "version"}

@@ -1,5 +1,6 @@
 """What Healthchecks, Sentry and Cronitor are told of runs, by servers that keep every request; and what that costs."""
 
+import asyncio
 import json
 import logging
 import threading
@@ -82,7 +83,9 @@ def service():
 @contextmanager
 def crew_of(tmp_path, *told, function=lambda run: 7, schedule=DAILY, **of_job):
     heard = []
-    crew = Nightcrew(f"sqlite:///{tmp_path}/x.db", settings=Settings(), monitors=told, listeners=[heard.append])
+    crew = Nightcrew(
+        f"sqlite:///{tmp_path}/x.db", settings=Settings(ticker=False), monitors=told, listeners=[heard.append]
+    )
     crew.add(Job("daily", schedule, function=function, **of_job))
     crew.migrate()
     begin(crew)
@@ -255,6 +258,17 @@ def test_a_service_that_hangs_costs_a_run_less_than_50_ms(tmp_path, service, mon
         begun = time.perf_counter()
     assert time.perf_counter() - begun < 2, "the end of a process waits for a moment, and no longer"
     assert watched - alone < 0.05
+
+
+def test_an_application_that_ends_tells_of_its_last_run_first(tmp_path, service):
+    with crew_of(tmp_path, Healthchecks(KEY, service.url)) as (crew, _):
+
+        async def live():
+            async with crew.lifespan(None):
+                crew.run("daily")
+
+        asyncio.run(live())
+        assert [path for _, path, *_ in service.asked] == [f"/{KEY}/daily/start", f"/{KEY}/daily"]
 
 
 def test_a_service_that_fails_is_asked_three_times_in_all_and_told_of_once(tmp_path, service, monkeypatch, caplog):

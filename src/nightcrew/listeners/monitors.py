@@ -20,7 +20,7 @@ _MOST = 200  # check-ins that wait: more than that of a service that does not an
 _TIMEOUT = 5.0  # seconds
 _TRIES = 3
 _REST = 1.0  # seconds before the second try, and twice as many before the third
-_AT_THE_END = 5.0  # seconds that a process which ends gives what is still to be sent
+_AT_THE_END = 3.0  # seconds that a process which ends gives what is still to be sent
 _AGAIN = {408, 425, 429}
 _REASON = 120
 

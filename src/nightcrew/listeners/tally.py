@@ -11,7 +11,7 @@ from nightcrew.outcome import Outcome
 _ENDS = frozenset(
     (Outcome.SUCCEEDED, Outcome.NOTHING_TO_DO, Outcome.PARTIAL, Outcome.FAILED, Outcome.REFUSED, Outcome.CANCELLED)
 )
-_TRIGGERS = frozenset(("ticker", "http", "cli", "manual", "celery", "failsafe"))
+_TRIGGERS = frozenset(("ticker", "http", "cli", "manual", "celery", "dashboard", "failsafe"))
 _OTHER = "other"
 
 
