@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import re
+import sqlite3
 from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -410,6 +411,18 @@ def test_the_schedule_is_found_in_and_turned_page_by_page(quick):
 def test_a_database_that_is_away_is_said_in_a_sentence(tmp_path):
     crew = hired(f"sqlite:///{tmp_path}/nowhere/x.db")
     assert "The database does not answer" in words(Browser(crew.dashboard(letting_in("all"))).open("/", 503))
+    crew.close()
+
+
+def test_a_database_that_a_newer_nightcrew_has_seen_is_said_to_be_there(tmp_path):
+    hired(f"sqlite:///{tmp_path}/x.db").close()
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TABLE nightcrew_schema (version INTEGER PRIMARY KEY, applied_at TEXT)")
+        database.execute("INSERT INTO nightcrew_schema VALUES (999, '2026-01-01')")
+    crew = hired(f"sqlite:///{tmp_path}/x.db")
+    said = words(Browser(crew.dashboard(letting_in("all"))).open("/", 503))
+    assert "The database is not ready" in said
+    assert "upgrade nightcrew here too" in said
     crew.close()
 
 

@@ -251,6 +251,31 @@ def test_a_confirmation_sent_twice_is_one_run_and_agrees_once(yard, crew):
     strict.close()
 
 
+def test_a_confirmation_that_is_clicked_twice_leaves_no_agreement_behind(yard, crew):
+    strict = hired(yard.link.engine.url.render_as_string(hide_password=False), max_rows=10)
+    desk = strict.dashboard(letting_in("all"))
+    browser = Browser(desk)
+    where = browser.send("/jobs/purge-notes", "/plan")
+    form = {"seal": browser_seal(browser), "confirm": "purge-notes", "key": "once"}
+    led = []
+
+    def click():
+        finger = Browser(desk)
+        finger.cookies = dict(browser.cookies)
+        led.append(finger.ask("POST", f"{where}/run", data=form).headers["location"].partition("?")[0])
+
+    fingers = [threading.Thread(target=click) for _ in range(2)]
+    for finger in fingers:
+        finger.start()
+    for finger in fingers:
+        finger.join()
+    assert len(set(led)) == 1
+    assert [act.verb for act in strict.acts.newest()] == ["run", "ack"]
+    yard.fill("notes", *({"id": 100 + n, "created_at": "2020-01-01 00:00:00"} for n in range(40)))
+    assert strict.run("purge-notes", now=True).outcome == "refused", "what was agreed to has been done"
+    strict.close()
+
+
 def test_who_pauses_cannot_write_lines_into_the_log(crew, caplog):
     with caplog.at_level("INFO", "nightcrew"):
         crew.pause("daily", by="ada\n12:00 ERROR eve", reason="so\r\n12:00 ERROR mallory")

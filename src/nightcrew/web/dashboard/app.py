@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, StreamError, UnknownJob, UsageError
+from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, SchemaError, StreamError, UnknownJob, UsageError
 from nightcrew.web.asgi import Receive, Scope, Send
 from nightcrew.web.dashboard.access import Access, Authorize, admit, gate
 from nightcrew.web.dashboard.crew import Crew
@@ -118,6 +118,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (UnknownJob, 404, "Not found"),
     (UsageError, 422, "That cannot be done"),
     (SafetyStop, 409, "A safety rail stands in the way"),
+    (SchemaError, 503, "The database is not ready"),
     (DatabaseError, 503, "The database does not answer"),
     (StreamError, 503, "Where the streams are kept, nobody answers"),
     (NightcrewError, 409, "That cannot be done"),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from threading import Lock
 
 from nightcrew.errors import UsageError
 from nightcrew.job import Job
@@ -13,6 +14,8 @@ from nightcrew.web.dashboard.screens.start import begun, start
 from nightcrew.web.dashboard.views.plan import Prospect, prospect
 from nightcrew.web.dashboard.visit import Answer, Visit, Way
 
+# Of a form that was clicked twice the second would agree once more, and nobody's run would use that up.
+_one_by_one = Lock()
 _GONE = "Nobody knows this plan any more: plans are forgotten after a while. Draw up a new one on the job's page."
 
 
@@ -36,7 +39,8 @@ def run(visit: Visit) -> Answer:
         return sorry(visit, 403, "Not allowed", text)
     if visit.form.get("confirm", "").strip() != found.job.name:
         raise UsageError(f"the name that was typed is not {found.job.name!r}: nothing was run")
-    return begun(visit, found.job.name) or _past_the_rails(visit, found, found.job)
+    with _one_by_one:
+        return begun(visit, found.job.name) or _past_the_rails(visit, found, found.job)
 
 
 def _past_the_rails(visit: Visit, found: Prospect, job: Job) -> Answer:
