@@ -229,6 +229,23 @@ def _resumed(side: list[str], said: Told, url: str) -> Told:
         return found
 
 
+def _kept(url: str, payload: int) -> str:
+    """Say how much memory the server has for the keys there are, for each byte that was written."""
+    with redis.Redis.from_url(url) as client:
+        keys = list(client.scan_iter())
+        used = sum(client.memory_usage(key, samples=0) or 0 for key in keys)
+    return f"{used / payload:.2f} bytes for each that was written, in {len(keys)} keys"
+
+
+def _memory(side: list[str], said: Told, url: str) -> None:
+    with _roles(side, said, url, "hold") as (holder,):
+        live = _kept(url, said["chunks"] * 32)
+        holder.go()
+        holder.hear()
+        ended = _kept(url, said["chunks"] * 32)
+    print(f"what the server keeps of 20,000, ours:\n  live      {live}\n  ended     {ended}", flush=True)
+
+
 @contextmanager
 def _server() -> Iterator[str]:
     """Start a Redis that nobody else asks anything, and keeps nothing; return its URL."""
@@ -282,6 +299,7 @@ def measure() -> None:
         compare("paced, one at 100/s and 100 viewers", sides, CROWD, ("p50", "p99", "in", "open"), "crowd")
         compare("resume of 20,000 that go on", sides, BURST, ("first", "all"), play=_resumed)
         compare("resume of the last hundred of them", sides, tail, ("first", "all"), play=_resumed)
+        _memory(ours, BURST, url)
 
 
 def _compare(
