@@ -225,6 +225,22 @@ def test_a_run_that_cannot_be_written_down_is_not_begun_and_blocks_nobody(tmp_pa
     crew.close()
 
 
+def test_a_run_that_cannot_be_begun_is_told_of_after_its_page_was_answered(server_yard):
+    with staffed(server_yard) as crew:
+        if crew._station.link.engine.dialect.name != "postgresql":
+            pytest.skip("what holds an insert up and then fails is written for PostgreSQL")
+        server_yard.run(
+            "CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(2.5); RAISE 'disk full'; END $$",
+            "CREATE TRIGGER full_up BEFORE INSERT ON nightcrew_acts FOR EACH ROW EXECUTE FUNCTION full_up()",
+        )
+        told, heard = [], threading.Event()
+        crew.listen(lambda entry: entry.kind == "http_error" and (told.append(entry), heard.set()))
+        Browser(crew.dashboard(letting_in("all"))).send("/jobs/daily", "/daily/run")
+        assert heard.wait(5)
+        assert (told[0].job, "disk full" in str(told[0].facts["error"])) == ("daily", True)
+
+
 def test_whoever_confirms_does_not_agree_to_another_policy(yard, crew):
     url = yard.link.engine.url.render_as_string(hide_password=False)
     strict, changed = hired(url, max_rows=10), hired(url, max_rows=10, older_than=timedelta(days=2))

@@ -1,11 +1,12 @@
 """Start: a run that somebody asks for begins beside the page, which shows it once it has."""
 
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from functools import partial
 
 from nightcrew.bid import hand_id
 from nightcrew.caller import Caller
 from nightcrew.outcome import Outcome
+from nightcrew.report import Report
 from nightcrew.web.dashboard.visit import Answer, Visit
 from nightcrew.web.pool import Pool
 
@@ -40,9 +41,16 @@ def start(visit: Visit, job: str, plan: str | None = None) -> Answer:
         if report.run:
             return visit.go("runs", report.run, done="busy" if busy else None)
         return visit.go("jobs", job, done="busy" if busy else "kept")
+    asking.add_done_callback(partial(_tell, visit, job))
     known = visit.crew.chronicle.run(run) is not None
     return visit.go("runs", run) if known else visit.go("jobs", job, done="begun")
 
 
 def _caller(visit: Visit) -> Caller:
     return Caller(visit.access.actor, key=visit.form.get("key") or visit.key())
+
+
+def _tell(visit: Visit, job: str, asking: "Future[Report]") -> None:
+    """Let the log hear of a run that could not be begun, where the page has been answered and nobody else does."""
+    if (error := asking.exception()) is not None:
+        visit.crew.tell("http_error", job=job, error=error)
