@@ -2,9 +2,10 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 import uvicorn
@@ -25,6 +26,7 @@ addEventListener("securitypolicyviolation", (event) => wrong.push(`${event.viola
 addEventListener("error", (event) => wrong.push(`error: ${event.message}`), true);
 addEventListener("unhandledrejection", (event) => wrong.push(`rejected: ${event.reason}`));
 """
+EVERYBODY = letting_in("all")
 ENTER = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
 TAB = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
 
@@ -53,14 +55,14 @@ def crew(sqlite_yard) -> Iterator[Nightcrew]:
 
 
 @contextmanager
-def served(crew: Nightcrew) -> Iterator[str]:
+def served(crew: Nightcrew, authorize: Callable[[Any], object] = EVERYBODY) -> Iterator[str]:
     """Serve the desk of a crew under a prefix, beside an application that has nothing."""
 
     async def nothing(scope, receive, send):
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    app = beside(nothing, "/ops/nightcrew", crew.dashboard(letting_in("all")))
+    app = beside(nothing, "/ops/nightcrew", crew.dashboard(authorize))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -171,6 +173,19 @@ def test_a_page_keeps_itself_fresh_and_leaves_alone_what_somebody_is_in_the_midd
     assert tab.value("document.querySelector('#schedule table') === window.kept")
     assert tab.value("document.title").startswith("Tonight"), "and the tab says so"
     assert tab.value("wrong") == []
+
+
+def test_a_page_that_cannot_be_refreshed_says_so_until_it_can(browser, crew):
+    inside = True
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    with served(crew, lambda _request: "all" if inside else None) as address:
+        tab = opened(browser, f"{address}/")
+        inside = False
+        tab.value(look)
+        tab.until("!document.getElementById('stale').hidden")
+        inside = True
+        tab.value(look)
+        tab.until("document.getElementById('stale').hidden")
 
 
 def test_a_run_under_way_shows_how_far_it_is_until_it_is_over(browser, crew):

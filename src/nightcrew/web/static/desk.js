@@ -34,16 +34,19 @@
 
   // Marked regions are taken from a fresh copy of the page, except one that somebody is in the middle of.
   let timer = 0;
-  async function refresh() {
-    if (document.hidden) return;
-    let text;
+  async function fetched() {
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" }, redirect: "error" });
-      if (!answer.ok) return;
-      text = await answer.text();
+      return answer.ok ? await answer.text() : null;
     } catch {
-      return;
+      return null;
     }
+  }
+  async function refresh() {
+    if (document.hidden || !document.querySelector("main [data-live]")) return;
+    const text = await fetched();
+    document.getElementById("stale").hidden = text !== null;
+    if (text === null) return;
     const fresh = new DOMParser().parseFromString(text, "text/html");
     for (const old of document.querySelectorAll("[data-live]")) {
       const found = fresh.getElementById(old.id);
