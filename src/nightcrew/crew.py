@@ -17,7 +17,7 @@ from nightcrew.caller import Caller
 from nightcrew.chronicle import Chronicle
 from nightcrew.claim import Claim
 from nightcrew.claims import INSIDE, LEASE
-from nightcrew.clock import Budget, Clock, SystemClock
+from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.consent import Filed
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
@@ -235,6 +235,9 @@ class Nightcrew(Pausing):
         if not job.enabled:
             raise UsageError(f"job {name!r} is disabled {job.disabled}: enable it before you backfill it")
         slots = self._registered(lambda: backlog(job, since, until, self._station.books))
+        if slots:
+            reason = f"slots from {instant(slots[0])} to {instant(slots[-1])}"
+            self._station.acts.keep(Act(caller or "unknown", "backfill", name, reason=reason))
         work = partial(self._carry_out, budget=Budget.of(self.clock, stop=stop or self._stopping))
         return Backfill(job, trigger, caller, self._station.claims, self.clock, stop or self._stopping, work).on(slots)
 

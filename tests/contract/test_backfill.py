@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from nightcrew import Job, Nightcrew, Settings, every
 from nightcrew.backfill import MOST
 from nightcrew.cli import nightcrew
+from nightcrew.clock import instant
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import run as command
 from nightcrew.databases.tables import jobs as job_table
@@ -53,6 +54,9 @@ class Hourly:
     def backfill(self, first, last=0, **options):
         return self.crew.backfill("report", this_hour() - first * HOUR, this_hour() - last * HOUR, **options)
 
+    def acts(self):
+        return [(act.actor, act.verb, act.job, act.reason) for act in self.crew.acts.newest()]
+
     def states(self):
         return {(run.slot, run.state) for run in self.crew.runs(limit=100)}
 
@@ -82,6 +86,8 @@ def test_slots_that_were_missed_are_run_the_oldest_first_and_the_mark_stays(data
         assert [run.reason.partition(" from ")[0] for run in told] == ["5 slots"], "that nobody ran them stays true"
         assert [run.caller for run in job.crew.runs() if run.slot in hours(4, 3, 2)] == ["ada"] * 3
         assert job.backfill(4, 2) == []
+        (act,) = job.acts()
+        assert act == ("ada", "backfill", "report", f"slots from {instant(hours(4)[0])} to {instant(hours(2)[0])}")
         assert job.crew.tick(trigger="ticker") == []
         job.ran.clear()
         job.backfill(9)

@@ -185,6 +185,22 @@ def test_the_audit_is_turned_page_by_page_and_can_be_of_one_job(crew, browser):
     assert "Who did what to daily" in words(browser.open("/audit?job=daily"))
 
 
+def test_an_erasure_is_written_down_and_not_whom_it_was_about(tmp_path):
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        database.execute("CREATE TABLE users (id TEXT PRIMARY KEY, email TEXT, gone_at TEXT)")
+        database.execute("INSERT INTO users VALUES ('bob-4711', 'bob@example.com', NULL)")
+    crew = Nightcrew(f"sqlite:///{tmp_path}/x.db", settings=Settings(erasure_key="k" * 32))
+    crew.expire("users", "users", column="gone_at", older_than=timedelta(days=30), every="1 day", erase=True)
+    crew.migrate()
+    closed = crew.erase("bob-4711", by="grace")
+    assert acts(crew) == [("grace", "erase", "users", f"erasure {closed.id}: complete")]
+    browser = Browser(crew.dashboard(letting_in("all")))
+    assert "bob" not in "".join(browser.open(page) for page in ("/audit", "/", "/jobs/users"))
+    with sqlite3.connect(tmp_path / "x.db") as database:
+        assert "bob" not in "".join(database.iterdump())
+    crew.close()
+
+
 def test_the_audit_loses_what_is_older_than_a_year_by_its_recipe(crew, yard):
     for number, age in enumerate((366, 364)):
         crew.acts.keep(Act("ada", "pause", "daily", reason=f"no. {number}"))
