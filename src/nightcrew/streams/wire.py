@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 
 _TIMEOUT = 5.0  # seconds that all answers to what is sent at once may take
 _IDLE = 30.0  # seconds after which somebody between may have forgotten a connection
-_MOST = 50  # commands that go out at once, if several ask: the server lets others wait for all of them
+_MOST = 10  # commands that go out at once, if several ask: the server lets others wait for all of them
 
 Command = Sequence[Any]
 
