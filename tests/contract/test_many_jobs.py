@@ -452,7 +452,7 @@ def test_runs_whose_database_is_away_when_they_end_are_settled_when_it_is_back(t
             gate(open_to_all=True)
             assert eventually(lambda: crew.at_work == [])
         assert crew._station.books.run(calls[0]).state == "done"
-        assert [entry.kind for entry in heard if entry.run] == ["succeeded"]
+        assert [entry.kind for entry in heard if entry.run] == ["begun", "succeeded"]
         crew.close()
 
 

@@ -314,7 +314,8 @@ def test_a_traceback_of_a_job_is_shown_with_v_and_only_then(shop: Shop, form: st
     shown = shop.nightcrew("--app", "shop:crew", "run", "breaks", "--now", "-v", code=1)
     assert shown.stdout == "✗ Job breaks failed: job 'breaks' raised ValueError: no such bucket\n"
     if form == "json":
-        shown.stderr = next(line["traceback"] for line in map(json.loads, shown.stderr.splitlines()) if "label" in line)
+        lines = [json.loads(line) for line in shown.stderr.splitlines()]
+        shown.stderr = next(line["traceback"] for line in lines if "traceback" in line)
     assert re.search(r'shop.py", line \d+, in breaks\n +raise ValueError\("no such bucket"\)\n', shown.stderr)
 
 
