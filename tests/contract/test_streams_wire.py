@@ -59,6 +59,19 @@ def test_hundreds_who_ask_at_once_share_a_connection_and_each_has_their_own_answ
     assert asyncio.run(play()) == 1
 
 
+def test_what_cannot_be_written_fails_whoever_asks_it_and_nobody_beside_them():
+    async def play():
+        wire = Wire(ConnectionPool.from_url(URL, protocol=2).make_connection)
+        asked = [wire.ask([("ECHO", "\ud800" if each == 3 else each)]) for each in range(8)]
+        heard = await asyncio.gather(*asked, return_exceptions=True)
+        await wire.close()
+        return heard
+
+    heard = asyncio.run(play())
+    assert isinstance(heard.pop(3), UnicodeEncodeError)
+    assert heard == [[b"%d" % each] for each in range(8) if each != 3]
+
+
 def test_hundreds_of_answers_that_are_stopped_at_once_end_by_three_connections(named, prefix):
     async def play():
         name, url = named

@@ -20,10 +20,11 @@ Command = Sequence[Any]
 
 
 class _Asked:
-    """What somebody asks, and what came of it."""
+    """What somebody asks, ready to be sent, and what came of it: what cannot be written harms nobody else."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
-        self.commands = commands
+        self.number = len(commands)
+        self.packed = b"".join(map(_packed, commands))
         self.answers: list[Any] | Exception | None = None
 
 
@@ -55,36 +56,36 @@ class Wire:
         return asked.answers or []
 
     def _together(self, first: _Asked) -> list[_Asked]:
-        some, count = [first], len(first.commands)
+        some, count = [first], first.number
         for other in self._waiting:
-            count += len(other.commands)
-            if count > _MOST:
-                break
             if other is not first:
+                count += other.number
+                if count > _MOST:
+                    break
                 some.append(other)
         return some
 
     async def _send(self, some: list[_Asked]) -> None:
         """Send what several ask; where whoever does it is cancelled, the others ask again."""
         try:
-            answers = iter(await self._answers([command for one in some for command in one.commands]))
+            answers = iter(await self._answers(b"".join(one.packed for one in some), sum(one.number for one in some)))
         except (RedisError, OSError) as error:
             for one in some:
                 one.answers = error
         else:
             for one in some:
-                one.answers = [next(answers) for _ in one.commands]
+                one.answers = [next(answers) for _ in range(one.number)]
         for one in some:
             self._waiting.pop(one, None)
 
-    async def _answers(self, commands: Sequence[Command]) -> list[Any]:
+    async def _answers(self, packed: bytes, number: int) -> list[Any]:
         async with asyncio.timeout(_TIMEOUT):
             if (connection := self._rested()) is not None:
                 try:
-                    return await self._exchange(connection, commands)
+                    return await self._exchange(connection, packed, number)
                 except (Unconnected, OSError):
                     pass  # it was closed while nobody used it
-            return await self._exchange(await self._open(), commands)
+            return await self._exchange(await self._open(), packed, number)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -104,10 +105,10 @@ class Wire:
         self._connection = connection
         return connection
 
-    async def _exchange(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+    async def _exchange(self, connection: AbstractConnection, packed: bytes, number: int) -> list[Any]:
         try:
-            await connection.send_packed_command(b"".join(map(_packed, commands)), check_health=False)
-            answers = [await _answer(connection) for _ in commands]
+            await connection.send_packed_command(packed, check_health=False)
+            answers = [await _answer(connection) for _ in range(number)]
         except BaseException:
             await connection.disconnect(nowait=True)  # an answer may be on its way that nobody waits for
             raise
