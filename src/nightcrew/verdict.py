@@ -84,6 +84,11 @@ def attention(found: Iterable[Concern]) -> list[str]:
     return [concern.job for concern in found if concern.mood is Mood.BAD]
 
 
+def refused(row: RunRow) -> bool:
+    """Whether a safety rail stopped a run: it has failed, and its reason says so."""
+    return row.state is State.FAILED and " was refused: " in (row.reason or "")
+
+
 def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern | None:
     last, name, standing = each.last, each.job.name, each.standing
     if last is not None and last.state in _BAD:

@@ -6,14 +6,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from nightcrew.books import RunRow
-from nightcrew.outcome import State
 from nightcrew.roll import JobStatus
 from nightcrew.schedule import Schedule
-from nightcrew.verdict import Mood, concerns, overdue, verdict
+from nightcrew.verdict import Mood, concerns, overdue, refused, verdict
 
-_LATE = timedelta(
-    minutes=1
-)  # past the slot, or the failsafe's time: a ticker needs less, a caller from outside hardly more
+_LATE = timedelta(minutes=1)  # past the slot, or the failsafe's time: a ticker needs less
 _SHORTEST_RUN = timedelta(minutes=1)
 _SHORTEST_STEP = timedelta(microseconds=1)
 
@@ -59,8 +56,7 @@ class Vital:
     @property
     def refused(self) -> bool:
         """Whether a safety rail stopped the run that ended last: a person has to look at it."""
-        ended = self.ended
-        return ended is not None and ended.state is State.FAILED and " was refused: " in (ended.reason or "")
+        return self.ended is not None and refused(self.ended)
 
 
 @dataclass(frozen=True, slots=True)

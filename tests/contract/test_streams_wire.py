@@ -15,6 +15,7 @@ from nightcrew.streaming import Streams, Terms
 from nightcrew.streams.memory import Memory, Vault
 from nightcrew.streams.redis import Redis
 from nightcrew.streams.wire import Wire
+from nightcrew.web.streams import streams as routes
 
 URL = os.environ.get("NIGHTCREW_TEST_REDIS") or "redis://127.0.0.1:6379/7"
 
@@ -183,3 +184,20 @@ def test_what_others_wrote_on_the_list_or_took_from_a_stream_keeps_nobody_from_l
         assert (found.lost, found.saved, again.looked_at, left) == (1, 1, 0, [])
 
     asyncio.run(play())
+
+
+def test_a_web_socket_is_closed_and_nobody_is_asked():
+    async def play():
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        def authorize(_request, _chat):
+            raise AssertionError("nobody is to be asked")
+
+        app = routes(Streams("memory://"), authorize=authorize)
+        await app({"type": "websocket", "path": "/api/chat/one/stream"}, None, send)
+        return sent
+
+    assert asyncio.run(play()) == [{"type": "websocket.close", "code": 1000}]

@@ -171,6 +171,9 @@ class _Routes:
         self._heartbeat = heartbeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
         if scope["type"] != "http":
             raise NotImplementedError(f"the routes of streams speak HTTP, and not {scope['type']!r}")
         asked = self._asked(scope)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from nightcrew.books import RunRow
 from nightcrew.outcome import State
 from nightcrew.roll import JobStatus
+from nightcrew.verdict import refused
 
 
 class Mark(NamedTuple):
@@ -33,7 +34,7 @@ def mark(row: RunRow | None) -> Mark:
     """Return how a run stands; one that a safety rail stopped is called refused."""
     if row is None:
         return NEVER
-    if row.state is State.FAILED and row.reason and " was refused: " in row.reason:
+    if refused(row):
         return _REFUSED
     return _MARKS[row.state]
 
