@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -13,6 +14,9 @@ import sqlalchemy as sa
 
 from nightcrew import Job, Nightcrew, Settings, cron
 from nightcrew.databases.tables import runs as run_table
+from nightcrew.stream import Final
+from nightcrew.streaming import Streams, Terms
+from nightcrew.streams import way
 
 _FORM = re.compile(r"<form[^>]*?(?P<method> method=\"post\")?[^>]*?>.*?</form>", re.DOTALL)
 _FIELD = re.compile(r"<input[^>]*? name=\"(\w+)\"(?:[^>]*? value=\"([^\"]*)\")?")
@@ -97,6 +101,34 @@ def past(crew: Nightcrew, *rows: tuple[Any, ...]) -> None:
         written.append(row | {"counts": {}, "error": None} | (more[0] if more else {}))
     with crew._station.link.transaction() as connection:
         connection.execute(sa.insert(run_table), written)
+
+
+@contextmanager
+def answering(chats: Iterable[str]) -> Iterator[tuple[Streams, list[Final]]]:
+    """Let these chats have an answer that goes on; also lend what was saved of those that ended."""
+    saved, begun, over = list[Final](), Event(), Event()
+    streams = Streams(way("memory://"), persist=saved.append, terms=Terms(lease=2.0))
+
+    async def words_of() -> AsyncIterator[str]:
+        while True:
+            yield "word"
+            await asyncio.sleep(0.05)
+
+    async def live() -> None:
+        for chat in chats:
+            await streams.run(chat, "grace", words_of())
+        begun.set()
+        await asyncio.to_thread(over.wait)
+        await streams.close()
+
+    thread = Thread(target=lambda: asyncio.run(live()))
+    thread.start()
+    assert begun.wait(10)
+    try:
+        yield streams, saved
+    finally:
+        over.set()
+        thread.join(20)
 
 
 def letting_in(grant: object, actor: str = "ada") -> Callable[[Any], object]:

@@ -1,17 +1,14 @@
 """The desk's pages of mail and of streams: what they show, what may be done there, and what becomes of it."""
 
-import asyncio
-import threading
 from contextlib import contextmanager
 
 import pytest
-from tests.desk import Browser, hired, letting_in, words
+from tests.desk import Browser, answering, hired, letting_in, words
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, application, enroll, mail, people, send
 
 from nightcrew import Nightcrew, Settings
 from nightcrew.mailer import Delivery, Fate
-from nightcrew.streaming import Streams, Terms
-from nightcrew.streams import way
+from nightcrew.streaming import Streams
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -96,32 +93,12 @@ def test_to_whom_nothing_is_sent_is_shown_and_how_a_step_reads(post):
 @contextmanager
 def chatting(url, chats):
     """Lend a crew in whose process these chats have an answer that goes on, and what was saved of those that ended."""
-    saved, begun, over = [], threading.Event(), threading.Event()
-    place = way("memory://")
-    streams = Streams(place, persist=saved.append, terms=Terms(lease=2.0))
-
-    async def words_of():
-        while True:
-            yield "word"
-            await asyncio.sleep(0.05)
-
-    async def live():
-        for chat in chats:
-            await streams.run(chat, "grace", words_of())
-        begun.set()
-        await asyncio.to_thread(over.wait)
-        await streams.close()
-
-    crew = Nightcrew(url, settings=Settings(environment="production"), streams=streams)
-    thread = threading.Thread(target=lambda: asyncio.run(live()))
-    thread.start()
-    assert begun.wait(10)
-    try:
-        yield crew, saved
-    finally:
-        over.set()
-        thread.join(20)
-        crew.close()
+    with answering(chats) as (streams, saved):
+        crew = Nightcrew(url, settings=Settings(environment="production"), streams=streams)
+        try:
+            yield crew, saved
+        finally:
+            crew.close()
 
 
 def test_the_answers_that_are_written_are_shown_and_one_is_stopped(tmp_path):

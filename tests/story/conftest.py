@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests import chromium
+from tests.chromium import Chromium
 from tests.conftest import CREDENTIALS, fresh
 from tests.story.tealight import served
 
@@ -14,6 +16,13 @@ DATABASES = ("sqlite", "postgresql", "mysql")
 DAY = timedelta(hours=25)
 Change = Callable[[], AbstractContextManager[None]]
 Uploads = tuple[str, Change, Change]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    """A browser for the tests of one file."""
+    with chromium.running() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

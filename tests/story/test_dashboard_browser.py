@@ -1,40 +1,20 @@
 """The desk in a real browser: with the keyboard alone, without script, on a telephone, by night, by its own rules."""
 
 import os
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
-from typing import Any
+from collections.abc import Iterator
+from threading import Event
 
 import pytest
-import uvicorn
 from tests import chromium
-from tests.chromium import Chromium, Tab
-from tests.desk import hired, letting_in, past
+from tests.browsing import ENTER, follow, opened, press, reach, served
+from tests.desk import hired, past
 
 from nightcrew import Job, Nightcrew
 from nightcrew.schedule import every
-from nightcrew.web.asgi import beside
 
 pytestmark = pytest.mark.skipif(
     chromium.PROGRAM is None and "CI" not in os.environ, reason="CHROMIUM IS NOT INSTALLED: no page was tested"
 )
-WATCH = """
-window.wrong = [];
-addEventListener("securitypolicyviolation", (event) => wrong.push(`${event.violatedDirective} ${event.blockedURI}`));
-addEventListener("error", (event) => wrong.push(`error: ${event.message}`), true);
-addEventListener("unhandledrejection", (event) => wrong.push(`rejected: ${event.reason}`));
-"""
-EVERYBODY = letting_in("all")
-ENTER = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-TAB = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
-    with chromium.running() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -54,61 +34,10 @@ def crew(sqlite_yard) -> Iterator[Nightcrew]:
     crew.close()
 
 
-@contextmanager
-def served(crew: Nightcrew, authorize: Callable[[Any], object] = EVERYBODY) -> Iterator[str]:
-    """Serve the desk of a crew under a prefix, beside an application that has nothing."""
-
-    async def nothing(scope, receive, send):
-        await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    app = beside(nothing, "/ops/nightcrew", crew.dashboard(authorize))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/ops/nightcrew"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 @pytest.fixture
 def desk(crew) -> Iterator[str]:
     with served(crew) as address:
         yield address
-
-
-def opened(browser: Chromium, address: str, **shape: object) -> Tab:
-    """Open a page whose breaches of its own rules, and errors, are noted from the beginning on."""
-    tab = browser.tab("about:blank", **shape)
-    tab.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-    tab.open(address)
-    return tab
-
-
-def press(tab: Tab, key: dict[str, object]) -> None:
-    for kind in ("keyDown", "keyUp"):
-        tab.call("Input.dispatchKeyEvent", type=kind, **(key if kind == "keyDown" else key | {"text": ""}))
-
-
-def reach(tab: Tab, selector: str) -> None:
-    """Press Tab until what a selector finds has the focus, and shows it."""
-    for _ in range(80):
-        press(tab, TAB)
-        if tab.value(f"document.activeElement?.matches({selector!r}) ?? false"):
-            outline = tab.value("getComputedStyle(document.activeElement).outlineStyle")
-            assert outline != "none", f"nobody sees that {selector} has the focus"
-            return
-    raise AssertionError(f"the keyboard never comes to {selector}")
-
-
-def follow(tab: Tab, key: dict[str, object]) -> None:
-    """Press a key that leads to another page."""
-    tab.value("window.left = true")
-    press(tab, key)
-    tab.until("!window.left && document.readyState === 'complete'")
 
 
 def test_a_plan_past_a_rail_is_agreed_to_and_carried_out_with_the_keyboard_alone(browser, crew, desk, sqlite_yard):
