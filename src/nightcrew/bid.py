@@ -26,7 +26,7 @@ def bid_for(job: Job, standing: Standing, now: datetime, *, inside: bool = False
     It is later than any slot claimed and than the job's epoch, and the latest, or the oldest that it catches up on.
     `inside` is the in-process scheduler, which leaves a slot for a while to the outside caller who is to run it.
     """
-    oldest = job.schedule.after(_since(standing))
+    oldest = job.schedule.after(accounted_for(standing))
     alone = oldest <= now < job.schedule.after(oldest)  # as it is nearly always
     slot = oldest if alone else slot_due(job, standing, now)
     if slot is None or (standing.mark is not None and slot <= standing.mark):
@@ -53,7 +53,7 @@ def look_again(job: Job, standing: Standing, now: datetime) -> datetime:
     if job.window is not None and job.window.closes(now) is None:
         return job.window.opens(now)
     slot = job.schedule.latest(now)
-    if slot is None or slot <= _since(standing):
+    if slot is None or slot <= accounted_for(standing):
         return job.schedule.after(now)
     missed = job.catch_up is CatchUp.NONE and job.failsafe_after is None and now - job.opens(slot) > _grace(job, slot)
     return job.schedule.after(now) if missed else now
@@ -64,7 +64,7 @@ def slot_due(job: Job, standing: Standing, now: datetime) -> datetime | None:
     slot = job.schedule.latest(now)
     if slot is None or job.catch_up is not CatchUp.ALL:
         return slot
-    since = _since(standing)
+    since = accounted_for(standing)
     for _ in range(MOST_CAUGHT_UP - 1):
         earlier = job.schedule.latest(slot - _TICK)
         if earlier is None or earlier <= since:
@@ -73,7 +73,7 @@ def slot_due(job: Job, standing: Standing, now: datetime) -> datetime | None:
     return slot
 
 
-def _since(standing: Standing) -> datetime:
+def accounted_for(standing: Standing) -> datetime:
     """Return the moment up to which every slot is accounted for."""
     return max(standing.mark, standing.epoch_at) if standing.mark else standing.epoch_at
 
@@ -148,7 +148,7 @@ def lapsed(job: Job, standing: Standing, before: datetime) -> tuple[RunRow, ...]
 
     Of those that wait for the job's window only the latest is run; the others are skipped.
     """
-    since = _since(standing)
+    since = accounted_for(standing)
     if job.schedule.after(since) >= before:
         return ()
     until = before - _TICK
@@ -175,7 +175,7 @@ def overlapped(job: Job, standing: Standing, begun: datetime, now: datetime) -> 
 
     As long as a slot is still to come that was due before the run began, it says nothing: the mark would pass that by.
     """
-    since = _since(standing)
+    since = accounted_for(standing)
     due_before = job.schedule.latest(begun)
     to_come = due_before is not None and due_before > since
     if job.overlap is not Overlap.SKIP or to_come or standing.meaning != job.schedule.meaning:
@@ -189,7 +189,7 @@ def unrun_before_change(job: Job, standing: Standing, now: datetime) -> RunRow |
         old = written(standing.schedule, standing.timezone)
     except ScheduleError:  # an older nightcrew may have read what this one refuses
         return None
-    since = _since(standing)
+    since = accounted_for(standing)
     row = unrun(job, old, (since, now), State.MISSED, "the schedule was changed before anybody ran them")
     # An id of its own: a slot that both schedules have can still be asked for.
     return row and replace(row, id=f"{row.id}.changed")

@@ -15,6 +15,10 @@ AMONG = 2_000
 """How many of a job's newest runs are looked through for what cannot be found by an index."""
 
 
+REMEMBERED = 500
+"""How many of a job's newest runs are looked through for when it removed rows."""
+
+
 class Place(NamedTuple):
     """Where in the order of runs a page ends: the moment of its last one, and its id."""
 
@@ -52,6 +56,12 @@ class Chronicle(Protocol):
 
     def missed(self) -> Mapping[str, RunRow]:
         """Return the slots that nobody ran, of each job of which nothing newer is known."""
+
+    def lapsed(self, since: datetime) -> Sequence[RunRow]:
+        """Return the slots that nobody ran and that were noted since an instant, among the newest runs there are."""
+
+    def removals(self, jobs: Sequence[str], number: int) -> Mapping[str, Sequence[datetime]]:
+        """Return when each job began the newest of its runs that removed rows, so many at most, the newest first."""
 
     def ended(self) -> Mapping[str, RunRow]:
         """Return the newest run of each job that has come to an end."""

@@ -11,6 +11,7 @@ import click
 from nightcrew import __version__
 from nightcrew.console import line
 from nightcrew.console.acts import ACTS
+from nightcrew.console.alarms import ALARMS
 from nightcrew.console.desk import Desk
 from nightcrew.console.line import JOB, Commands, options, run
 from nightcrew.console.mails import mail
@@ -40,7 +41,7 @@ def nightcrew(ctx: click.Context) -> None:
 
 
 command = partial(line.command, of=nightcrew)
-for act in (*ACTS.commands.values(), mail, streams):
+for act in (*ACTS.commands.values(), *ALARMS.commands.values(), mail, streams):
     nightcrew.add_command(act)
 
 

@@ -4,10 +4,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from nightcrew import document, settings
+from nightcrew.absence import FAILURES
 from nightcrew.archives.archive import NOWHERE
+from nightcrew.channels.channel import Channel
 from nightcrew.crew import Nightcrew
 from nightcrew.depot import REDIS
 from nightcrew.document import Key, discreet, odd_kind
@@ -20,9 +22,7 @@ from nightcrew.keys import (
     CALLS,
     HEAD,
     JOB,
-    LATER,
     MAIL,
-    MONITORS,
     OF_JOB,
     PARTS,
     PEOPLE,
@@ -33,19 +33,17 @@ from nightcrew.keys import (
     STREAMS,
     WHEN,
 )  # fmt: skip
-from nightcrew.listeners.checkin import Later, Monitor
+from nightcrew.listeners.checkin import Monitor
 from nightcrew.mail import Mail, People, ScheduledEmails
 from nightcrew.policy import Policy
-from nightcrew.reading import Reading
 from nightcrew.recipes.emails import welcome
 from nightcrew.schedule import Cron, cron
 from nightcrew.sequence import Sequence, Step
+from nightcrew.services import Services
 from nightcrew.shelf import Shelf, check_archive, check_name
 from nightcrew.streaming import Streams, Terms
 from nightcrew.streams import way
 from nightcrew.tending import persisting
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +66,8 @@ class Configuration:
     mail: Mail | None = None
     streams: Streams | None = field(default=None, repr=False, compare=False)
     monitors: tuple[Monitor, ...] = ()
+    alarms: tuple[Channel, ...] = ()
+    failures: int = FAILURES
 
 
 def read(path: Path, environ: Mapping[str, str] | None = None) -> Configuration:
@@ -99,10 +99,12 @@ def load(path: Path) -> Nightcrew:
         mail=found.mail,
         streams=found.streams,
         monitors=found.monitors,
+        alarms=found.alarms,
+        failures=found.failures,
     )
 
 
-class _Reader(Reading):
+class _Reader(Services):
     """Reads what a document says of a crew."""
 
     def configuration(self) -> Configuration:
@@ -129,8 +131,9 @@ class _Reader(Reading):
         throttle = head.get("throttle", ())
         stores = blobs, calls, redis, erasures, archive
         mail, streams = self._mail(parts, zone), self._streams(parts, redis)
-        monitors = tuple(filter(None, (self._monitor(*each) for each in parts.get("monitors", {}).items())))
-        return Configuration(self.document.path, made, zone, database, throttle, *stores, mail, streams, monitors)
+        monitors = tuple(filter(None, (self.monitor(*each) for each in parts.get("monitors", {}).items())))
+        heard = monitors, *self.alarms(parts.get("alarms", {}))
+        return Configuration(self.document.path, made, zone, database, throttle, *stores, mail, streams, *heard)
 
     def _store(self, part: str, name: str, values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
         """Return what is said of a store; a text that has variables is given by a function."""
@@ -144,15 +147,7 @@ class _Reader(Reading):
             self.note(keys, str(problem))
         if "url" not in values:
             self.note(keys, f"{whose}url is missing; write url = {allowed['url'].example}")
-        return self._texts(keys, values, allowed, whose)
-
-    def _texts(
-        self, keys: tuple[str, ...], values: Mapping[str, Any], allowed: Mapping[str, Key], whose: str
-    ) -> dict[str, Any]:
-        """Read a table of which some texts may have variables: these are given by functions."""
-        varied = {key for key in LATER if isinstance(values.get(key), str) and document.variables(values[key])}
-        given = self.table(keys, {key: raw for key, raw in values.items() if key not in varied}, allowed, whose)
-        return given | {key: self.later((*keys, key), values[key]) for key in varied if key in allowed}
+        return self.texts(keys, values, allowed, whose)
 
     def _blobs(self, name: str, values: object, zone: str) -> dict[str, Any]:
         return self._when(f"store {name!r}", self._store("blobs", name, values, BLOBS | WHEN), zone, ("blobs", name))
@@ -222,7 +217,7 @@ class _Reader(Reading):
             return None
         before, values = len(self.problems), dict(parts["mail"])
         people, table = self._people(values.pop("people", None)), values.pop("scheduled_emails", None)
-        given = self._when("mail", self._texts(("mail",), values, MAIL | WHEN, "mail: "), zone)
+        given = self._when("mail", self.texts(("mail",), values, MAIL | WHEN, "mail: "), zone)
         for name in ("sender", "mailer", "base_url"):
             if name not in values:
                 self.note(("mail",), f"mail: {name} is missing; write {name} = {MAIL[name].example}")
@@ -232,19 +227,19 @@ class _Reader(Reading):
         sequences = [self._sequence(name, each) for name, each in said] or [welcome()]
         if table is not None:
             keys = "mail", "scheduled_emails"
-            given["scheduled_emails"] = self._built(
+            given["scheduled_emails"] = self.built(
                 keys, "mail.scheduled_emails: ", lambda: ScheduledEmails(**self._given(keys, table, SCHEDULED))
             )
         if len(self.problems) > before or people is None:
             return None
         known = tuple(filter(None, sequences))
-        return self._built(("mail",), "mail: ", lambda: Mail(people=people, sequences=known, **given))
+        return self.built(("mail",), "mail: ", lambda: Mail(people=people, sequences=known, **given))
 
     def _streams(self, parts: Mapping[str, Any], redis: Callable[[], str] | None) -> Streams | None:
         """Read where the streams of chats are kept, by default in the crew's Redis, and who saves them."""
         if "streams" not in parts:
             return None
-        given = self._texts(("streams",), parts["streams"], STREAMS, "streams: ")
+        given = self.texts(("streams",), parts["streams"], STREAMS, "streams: ")
         url = given.pop("redis", redis)
         if url is None:
             self.note(("streams",), f"streams: redis is missing; write redis = {STREAMS['redis'].example}")
@@ -253,28 +248,9 @@ class _Reader(Reading):
         spans = {name: given[name].total_seconds() for name in ("lease", "longest", "window") if name in given}
         terms = spans | {name: given[name] for name in ("codec", "max_bytes") if name in given}
         saving = None if persist is None else persisting(persist)
-        return self._built(
+        return self.built(
             ("streams",), "streams: ", lambda: Streams(way(url, prefix=prefix), persist=saving, terms=Terms(**terms))
         )
-
-    def _monitor(self, name: str, values: object) -> Monitor | None:
-        """Read how one service is told of runs."""
-        keys, whose, before = ("monitors", name), f"monitors.{name}: ", len(self.problems)
-        if name not in MONITORS or not isinstance(values, dict):
-            near = did_you_mean(name, MONITORS) or "; write a table [monitors.healthchecks], sentry or cronitor"
-            self.note(keys, f"there is no monitor {name!r} with such keys{near}")
-            return None
-        make, allowed = MONITORS[name]
-        given, needed = self._texts(keys, values, allowed, whose), next(iter(allowed))
-        if needed not in values:
-            self.note(keys, f"{whose}{needed} is missing; write {needed} = {allowed[needed].example}")
-        if len(self.problems) > before:
-            return None
-
-        def made() -> Monitor:
-            return make(**{key: value() if callable(value) else value for key, value in given.items()})
-
-        return Later(name, made) if any(map(callable, given.values())) else self._built(keys, whose, made)
 
     def _given(self, keys: tuple[str, ...], values: object, allowed: Mapping[str, Key]) -> dict[str, Any]:
         """Read a table within a table."""
@@ -291,7 +267,7 @@ class _Reader(Reading):
         lacking = [name for name in ("table", "verified") if name not in values]
         for name in lacking:
             self.note(keys, f"mail.people: {name} is missing; write {name} = {PEOPLE[name].example}")
-        return None if lacking else self._built(keys, "mail.people: ", lambda: People(**given))
+        return None if lacking else self.built(keys, "mail.people: ", lambda: People(**given))
 
     def _sequence(self, name: str, values: object) -> Sequence | None:
         keys, whose = ("sequences", name), f"sequence {name!r}: "
@@ -304,23 +280,13 @@ class _Reader(Reading):
         steps = [self._step((*keys, "steps"), each, whose) for each in given.pop("steps", ())]
         if None in steps or "steps" not in values:
             return None
-        return self._built(keys, whose, lambda: Sequence(name, tuple(filter(None, steps)), **given))
+        return self.built(keys, whose, lambda: Sequence(name, tuple(filter(None, steps)), **given))
 
     def _step(self, keys: tuple[str, ...], values: object, whose: str) -> Step | None:
         if not isinstance(values, dict) or "name" not in values:
             self.note(keys, f"{whose}a step is no table with a name; write steps = {SEQUENCE['steps'].example}")
             return None
-        return self._built(keys, whose, lambda: Step(**self.table(keys, values, STEP, whose)))
-
-    def _built(self, keys: tuple[str, ...], whose: str, make: Callable[[], _T]) -> _T | None:
-        """Return what is made of values that are right one by one, and note why there is none."""
-        before = len(self.problems)
-        try:
-            made = make()
-        except ConfigurationError as problem:
-            self.note(keys, f"{whose}{str(problem).removeprefix(whose)}")
-            return None
-        return made if len(self.problems) == before else None
+        return self.built(keys, whose, lambda: Step(**self.table(keys, values, STEP, whose)))
 
     def _check_paths(self, jobs: tuple[Job, ...]) -> None:
         taken = {job.route: job.name for job in jobs}

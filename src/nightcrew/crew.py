@@ -9,34 +9,33 @@ from typing import Any
 
 from nightcrew import guard
 from nightcrew import plan as plans
-from nightcrew.acts import Act, Acts
+from nightcrew.absence import FAILURES
+from nightcrew.acts import Act
+from nightcrew.alarming import Alarming
 from nightcrew.backfill import Backfill, backlog
 from nightcrew.bid import slot_asked_for
-from nightcrew.books import RunRow
 from nightcrew.caller import Caller
-from nightcrew.chronicle import Chronicle
+from nightcrew.channels.channel import Channel
 from nightcrew.claim import Claim
 from nightcrew.claims import INSIDE, LEASE
 from nightcrew.clock import Budget, Clock, SystemClock, instant
-from nightcrew.consent import Filed
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
 from nightcrew.errors import UsageError
 from nightcrew.fleet import Company, Spread
 from nightcrew.gauge import hooks
-from nightcrew.job import Job, coming
+from nightcrew.job import Job
 from nightcrew.ledger import Audience, Listener
 from nightcrew.listeners.checkin import Monitor
 from nightcrew.listeners.log import Log
 from nightcrew.listeners.monitors import Monitors
+from nightcrew.looking import Looking
 from nightcrew.mail import Mail
 from nightcrew.mailing import Mailing
-from nightcrew.outcome import Outcome, State
-from nightcrew.pausing import Pausing
+from nightcrew.outcome import Outcome
 from nightcrew.plan import Plan
 from nightcrew.report import Report
 from nightcrew.rivalry import in_force
-from nightcrew.roll import JobStatus
 from nightcrew.run import carry_out, carry_out_together
 from nightcrew.settings import Settings
 from nightcrew.station import Station
@@ -54,12 +53,13 @@ from nightcrew.web.monitoring import Monitoring
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 
 
-class Nightcrew(Pausing):
+class Nightcrew(Looking):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing
     connects, before the first verb that needs to. `timezone` is the zone of cron schedules given as text. Listeners
-    hear every entry; the log listener is always among them. `monitors` hear of runs (docs/monitoring.md).
+    hear every entry; the log listener is always among them. `monitors` hear of runs, and people of alarms by the
+    channels in `alarms`; so many `failures` of a job in a row are one (docs/monitoring.md).
     `blobs` are stores by name: a URL, or a mapping of what docs/blobs.md shows; `calls` and `redis` are what else may
     be owed something, as docs/outbox.md says; `erasures` is where they are written down outside of the database, and
     `archive` the one of `blobs` that rows are copied to (docs/archive.md); `mail` and `streams` as docs/mail.md and
@@ -75,6 +75,8 @@ class Nightcrew(Pausing):
         settings: Settings | None = None,
         listeners: Iterable[Listener] = (),
         monitors: Iterable[Monitor] = (),
+        alarms: Iterable[Channel] = (),
+        failures: int = FAILURES,
         gauges: Iterable[object] = (),
         blobs: Mapping[str, Any] | None = None,
         calls: Mapping[str, Any] | None = None,
@@ -98,6 +100,8 @@ class Nightcrew(Pausing):
         if self.streams is not None:
             self._station.living = self.streams.chats
         self.mail = None if mail is None else Mailing(mail, self._station, self.settings, self.clock, timezone)
+        given = self._station, self.clock, self._audience
+        self.alarms = Alarming(self, alarms, *given, failures=failures)
         self.spread: Spread | None = None
         self.errand: Errand | None = None
         self._lock = RLock()
@@ -270,54 +274,6 @@ class Nightcrew(Pausing):
         database, holds = self._station.database, self._station.broom.holds()
         found = database.expected(plans.compile(job.policy, database.now(), database, holds), _GLANCE)
         return found.rows if found else None
-
-    def status(self, name: str | None = None) -> list[JobStatus]:
-        """Return every job, or one, with its standing, last run and next slot, in the order they were registered."""
-        asked = self._jobs if name is None else {name: self.job_named(name)}
-        now, standings = self._registered(lambda: self._station.books.standings(asked), looking=True)
-        latest = self._station.books.latest(name)
-        return [
-            JobStatus.of(in_force(own, standings[name]), standings[name], latest.get(name), now)
-            for name, own in asked.items()
-        ]
-
-    def runs(self, job: str | None = None, *, failed: bool = False, limit: int = 20) -> list[RunRow]:
-        """Return the newest runs first, of one job or all."""
-        if job is not None:
-            self.job_named(job)
-        self._station.ready(self._jobs, looking=True)
-        return self._station.books.runs(job, [State.FAILED, State.MISSED] if failed else (), limit)
-
-    def entries(self, run: str) -> list[Mapping[str, Any]]:
-        """Return the ledger's entries of one run, oldest first."""
-        self._station.ready(self._jobs, looking=True)
-        return self._station.books.entries(run)
-
-    def reach(self) -> None:
-        """Raise DatabaseError where the database is away, or lacks what nightcrew keeps there."""
-        self._station.ready(self._jobs, looking=True)
-        self._station.books.standings([])
-
-    @property
-    def chronicle(self) -> Chronicle:
-        """The runs, as pages show them."""
-        self._station.ready(self._jobs, looking=True)
-        return self._station.chronicle
-
-    @property
-    def acts(self) -> Acts:
-        """What people did by this crew, or another over the same database, and why."""
-        self._station.ready(self._jobs, looking=True)
-        return self._station.acts
-
-    def shown(self, plan: str) -> Filed | None:
-        """Return a plan that was kept, as it was shown; None for one that nobody knows any more."""
-        self._station.ready(self._jobs, looking=True)
-        return self._station.consents.plan(plan)
-
-    def next(self, number: int = 10) -> list[tuple[datetime, Job]]:
-        """Return the next slots of all jobs, earliest first, by the process's own clock: it needs no database."""
-        return coming(self._jobs.values(), self.clock.now(), number)
 
     # ── who starts a run ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ NightcrewError
 ├── StoreError              the operator: a store of blobs, keys or calls is away or said no (exit code 4)
 │   └── ArchiveError        a frame of the archive is damaged or gone, or sealed with another key
 ├── MailerError             the operator: whoever delivers mail is away or said no to all of it (exit code 4)
+├── ChannelError            the operator: a channel for alarms is away or said no (exit code 4)
 ├── StreamError             the operator: where streams are kept is away or said no (503, exit code 4)
 ├── StreamRefused           the caller: the chat has a live stream already (409)
 ├── StreamTooLong           the producer: its stream is longer than it may be
@@ -136,6 +137,10 @@ class MailerError(NightcrewError):
         self.transient = transient
 
 
+class ChannelError(NightcrewError):
+    """A channel could not tell people of an alarm."""
+
+
 class BrokerError(NightcrewError):
     """A worker could not be told what to do; nothing was run."""
 
@@ -204,7 +209,7 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     near = get_close_matches(wrong, names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; there is {', '.join(repr(name) for name in names)}" if 0 < len(names) <= 8 else ""
+    return f"; there is {', '.join(repr(name) for name in names)}" if 0 < len(names) <= 9 else ""
 
 
 def nearest(wrong: str, right: Iterable[str]) -> str:

@@ -5,6 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 from nightcrew import duration
+from nightcrew.channels.channel import Channel
+from nightcrew.channels.letter import Letter
+from nightcrew.channels.slack import Slack
+from nightcrew.channels.webhook import Webhook
 from nightcrew.document import Key
 from nightcrew.errors import ConfigurationError, did_you_mean
 from nightcrew.gauge import hooks
@@ -65,7 +69,7 @@ def _segments(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 _COLUMNS = {"key": "id", "address": "email", "name": "name", "zone": "timezone", "segment": "segment"}
 PARTS = {
     name: Key("", kind=Mapping)
-    for name in ("nightcrew", "blobs", "calls", "jobs", "mail", "monitors", "sequences", "streams")
+    for name in ("nightcrew", "alarms", "blobs", "calls", "jobs", "mail", "monitors", "sequences", "streams")
 }
 _TIMEZONE = Key('"Europe/Istanbul"', zone)
 _THROTTLE = Key('["file:/run/nightcrew.stop"]', hooks, list)
@@ -163,6 +167,15 @@ MONITORS: dict[str, tuple[Callable[..., Monitor], dict[str, Key]]] = {
         Cronitor,
         {"key": Key('"${CRONITOR_API_KEY}"'), "environment": _NAMED, "url": Key('"https://cronitor.link"')},
     ),
+}
+ALARMS = {"failures": Key("3", kind=int)}
+CHANNELS: dict[str, tuple[Callable[..., Channel], dict[str, Key]]] = {
+    "webhook": (
+        Webhook,
+        {"url": Key('"https://ops.acme.example/alarms"'), "secret": Key('"${ALARM_WEBHOOK_SECRET}"')},
+    ),
+    "slack": (Slack, {"url": Key('"${SLACK_WEBHOOK_URL}"')}),
+    "mail": (Letter, {"to": Key('["ops@acme.example"]', tuple, list)}),
 }
 STREAMS = {
     "redis": Key('"${REDIS_URL}"'),

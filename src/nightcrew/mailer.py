@@ -34,7 +34,8 @@ class Letter:
     """One mail, ready to leave.
 
     `key` is the same however often it is tried, of at most 100 letters, digits, `-`, `_`, `.`, `:` and `/`; `date` is
-    aware, and the same too. Both texts are whole; `headers` are those beside the usual ones, such as List-Unsubscribe.
+    aware, and the same too. Both texts are whole, and `html` may be None; `headers` are those beside the usual ones,
+    such as List-Unsubscribe.
     """
 
     key: str
@@ -43,7 +44,7 @@ class Letter:
     recipient: Address
     subject: str
     text: str
-    html: str
+    html: str | None
     reply_to: Address | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 

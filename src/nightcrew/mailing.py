@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from nightcrew import delivery
@@ -85,6 +85,10 @@ class Mailing:
         """Count the people whose mails are not made yet, because no mail has been sent since they were enrolled."""
         return self._ready().enrolments.fresh(self.mail.by_name)
 
+    def sent_lately(self, within: timedelta = timedelta(hours=1)) -> bool:
+        """Tell whether any mail was handed over within so long."""
+        return self._ready().mails.left(within) > 0
+
     def of_state(self, *states: State, limit: int = 20) -> list[Scheduled]:
         """Return mails that stand so, the newest first."""
         return self._ready().mails.listed(states, limit)
@@ -139,7 +143,7 @@ class Mailing:
         Raises MailerError where no mail could leave.
         """
         letter = self._writer.test(self.preview(sequence, step, segment=segment, arm=arm), address, self._clock.token())
-        with self._mailer().connect() as connection:
+        with self.way_out().connect() as connection:
             return connection.deliver(letter)
 
     def faults(self) -> list[str]:
@@ -155,7 +159,7 @@ class Mailing:
         if not self._settings.cloud_deploy:
             found.append(f"CLOUD_DEPLOY is not true, so job {delivery.NAME!r} is disabled, and no mail leaves")
         try:
-            self._mailer()
+            self.way_out()
         except ConfigurationError as problem:
             found.append(str(problem))
         return found
@@ -207,7 +211,7 @@ class Mailing:
             raise ConfigurationError(problem)
         station = self._ready()
         tables = station.mails, station.enrolments, station.suppressions, station.directory, station.adopted
-        delivery.process(run, Office(self.mail, *tables, self._mailer(), self._writer.letter, self._clock, self._zone))
+        delivery.process(run, Office(self.mail, *tables, self.way_out(), self._writer.letter, self._clock, self._zone))
 
     def _hindrances(self) -> Iterator[str]:
         """Say why no letter can be written that has to have its links."""
@@ -222,7 +226,7 @@ class Mailing:
         if self._settings.environment == "development":
             return True
         with suppress(ConfigurationError):
-            return isinstance(self._mailer(), Folder)
+            return isinstance(self.way_out(), Folder)
         return False
 
     def _ready(self) -> Station:
@@ -230,7 +234,8 @@ class Mailing:
         self._station.migrations.ensure()
         return self._station
 
-    def _mailer(self) -> Mailer:
+    def way_out(self) -> Mailer:
+        """Return the mailer; raises ConfigurationError where none can be had as things are set."""
         said, secret = self.mail.mailer, self.mail.secret
         given = said() if callable(said) else said
         if not isinstance(given, str):

@@ -15,6 +15,7 @@ from nightcrew.claims import Claims
 from nightcrew.clock import Clock, instant
 from nightcrew.databases.acts import Deeds
 from nightcrew.databases.adoptions import Adoptions
+from nightcrew.databases.alarms import Board
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.chronicle import Pages
 from nightcrew.databases.connect import Link
@@ -45,7 +46,7 @@ from nightcrew.watch import Watch
 
 _ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "mails",
           "enrolments", "suppressions", "directory", "adopted", "subjects", "erasures", "archive", "migrations",
-          "claims", "settler", "broom", "acts", "chronicle")  # fmt: skip
+          "claims", "settler", "broom", "acts", "alarms", "chronicle")  # fmt: skip
 
 
 class Station:
@@ -154,6 +155,11 @@ class Station:
     def acts(self) -> Deeds:
         """What people did."""
         return Deeds(self.link)
+
+    @cached_property
+    def alarms(self) -> Board:
+        """Which alarms stand, and what was told of them."""
+        return Board(self.link)
 
     @cached_property
     def chronicle(self) -> Pages:

@@ -37,6 +37,17 @@ class Choices(Protocol):
         """Take that back; raises DatabaseError where that cannot be kept."""
 
 
+class Watch(Protocol):
+    """What a crew that tells of alarms does about them."""
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What the channels are called by which people are told; without any there is nothing to look for."""
+
+    def watch(self, stop: Event) -> None:
+        """Look which alarms stand, and tell of them; whatever is in the way is told to the listeners."""
+
+
 class Roster(Protocol):
     """A crew as its triggers see it.
 
@@ -57,6 +68,10 @@ class Roster(Protocol):
     @property
     def mail(self) -> Choices | None:
         """What people chose who are sent mail; None where none is."""
+
+    @property
+    def alarms(self) -> Watch:
+        """What is done about alarms."""
 
     @property
     def jobs(self) -> Mapping[str, Job]:

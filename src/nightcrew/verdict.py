@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from nightcrew.bid import slot_due
+from nightcrew.alarm import Kind
+from nightcrew.bid import accounted_for, slot_due
 from nightcrew.books import RunRow
 from nightcrew.duration import when
 from nightcrew.failsafe import FAILSAFE
@@ -34,12 +35,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Why one job needs a person; `run` is the one to look at, if there is one."""
+    """Why one job needs a person; `run` is the one to look at, if there is one.
+
+    Of what kind an alarm of it is, if it can be one, and since when it is so.
+    """
 
     mood: Mood
     job: str
     says: str
     run: str | None = None
+    kind: Kind | None = None
+    since: datetime | None = None
 
 
 def verdict(found: Sequence[JobStatus], bad: Sequence[str]) -> Verdict:
@@ -94,11 +100,13 @@ def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern |
     if last is not None and last.state in _BAD:
         streak = f"{standing.fail_streak} times in a row; " if standing.fail_streak > 1 else ""
         rests = " It is paused by itself for a while." if standing.rests and each.paused else ""
-        return Concern(Mood.BAD, name, f"{streak}{_said(last)}{rests}", last.id)
+        kind = Kind.MISSED if last.state is State.MISSED else Kind.REFUSED if refused(last) else Kind.FAILING
+        return Concern(Mood.BAD, name, f"{streak}{_said(last)}{rests}", last.id, kind, last.finished_at or last.moment)
     if missed is not None and (last is None or not last.state.open):
-        return Concern(Mood.BAD, name, f"missed: {missed.reason}", missed.id)
+        return Concern(Mood.BAD, name, said_of_missed(missed), missed.id, Kind.MISSED, missed.since or missed.slot)
     if (slot := overdue(each, now)) is not None:
-        return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it")
+        first = min(slot, each.job.schedule.after(accounted_for(standing)))
+        return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it", None, Kind.LATE, first)
     if standing.retry_at is not None and last is not None:
         return Concern(Mood.WARN, name, _said(last), last.id)
     if last is not None and last.trigger == FAILSAFE:
@@ -111,6 +119,11 @@ def _said(row: RunRow) -> str:
     return (row.reason or str(row.state)).removeprefix(f"Job {row.job} ")
 
 
+def said_of_missed(row: RunRow) -> str:
+    """Return what is said of slots that nobody ran."""
+    return f"missed: {row.reason}"
+
+
 def overdue(each: JobStatus, now: datetime, late: timedelta = _LATE) -> datetime | None:
     """Return the slot that somebody should have claimed by now, where one may be so late."""
     standing, job = each.standing, each.job
@@ -118,7 +131,6 @@ def overdue(each: JobStatus, now: datetime, late: timedelta = _LATE) -> datetime
         return None
     patience = late + (job.failsafe_after or timedelta(0))
     slot = slot_due(job, standing, now - patience)
-    since = max(standing.epoch_at, standing.mark) if standing.mark else standing.epoch_at
-    if slot is None or slot <= since or job.opens(slot) > now - patience:
+    if slot is None or slot <= accounted_for(standing) or job.opens(slot) > now - patience:
         return None
     return slot

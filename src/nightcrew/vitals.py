@@ -85,13 +85,13 @@ def vitals(
         elif concern is None and overdue(each, now, _LATE):
             health, says = Health.LATE, "due, and nobody has begun"
         longest = max(2 * (_took(last) or timedelta(0)), _SHORTEST_RUN)
-        jobs.append(Vital(each, health, says, last, _interval(each.job.schedule, now), longest))
+        jobs.append(Vital(each, health, says, last, interval(each.job.schedule, now), longest))
     overall = verdict(found, [job.name for job in jobs if job.health is Health.DOWN])
     worst = max([_HEALTH[overall.mood], *(job.health for job in jobs)], key=_WORST.index)
     return Vitals(now, worst, overall.sentence, tuple(jobs))
 
 
-def _interval(schedule: Schedule, now: datetime) -> timedelta:
+def interval(schedule: Schedule, now: datetime) -> timedelta:
     """Return the longer gap of that since the last slot's predecessor and that up to the next slot.
 
     A schedule of office hours has short gaps by day and a long one at night; by looking around now, a job that fails in

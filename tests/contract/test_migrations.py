@@ -7,7 +7,7 @@ import pytest
 
 from nightcrew import Job, Nightcrew, Settings, cron
 from nightcrew.databases import migrations
-from nightcrew.databases.tables import MIGRATIONS, VERSION
+from nightcrew.databases.steps import MIGRATIONS, VERSION
 from nightcrew.errors import SchemaError
 
 

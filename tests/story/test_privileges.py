@@ -120,6 +120,20 @@ def test_the_grants_of_the_page_are_enough_for_jobs_of_every_kind(role, server_y
     assert server_yard.ids("accounts", "name") == ["gone"] * 4
 
 
+def test_the_grants_of_the_page_are_enough_to_tell_of_alarms(role):
+    class Tray:
+        name, secrets, told = "tray", (), []
+
+        def tell(self, notice, means):
+            self.told.append(notice.subject)
+
+    with closing(Nightcrew(role, settings=Settings(), alarms=[Tray()])) as crew:
+        crew._station.migrations.ensure()
+        crew._station.alarms.saw("previous_secret", "curl#1a2b3c4d")
+        assert crew.alarms.look() == 1
+        assert Tray.told == ["[nightcrew] this crew is called with the old secret"]
+
+
 def test_the_grants_of_the_page_are_enough_to_send_mail_and_those_of_an_application_to_enrol(role, server_yard):
     yard, tray = server_yard, Tray()
     yard.fill("users", *({"id": n, "email": f"p{n}@example.com", "verified_at": OLD} for n in range(4)))

@@ -313,7 +313,7 @@ MISTAKES = {
     "key of a later version": (JOB + "quorum = 1", 5, "unknown key 'quorum'", "remove it"),
     "archive for ever": (JOB + "archive = true", 5, "archive is true", "archive = '7 days'"),
     "archive nowhere": (JOB + "archive = '7 days'", 5, "there is no archive", "archive = 'vault' under [nightcrew]"),
-    "unknown table": (JOB + "[gauges.chat]", 5, "unknown key 'gauges'", "there is 'blobs', 'calls', 'jobs', 'mail'"),
+    "unknown table": (JOB + "[gauges.chat]", 5, "unknown key 'gauges'", "there is 'alarms', 'blobs', 'calls', 'jobs'"),
     "misspelt table": (JOB + "[nightcrow]", 5, "unknown key 'nightcrow'", "did you mean 'nightcrew'?"),
     "unknown setting": ('[nightcrew]\ntimezon = "UTC"\n' + JOB, 2, "unknown key 'timezon'", "did you mean 'timezone'?"),
     "quoted table": (JOB + JOB.replace("cleanup", '"a.b"') + '"t x" = 1', 9, "unknown key 't x'", "remove it"),

@@ -69,6 +69,7 @@ def test_every_kind_of_entry_has_words_that_fit_its_facts(caplog):
         "table": "users", "tables": ["users"], "partition": "p1", "about": 9, "rows": 9, "plan": "x.plan-1",
         "key": "id 17", "keys": ["id 17"], "traceback": "Traceback\n  at\r line 1",
         "sentence": "nobody came", "until": "t", "ranges": 4, "left": 2, "monitor": "Sentry",
+        "stage": "raised", "channels": "slack",
     }  # fmt: skip
     with caplog.at_level(logging.DEBUG, "nightcrew"):
         logging.getLogger("nightcrew").propagate = True

@@ -78,6 +78,8 @@ def tick(desk: Desk) -> int:
 
     with desk.crew_at_work() as crew, shown(desk.screen, crew) as progress, _stoppable(progress.say) as stop:
         reports = crew.tick(trigger="cli", stop=stop)
+        if not stop.is_set():
+            crew.alarms.watch(stop)
     lines = [line for report in reports for line in _told(desk, report)]
     desk.screen.show({"reports": [report.json() for report in reports]}, lines or ["nothing is due"])
     return _code(reports, stop)

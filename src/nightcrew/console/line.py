@@ -10,6 +10,7 @@ from nightcrew import duration
 from nightcrew.clock import SystemClock
 from nightcrew.console.desk import Desk
 from nightcrew.errors import (
+    ChannelError,
     ConfigurationError,
     DatabaseError,
     DurationError,
@@ -27,7 +28,7 @@ INTERRUPTED = 130
 JOB = click.argument("name", metavar="JOB")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _CODES: dict[type[NightcrewError], int] = {ConfigurationError: 2, UsageError: 2, SafetyStop: 3}
-_CODES |= dict.fromkeys((DatabaseError, StoreError, MailerError, StreamError), 4)
+_CODES |= dict.fromkeys((DatabaseError, StoreError, MailerError, StreamError, ChannelError), 4)
 """By the nearest kind; every other error: 1."""
 
 

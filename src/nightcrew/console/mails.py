@@ -65,7 +65,7 @@ def preview(desk: Desk, step: str, person: str | None, segment: str | None, arm:
         letter = room.preview(*_named(room, step), person, segment=segment, arm=arm)
     body = {"to": str(letter.recipient), "from": str(letter.sender), "subject": letter.subject}
     heads = [f"{name.title():<8} {value}" for name, value in body.items()]
-    lines = [letter.html] if html else [*heads, "", letter.text]
+    lines = [letter.html or ""] if html else [*heads, "", letter.text]
     desk.screen.show(body | {"text": letter.text, "html": letter.html}, lines)
 
 

@@ -264,7 +264,7 @@ def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
             f"{ERASURE_KEY} is not set, so {', '.join(erasing)} removes rows, and what they name in stores, without"
             " looking for anything else of a person, and without a receipt; 'nightcrew secret new' makes one"
         )
-    found += crew.monitors.problems() + (crew.mail.doubts() if crew.mail else [])
+    found += crew.monitors.problems() + crew.alarms.problems() + (crew.mail.doubts() if crew.mail else [])
     return found + [leap for job in crew.jobs.values() if job.enabled and (leap := _leap(job, now))]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from nightcrew.books import Batch, RunRow
-from nightcrew.chronicle import AMONG, PAGE, Place, Removed, Starter, Traffic
+from nightcrew.chronicle import AMONG, PAGE, REMEMBERED, Place, Removed, Starter, Traffic
 from nightcrew.databases import history
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import entries, jobs, runs
@@ -29,6 +29,25 @@ class Pages:
         """Return the slots that nobody ran, of each job of which nothing newer is known."""
         found = _newest_of_each().where(runs.c.state == State.MISSED)
         return {row.job: row for row in self._runs(found)}
+
+    def lapsed(self, since: datetime) -> list[RunRow]:
+        """Return the slots that nobody ran and that were noted since an instant, among the newest runs there are."""
+        recent = sa.select(*_SHORT).where(runs.c.moment >= since).order_by(runs.c.moment.desc()).limit(AMONG).subquery()
+        return self._runs(sa.select(recent).where(recent.c.state == State.MISSED).order_by(recent.c.moment))
+
+    def removals(self, names: Sequence[str], number: int) -> Mapping[str, Sequence[datetime]]:
+        """Return when each job began the newest of its runs that removed rows, so many at most, the newest first."""
+        found: dict[str, list[datetime]] = defaultdict(list)
+        each = []
+        for name in names:
+            seen = self._newest(name, runs.c.job, runs.c.moment, runs.c.deleted).limit(REMEMBERED).subquery()
+            some = sa.select(seen.c.job, seen.c.moment).where(seen.c.deleted > 0)
+            each.append(sa.select(some.order_by(seen.c.moment.desc()).limit(number).subquery()))
+        if each:
+            with self._link.transaction(writes=False) as connection:
+                for row in connection.execute(sa.union_all(*each)):
+                    found[row.job].append(row.moment)
+        return {name: sorted(moments, reverse=True) for name, moments in found.items()}
 
     def ended(self) -> dict[str, RunRow]:
         """Return the newest run of each job that has come to an end."""

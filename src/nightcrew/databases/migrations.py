@@ -8,7 +8,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from nightcrew.clock import Clock
 from nightcrew.databases.connect import Link
-from nightcrew.databases.tables import MIGRATIONS, VERSION, AddColumn, KeepPlain, Statement, schema
+from nightcrew.databases.steps import MIGRATIONS, VERSION, AddColumn, KeepPlain, Statement
+from nightcrew.databases.tables import schema
 from nightcrew.errors import DatabaseError, SchemaError
 
 

@@ -1,57 +1,22 @@
-"""nightcrew's own tables, and the versioned steps that make them."""
+"""nightcrew's own tables."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from nightcrew.databases.connect import Instant
-
-
-class AddColumn(ExecutableDDLElement):
-    """ALTER TABLE … ADD COLUMN."""
-
-    def __init__(self, column: sa.Column[Any]) -> None:
-        self.element = column
-
-
-@compiles(AddColumn)
-def _add_column(add: AddColumn, compiler: Any, **_options: Any) -> str:
-    table = compiler.preparer.format_table(add.element.table)
-    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(add.element)}"
-
-
-class KeepPlain(ExecutableDDLElement):
-    """ALTER TABLE … SET STORAGE EXTERNAL: PostgreSQL shall not press long texts of a column, which takes longer."""
-
-    only = "postgresql"
-
-    def __init__(self, column: sa.Column[Any]) -> None:
-        self.element = column
-
-
-@compiles(KeepPlain)
-def _keep_plain(keep: KeepPlain, compiler: Any, **_options: Any) -> str:
-    table, column = compiler.preparer.format_table(keep.element.table), compiler.preparer.format_column(keep.element)
-    return f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL"
-
-
-Statement: TypeAlias = CreateTable | CreateIndex | AddColumn | KeepPlain | sa.Insert
 
 OURS = "nightcrew_"
 """How the name of every table of nightcrew's own begins."""
 
-_METADATA = sa.MetaData()
+METADATA = sa.MetaData()
 # Names are compared to the letter everywhere, whatever the database's default collation says.
 _OPTIONS: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _BIGGEST = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER counts up by itself there
 
 schema = sa.Table(
     "nightcrew_schema",
-    _METADATA,
+    METADATA,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("applied_at", Instant, nullable=False),
     **_OPTIONS,
@@ -59,7 +24,7 @@ schema = sa.Table(
 
 jobs = sa.Table(
     "nightcrew_jobs",
-    _METADATA,
+    METADATA,
     sa.Column("name", sa.String(100), primary_key=True),
     sa.Column("schedule", sa.String(255), nullable=False),
     sa.Column("timezone", sa.String(64), nullable=False),
@@ -91,7 +56,7 @@ jobs = sa.Table(
 
 runs = sa.Table(
     "nightcrew_runs",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.String(150), primary_key=True),
     sa.Column("job", sa.String(100), nullable=False),
     sa.Column("slot", Instant),
@@ -119,7 +84,7 @@ runs = sa.Table(
 
 entries = sa.Table(
     "nightcrew_entries",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("run", sa.ForeignKey(runs.c.id, ondelete="CASCADE"), nullable=False),
     sa.Column("at", Instant, nullable=False),
@@ -131,7 +96,7 @@ entries = sa.Table(
 
 place = sa.Table(
     "nightcrew_place",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("marks", sa.JSON),
     sa.Column("clock_at", Instant),
@@ -143,7 +108,7 @@ place = sa.Table(
 
 policies = sa.Table(
     "nightcrew_policies",
-    _METADATA,
+    METADATA,
     sa.Column("job", sa.String(100), primary_key=True),
     sa.Column("fingerprint", sa.String(64), nullable=False),
     sa.Column("terms", sa.JSON, nullable=False),
@@ -153,7 +118,7 @@ policies = sa.Table(
 
 plans = sa.Table(
     "nightcrew_plans",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("job", sa.String(100), nullable=False),
     sa.Column("fingerprint", sa.String(64), nullable=False),
@@ -170,7 +135,7 @@ plans = sa.Table(
 # Number 0 is what the run takes outside of its ranges: before they are cut, and when all of them have come to an end.
 ranges = sa.Table(
     "nightcrew_ranges",
-    _METADATA,
+    METADATA,
     sa.Column("run", sa.ForeignKey(runs.c.id, ondelete="CASCADE"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("first", sa.JSON, nullable=False),
@@ -189,7 +154,7 @@ ranges = sa.Table(
 # One row is one key, or a parcel of `size` keys that left with one batch.
 owed = sa.Table(
     "nightcrew_owed",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("store", sa.String(64), nullable=False),
     sa.Column("key", sa.Text, nullable=False),
@@ -207,7 +172,7 @@ owed = sa.Table(
 # What of it has not been put back, by table and place, is `left` once somebody has begun to.
 frames = sa.Table(
     "nightcrew_frames",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("run", sa.String(150), nullable=False),
     sa.Column("job", sa.String(100), nullable=False),
@@ -231,7 +196,7 @@ frames = sa.Table(
 # Receipts are a chain by their numbers; the values of a subject are among the facts until its erasure is complete.
 erasures = sa.Table(
     "nightcrew_erasures",
-    _METADATA,
+    METADATA,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("job", sa.String(100), nullable=False),
     sa.Column("table", sa.String(255), nullable=False),
@@ -253,7 +218,7 @@ erasures = sa.Table(
 # Who is enrolled has the mails of the steps whose fingerprint this is: none yet where it is empty.
 enrolments = sa.Table(
     "nightcrew_enrolments",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("sequence", sa.String(60), nullable=False),
     sa.Column("person", sa.String(150), nullable=False),
@@ -271,7 +236,7 @@ enrolments = sa.Table(
 # `names` are all that its step is, or was, called, with blanks in between.
 mails = sa.Table(
     "nightcrew_mails",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("key", sa.String(100), nullable=False),
     sa.Column("sequence", sa.String(60), nullable=False),
@@ -298,7 +263,7 @@ mails = sa.Table(
 # A subject is "a:" and an address, or "p:" and a person; an empty topic stands for all.
 suppressions = sa.Table(
     "nightcrew_suppressions",
-    _METADATA,
+    METADATA,
     sa.Column("subject", sa.String(330), primary_key=True),
     sa.Column("topic", sa.String(60), primary_key=True),
     sa.Column("reason", sa.String(500), nullable=False),
@@ -310,7 +275,7 @@ suppressions = sa.Table(
 # What people did, and why: nothing here is ever changed.
 acts = sa.Table(
     "nightcrew_acts",
-    _METADATA,
+    METADATA,
     sa.Column("id", _BIGGEST, primary_key=True, autoincrement=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("actor", sa.String(100), nullable=False),
@@ -323,72 +288,39 @@ acts = sa.Table(
     **_OPTIONS,
 )
 
-
-def _made(*tables: sa.Table) -> list[Statement]:
-    """Return what makes tables, without the columns that a later step brings."""
-    made: list[Statement] = []
-    for table in tables:
-        create = CreateTable(table, if_not_exists=True)
-        create.columns = [column for column in create.columns if "since" not in column.element.info]
-        made.append(create)
-        made.extend(CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
-    return made
-
-
-def _first_tables() -> list[Statement]:
-    return _made(jobs, runs, entries)
-
-
-def _of_consent() -> list[Statement]:
-    return [*_made(place, policies, plans), sa.insert(place).values(id=1)]
-
-
-def _columns_since(version: int) -> list[Statement]:
-    """Return what adds the columns that say of themselves that they came with a step."""
-    columns = (column for table in _METADATA.sorted_tables for column in table.columns)
-    return [AddColumn(column) for column in columns if column.info.get("since") == version]
-
-
-def _of_ranges() -> list[Statement]:
-    return _made(ranges)
-
-
-def _of_debts() -> list[Statement]:
-    return [*_made(owed), KeepPlain(owed.c.key)]
-
-
-def _of_erasures() -> list[Statement]:
-    return _made(erasures)
-
-
-def _of_frames() -> list[Statement]:
-    return _made(frames)
-
-
-def _of_mail() -> list[Statement]:
-    return _made(enrolments, mails, suppressions)
-
-
-def _of_acts() -> list[Statement]:
-    return [*_columns_since(14), *_made(acts)]
-
-
-MIGRATIONS: Sequence[tuple[int, str, Callable[[], Sequence[Statement]]]] = (
-    (1, "jobs, runs and ledger entries", _first_tables),
-    (2, "which database this is, the policies it has run, and what was agreed to", _of_consent),
-    (3, "how far a function's run is", partial(_columns_since, 3)),
-    (4, "how often a run has failed, and when it is tried again", partial(_columns_since, 4)),
-    (5, "the ranges of a run that many workers share", _of_ranges),
-    (6, "which run was cancelled, by whom and why", partial(_columns_since, 6)),
-    (7, "the first of the slots that a row stands for", partial(_columns_since, 7)),
-    (8, "which schedule would take the place of another", partial(_columns_since, 8)),
-    (9, "what is owed to stores outside the database", _of_debts),
-    (10, "who was erased, as keyed hashes, and the receipts", _of_erasures),
-    (11, "whether whoever holds a run has begun its work", partial(_columns_since, 11)),
-    (12, "which rows are archived, and where", _of_frames),
-    (13, "which mails people are due, and to whom none is sent", _of_mail),
-    (14, "what people did, and the plans they were shown", _of_acts),
+# An alarm that stands, or ended less than a day ago, and what was told of it: `stage` is due to be told at `due_at`, by
+# whoever puts `lease_until` ahead; `reached` are the channels that took it, and `number` counts what an episode told.
+alarms = sa.Table(
+    "nightcrew_alarms",
+    METADATA,
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("job", sa.String(100), primary_key=True),
+    sa.Column("episode", sa.String(64), nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("says", sa.String(1000), nullable=False),
+    sa.Column("remedy", sa.String(300), nullable=False),
+    sa.Column("rises", sa.Integer, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("stage", sa.String(20), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("due_at", Instant),
+    sa.Column("lease_until", Instant),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("reached", sa.JSON, nullable=False),
+    sa.Column("told_at", Instant),
+    sa.Column("wrong", sa.String(500)),
+    **_OPTIONS,
 )
-"""Version, what it brings, and its statements. A released step is never edited: a change is a new step."""
 
-VERSION = MIGRATIONS[-1][0]
+# What is to come to an end was seen again: by whom last, and since when without a day in between.
+sightings = sa.Table(
+    "nightcrew_sightings",
+    METADATA,
+    sa.Column("what", sa.String(40), primary_key=True),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("by", sa.String(100), nullable=False),
+    **_OPTIONS,
+)

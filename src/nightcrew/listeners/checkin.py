@@ -1,17 +1,16 @@
 """Check-in: what a monitor outside is told of a run, and the shape of a monitor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Protocol
-from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from nightcrew.errors import ConfigurationError
+from nightcrew.ping import Ping, checked
 from nightcrew.schedule import Schedule
 
 _RUNS = uuid5(NAMESPACE_URL, "nightcrew:run")
@@ -41,16 +40,6 @@ class CheckIn:
     def id(self) -> UUID:
         """The run's UUID: the same in every process, so that whoever ends a run ends what another has begun."""
         return uuid5(_RUNS, self.run)
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """One request. Its URL has a secret in it, and is shown nowhere."""
-
-    method: str
-    url: str = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    kind: str = "text/plain; charset=utf-8"
 
 
 class Monitor(Protocol):
@@ -102,17 +91,7 @@ def base(url: str) -> str:
 
     Raises ConfigurationError for what is none, and for one to which the secret would go for all to read.
     """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        readable = parts.scheme in ("http", "https") and host and parts.port != 0
-    except ValueError:
-        readable, host = False, ""
-    if not readable or parts.query or parts.fragment or not url.isprintable() or " " in url:
-        raise ConfigurationError("url is no address of a monitor; write url = 'https://hc-ping.com'")
-    if parts.scheme == "http" and not _is_here(host):
-        raise ConfigurationError(f"url http://{host} would send a secret for all to read; write https://{host}")
-    return url.rstrip("/")
+    return checked(url, "a monitor", "https://hc-ping.com", query=False).rstrip("/")
 
 
 def required(name: str, value: str) -> str:
@@ -120,10 +99,3 @@ def required(name: str, value: str) -> str:
     if not value or not all("!" <= sign <= "~" and sign not in "/?#%" for sign in value):
         raise ConfigurationError(f"{name} is empty, or has signs that no such key has (it is not shown); paste it anew")
     return value
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import urlencode
 
-from nightcrew.listeners.checkin import CheckIn, Ping, Stage, base, required, slug
+from nightcrew.listeners.checkin import CheckIn, Stage, base, required, slug
+from nightcrew.ping import Ping
 
 URL = "https://hc-ping.com"
 _ENDINGS = {Stage.BEGUN: "/start", Stage.WELL: "", Stage.BADLY: "/fail"}

@@ -4,25 +4,20 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from http.client import HTTPException
 from threading import Event, Lock, Thread
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from nightcrew.clock import Clock
 from nightcrew.errors import ConfigurationError
 from nightcrew.ledger import Audience, Entry
-from nightcrew.listeners.checkin import CheckIn, Monitor, Ping, Stage
+from nightcrew.listeners.checkin import CheckIn, Monitor, Stage
 from nightcrew.outcome import Outcome
+from nightcrew.ping import answered
 from nightcrew.schedule import written
 
 _MOST = 200  # check-ins that wait: more than that of a service that does not answer are too old to help anybody
-_TIMEOUT = 5.0  # seconds
 _TRIES = 3
 _REST = 1.0  # seconds before the second try, and twice as many before the third
 _AT_THE_END = 3.0  # seconds that a process which ends gives what is still to be sent
-_AGAIN = {408, 425, 429}
-_REASON = 120
 
 _STAGES = {
     "begun": Stage.BEGUN,
@@ -152,7 +147,7 @@ class _Courier:
                 break
             try:
                 self._audience.censor.learn(self._monitor.secret)
-                wrong, final = _answered(self._monitor.ping(checkin))
+                wrong, final = answered(self._monitor.ping(checkin))
             except ConfigurationError as error:
                 wrong, final = str(error), True
             except Exception as error:  # noqa: BLE001 - a monitor of somebody's own may do whatever it likes
@@ -160,26 +155,3 @@ class _Courier:
             if wrong is None or final:
                 break
         return wrong
-
-
-def _answered(ping: Ping) -> tuple[str | None, bool]:
-    """Make a request; return what is wrong, if anything is, and whether it is of no use to try again."""
-    headers = {"User-Agent": "nightcrew"} | ({} if ping.body is None else {"Content-Type": ping.kind})
-    request = Request(ping.url, ping.body, headers, method=ping.method)  # noqa: S310 - http and https only
-    try:
-        with build_opener(_NoRedirect).open(request, timeout=_TIMEOUT) as answer:
-            answer.read(1)
-        return None, True
-    except HTTPError as refusal:
-        with refusal:
-            return f"it answered {refusal.code}", refusal.code < 500 and refusal.code not in _AGAIN
-    except (OSError, HTTPException) as error:
-        told = error.reason if isinstance(error, URLError) else error
-        return f"it does not answer ({str(told)[:_REASON] or type(told).__name__})", False
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Lets nobody send the secret elsewhere."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Follow no redirect, which is then an answer that says no."""

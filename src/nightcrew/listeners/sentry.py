@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from nightcrew.errors import ConfigurationError
-from nightcrew.listeners.checkin import CheckIn, Ping, Stage, base, required, slug
+from nightcrew.listeners.checkin import CheckIn, Stage, base, required, slug
+from nightcrew.ping import Ping
 from nightcrew.schedule import Cron, Schedule
 
 _STATES = {Stage.BEGUN: "in_progress", Stage.WELL: "ok", Stage.BADLY: "error"}

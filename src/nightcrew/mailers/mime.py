@@ -37,14 +37,18 @@ _BOUNDARY = "=_nightcrew"  # RFC 2045 6.7: no text that is encoded can have “=
 def message(letter: Letter) -> bytes:
     """Write a letter as RFC 5322 and MIME have it, the text first, then the HTML; the same letter as the same bytes.
 
+    One without HTML is a text and nothing else.
+
     It is of ASCII alone, unless an address has other characters before its `@`: RFC 6532 has these as they are.
     Control characters in names and in the subject are shown as blanks. Raises UsageError for what no message can say:
     they are in an address or in another header, which is refused, as is a header that the letter has itself.
     """
-    head = "".join(f"{line}\r\n" for line in _headers(letter)).encode()
+    head = "".join(f"{line}\r\n" for line in _headers(letter))
+    if letter.html is None:
+        return b"".join([head.encode(), _part("plain", letter.text), b"\r\n"])
     parts = (_part("plain", letter.text), _part("html", letter.html))
     ends = f"--{_BOUNDARY}\r\n".encode(), f"\r\n--{_BOUNDARY}\r\n".encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return b"".join([head, b"\r\n", ends[0], parts[0], ends[1], parts[1], ends[2]])
+    return b"".join([head.encode(), b"\r\n", ends[0], parts[0], ends[1], parts[1], ends[2]])
 
 
 def mailbox(address: Address) -> str:
@@ -105,7 +109,8 @@ def _headers(letter: Letter) -> Iterator[str]:
     for name, value in extra(letter):
         yield _other(name, value)
     yield "MIME-Version: 1.0"
-    yield f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"'
+    if letter.html is not None:
+        yield f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"'
 
 
 def _person(header: str, address: Address) -> str:

@@ -168,9 +168,10 @@ def _written(letter: Letter) -> bytes:
         "to": [named(letter.recipient)],
         "subject": one_line(letter.subject, SUBJECT),
         "text": letter.text,
-        "html": letter.html,
         "headers": dict(extra(letter)),
     }
+    if letter.html is not None:
+        fields["html"] = letter.html
     if letter.reply_to is not None:
         fields["reply_to"] = named(letter.reply_to)
     return json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")

@@ -8,6 +8,7 @@ from nightcrew.clock import instant
 from nightcrew.errors import NightcrewError
 from nightcrew.trigger import Roster
 from nightcrew.triggers.hands import Hands
+from nightcrew.triggers.lookout import Lookout
 
 PERIOD = 1.0  # seconds between two looks: one small statement when nothing is due
 # Seconds to wait for the batches in hand; past that the leases hand the runs over by themselves. An orchestrator often
@@ -28,6 +29,7 @@ class Ticker:
         self._stop = Event()
         self._thread: Thread | None = None
         self._hands = Hands(self._lost)
+        self._lookout = Lookout(roster)
         self._process = os.getpid()
 
     @property
@@ -55,6 +57,7 @@ class Ticker:
         thread = Thread(target=self._look, name="nightcrew-ticker", daemon=True)
         thread.start()
         self._thread = thread
+        self._lookout.start()
 
     def stop(self) -> None:
         """Stop looking; runs in hand finish their batch and hand over. Returns when they have, or after 20 seconds."""
@@ -69,6 +72,7 @@ class Ticker:
         self._thread.join(left())
         self._hands.work_off()  # told to stop, each run that still waits is handed over at once
         self._hands.join(left)
+        self._lookout.stop()
         busy = self._thread.is_alive() or self._hands.busy
         self._roster.tell("ticker_slow_to_stop" if busy else "ticker_stopped", seconds=_PATIENCE)
         self._thread = None

@@ -16,6 +16,7 @@ from nightcrew.roll import JobStatus
 from nightcrew.settings import Settings
 from nightcrew.triggers.http import Response
 from nightcrew.triggers.request import Request as Call
+from nightcrew.triggers.request import visible
 from nightcrew.triggers.secret import Key, Keyring
 from nightcrew.vitals import Vital, Vitals, vitals
 from nightcrew.web.asgi import App, Receive, Scope, Send
@@ -125,7 +126,11 @@ class Monitoring:
             return await admit(self._authorize, request, self._beside) is not None
         client = request.scope.get("client")
         call = Call(request.method, request.path, b"", request.scope["headers"], client and client[0])
-        if isinstance(self._keyring.admit(call.headers), Key):
+        key = self._keyring.admit(call.headers)
+        if isinstance(key, Key):
+            if key.name == "previous":
+                who = f"{call.agent}#{key.fingerprint}"
+                self._crew.tell("previous_secret_used", caller=who, path=visible(request.path, 120))
             return True
         return self._crew.settings.environment == "development" and call.by_hand
 

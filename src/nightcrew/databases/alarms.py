@@ -1,0 +1,125 @@
+"""nightcrew's own tables of the alarms that stand, and of what is to come to an end and was seen again."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from nightcrew.alarm import Alarm, Kept, Kind, Sighting, Stage
+from nightcrew.databases.connect import Link, storable
+from nightcrew.databases.tables import alarms, sightings
+from nightcrew.errors import DatabaseError
+
+_MOST = 5_000
+_SAYS, _REMEDY, _WRONG, _BY = 1000, 300, 500, 100
+_FRESH = timedelta(seconds=45)  # of many processes that look once a minute, few write that they saw the same
+_RARE, _APART = 55.0, 25 * 3600.0  # seconds between two sightings that are written, and that belong together
+
+
+class Board:
+    """The `Alarms` of one database."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def listed(self) -> tuple[datetime, list[Kept]]:
+        """Read them all: there is one for a kind and a job at most."""
+        with self._link.transaction(writes=False) as connection:
+            now: datetime = connection.execute(sa.select(self._link.clock_reading())).scalar_one()
+            rows = connection.execute(sa.select(alarms).order_by(alarms.c.since).limit(_MOST)).mappings().all()
+        return now, [_kept(row) for row in rows]
+
+    def raise_(self, alarm: Alarm, episode: str) -> bool:
+        """Look first, and take it that somebody else has where their row comes in between."""
+        said = _said(alarm)
+        given = {"kind": str(alarm.kind), "job": alarm.job, "episode": episode, "since": alarm.since, **said}
+        given |= {"rises": 1, "stage": str(Stage.RAISED), "number": 1, "fence": 0, "attempts": 0, "reached": []}
+        this = alarms.c.kind == given["kind"], alarms.c.job == alarm.job
+        try:
+            with self._link.transaction() as connection:
+                if connection.execute(sa.select(alarms.c.fence).where(*this)).first() is not None:
+                    return False
+                moment = self._link.moment
+                connection.execute(sa.insert(alarms).values(**given, seen_at=moment, due_at=moment))
+        except DatabaseError as error:
+            if not error.of_row:
+                raise
+            return False
+        return True
+
+    def move(self, seen: Kept, changes: Mapping[str, Any]) -> bool:
+        """Set columns where the fence is the one that was seen."""
+        given = {name: _storable(name, value) for name, value in changes.items()}
+        with self._link.transaction() as connection:
+            moved = sa.update(alarms).where(*_as(seen)).values(**given, fence=seen.fence + 1)
+            return connection.execute(moved).rowcount == 1
+
+    def refresh(self, seen: Kept, alarm: Alarm, now: datetime) -> None:
+        """Write it where nobody has done so a moment ago."""
+        if now - seen.seen_at < _FRESH:
+            return
+        kind, job = seen.alarm.key
+        this = alarms.c.kind == str(kind), alarms.c.job == job, alarms.c.ended_at.is_(None)
+        with self._link.transaction() as connection:
+            connection.execute(sa.update(alarms).where(*this).values(**_said(alarm), seen_at=self._link.moment))
+
+    def claim(self, seen: Kept, lease: timedelta) -> bool:
+        """Put its lease ahead, by the database's clock."""
+        moment = self._link.moment
+        free = sa.or_(alarms.c.lease_until.is_(None), alarms.c.lease_until <= moment), alarms.c.due_at <= moment
+        until = self._link.later(lease.total_seconds())
+        given = {"lease_until": until, "fence": seen.fence + 1, "attempts": seen.attempts + 1}
+        with self._link.transaction() as connection:
+            won = sa.update(alarms).where(*_as(seen), *free).values(given)
+            return connection.execute(won).rowcount == 1
+
+    def forget(self, seen: Sequence[Kept]) -> None:
+        """Delete them one by one, for they are few."""
+        for one in seen:
+            with self._link.transaction() as connection:
+                connection.execute(sa.delete(alarms).where(*_as(one)))
+
+    def saw(self, what: str, by: str) -> None:
+        """Update its row where that is old enough, or make one."""
+        moment, who = self._link.moment, storable(by, _BY)
+        apart = sightings.c.at < self._link.later(-_APART)
+        since = sa.case((apart, moment), else_=sightings.c.since)
+        old = sightings.c.at < self._link.later(-_RARE)
+        seen = sa.update(sightings).where(sightings.c.what == what, old).values(since=since, at=moment, by=who)
+        try:
+            with self._link.transaction() as connection:
+                if connection.execute(seen).rowcount:
+                    return
+                if connection.execute(sa.select(sightings.c.at).where(sightings.c.what == what)).first() is None:
+                    connection.execute(sa.insert(sightings).values(what=what, since=moment, at=moment, by=who))
+        except DatabaseError as error:
+            if not error.of_row:  # somebody else's row came in between
+                raise
+
+    def sighting(self, what: str) -> Sighting | None:
+        """Read it."""
+        columns = sightings.c.since, sightings.c.at, sightings.c.by
+        with self._link.transaction(writes=False) as connection:
+            row = connection.execute(sa.select(*columns).where(sightings.c.what == what)).one_or_none()
+        return None if row is None else Sighting(*row)
+
+
+def _as(seen: Kept) -> tuple[sa.ColumnElement[bool], ...]:
+    kind, job = seen.alarm.key
+    return alarms.c.kind == str(kind), alarms.c.job == job, alarms.c.fence == seen.fence
+
+
+def _said(alarm: Alarm) -> dict[str, str]:
+    return {"says": storable(alarm.says, _SAYS), "remedy": storable(alarm.remedy, _REMEDY)}
+
+
+def _storable(name: str, value: Any) -> Any:
+    longest = {"says": _SAYS, "remedy": _REMEDY, "wrong": _WRONG}.get(name)
+    return storable(value, longest) if longest is not None and value is not None else value
+
+
+def _kept(row: Mapping[Any, Any]) -> Kept:
+    alarm = Alarm(Kind(row["kind"]), row["job"], row["since"], row["says"], row["remedy"])
+    rest = {name: row[name] for name in Kept._fields if name not in ("alarm", "stage", "reached")}
+    return Kept(alarm=alarm, stage=Stage(row["stage"]), reached=tuple(row["reached"]), **rest)

@@ -1,0 +1,365 @@
+"""Which alarms stand by what is in the database, and that of many processes one tells of each."""
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from tests.alarms import HOUR, MINUTE, age, broken, crew_of, hook, late, now_of, ran, rows, stand, told, well, write
+from tests.outside import serving
+from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, mail
+
+from nightcrew import Settings
+from nightcrew.alarm import Kind
+from nightcrew.databases.tables import mails as mail_table
+from nightcrew.databases.tables import sightings
+from nightcrew.triggers.http import Door
+from nightcrew.triggers.request import Request
+
+OLD, NEW = "the-secret-of-last-year", "the-secret-of-this-year"
+
+
+@pytest.fixture
+def service():
+    with serving() as service:
+        yield service
+
+
+@pytest.fixture
+def url(yard):
+    return yard.link.engine.url.set(drivername=yard.kind).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def crews(url, service):
+    """Make crews that tell one service, and close them."""
+    made = []
+
+    def make(**more):
+        crew = crew_of(url, hook(service), **more)
+        made.append(crew)
+        return crew
+
+    yield make
+    for crew in made:
+        crew.close()
+
+
+def race(*crews):
+    """Let crews look at once."""
+    start, wrong = threading.Barrier(len(crews)), []
+
+    def look(crew):
+        start.wait()
+        try:
+            crew.alarms.look()
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=look, args=(crew,)) for crew in crews]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# ── each kind, for real, told once by two that race ──────────────────────────────────────────────────────────────────
+
+
+def missed(crew):
+    ran(crew, 2 * HOUR, slot=now_of(crew) - 4 * HOUR)
+    ran(crew, HOUR, "missed", reason="3 slots: nobody was there to run them", trigger="none")
+    stand(crew, mark=now_of(crew))
+
+
+def healed(crew):
+    now = now_of(crew)
+    ran(crew, 20 * MINUTE, "missed", since=now - 4 * HOUR, slot=now - HOUR, reason="3 slots: nobody", trigger="none")
+    ran(crew, 19 * MINUTE)
+    stand(crew, mark=now)
+
+
+def failing(crew):
+    for _ in range(3):
+        assert crew.run("hourly", now=True).outcome == "failed"
+
+
+def refused(crew):
+    reason = "Job hourly was refused: it would take 99% of the rows."
+    ran(crew, MINUTE, "failed", reason=reason)
+    stand(crew, mark=now_of(crew), fail_streak=1)
+
+
+def uncovered(crew):
+    ran(crew, 3 * HOUR, trigger="http")
+    ran(crew, 2 * HOUR, trigger="failsafe")
+    ran(crew, HOUR, trigger="failsafe")
+    stand(crew, mark=now_of(crew))
+
+
+def old_secret(crew):
+    door = Door(crew)
+    for _ in range(3):
+        headers = [(b"authorization", f"Bearer {OLD}".encode()), (b"user-agent", b"cron-job.org")]
+        assert door.answer(Request("POST", "/api/internal/jobs/hourly", headers=headers)).status == 200
+    for thread in threading.enumerate():
+        if thread.name == "nightcrew-sighting":
+            thread.join()
+
+
+SCENES = {
+    "late": (late, {}),
+    "missed": (missed, {}),
+    "missed, and run since": (healed, {}),
+    "failing": (failing, {"function": broken}),
+    "refused": (refused, {}),
+    "uncovered": (uncovered, {"of_job": {"primary": "external"}}),
+    "old_secret": (old_secret, {"settings": Settings(ticker=False, secret=NEW, previous_secret=OLD)}),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_an_alarm_is_told_once_by_two_that_look_at_once(crews, service, scene):
+    act, more = SCENES[scene]
+    one, other = crews(**more), crews(**more)
+    race(one, other)
+    assert not service.asked, "nothing is wrong yet"
+    act(one)
+    kind = Kind(scene.split(",")[0])
+    for _ in range(3):
+        race(one, other)
+    assert told(service) == [("raised", kind, None if kind is Kind.OLD_SECRET else "hourly")]
+    (row,) = rows(one)
+    assert (row.reached, row.attempts, row.due_at, row.wrong) == (("webhook",), 1, None, None)
+    assert row.told_at is not None
+
+
+def removing(crew, *ago):
+    for each in ago:
+        ran(crew, each, job="purge", deleted=12)
+    ran(crew, MINUTE, job="purge")
+    stand(crew, "purge", mark=now_of(crew))
+    well(crew)
+
+
+@pytest.fixture
+def purging(yard, crews):
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
+
+    def make():
+        crew = crews()
+        crew.expire("purge", "notes", column="created_at", every="1 hour")
+        crew.status()
+        return crew
+
+    return make
+
+
+def test_a_job_that_used_to_remove_rows_and_does_not_for_long_is_an_alarm_until_it_does(purging, service):
+    crew = purging()
+    removing(crew, *(HOUR * (20 + 2 * number) for number in range(6)))
+    crew.alarms.look()
+    assert told(service) == [("raised", "idle", "purge")]
+    said = json.loads(service.asked[0][-1])["data"]["message"]
+    assert "and did so every 2 h" in said
+    write(crew, sa.text("DELETE FROM nightcrew_runs WHERE deleted > 0"))  # as history is, or is no longer looked at
+    other = purging()
+    other.alarms.look()
+    age(other, seen_at=HOUR)
+    other.alarms.look()
+    assert len(service.asked) == 1, "it stands although the removals of old are forgotten"
+    ran(other, timedelta(seconds=1), job="purge", deleted=1)
+    another = purging()
+    age(another, seen_at=HOUR)
+    another.alarms.look()
+    assert told(service)[1:] == [("resolved", "idle", "purge")]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],  # it never removed anything
+        [20 * HOUR, 22 * HOUR],  # nobody knows yet what is usual
+        [HOUR * (5 + number) for number in range(6)],  # an hour apart, but its slots are, too
+        [HOUR * (20 + 2 * number) for number in range(6)] + [HOUR * 40],  # ten hours happened before
+    ],
+)
+def test_a_job_whose_history_does_not_say_that_it_is_unusual_is_none(purging, service, history):
+    crew = purging()
+    removing(crew, *history)
+    crew.alarms.look()
+    assert not service.asked
+
+
+def test_mail_that_is_due_and_not_sent_is_an_alarm_unless_some_is_sent(yard, crews, service):
+    yard.run(PEOPLE, PREFERENCES)
+    settings = Settings(ticker=False, cloud_deploy=True, unsubscribe_key=KEY)
+    crew = crews(mail=mail(Tray()), settings=settings)
+    due = now_of(crew) - 3 * HOUR
+    row = {"sequence": "welcome", "step": "welcome", "names": "welcome", "planned_at": due, "attempts": 0}
+    write(crew, sa.insert(mail_table).values(row | {"key": "a", "person": "1", "state": "waiting", "due_at": due}))
+    late_one = row | {"key": "b", "person": "2", "state": "sent", "sent_at": now_of(crew)}
+    write(crew, sa.insert(mail_table).values(late_one))
+    crew.alarms.look()
+    assert not service.asked, "what is sent lately is a queue, and no silence"
+    write(crew, sa.update(mail_table).where(mail_table.c.key == "b").values(sent_at=now_of(crew) - 5 * HOUR))
+    crew.alarms.look()
+    assert told(service) == [("raised", "unsent", "process-scheduled-emails")]
+
+
+# ── what is told later ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_end_is_told_once_the_alarm_was_not_seen_for_a_while(crews, service):
+    one, other = crews(), crews()
+    late(one)
+    race(one, other)
+    well(one)
+    race(one, other)
+    assert len(service.asked) == 1, "what is gone for a moment is not over"
+    age(one, seen_at=6 * MINUTE)
+    for _ in range(2):
+        race(one, other)
+    assert told(service) == [("raised", "late", "hourly"), ("resolved", "late", "hourly")]
+    assert len({body["webhook-id"] for *_, body, _ in service.asked}) == 2
+    age(one, ended_at=25 * HOUR)
+    one.alarms.look()
+    assert rows(one) == []
+
+
+def test_a_reminder_is_told_once_a_day_while_it_stands(crews, service):
+    one, other = crews(), crews()
+    late(one)
+    race(one, other)
+    age(one, told_at=23 * HOUR)
+    race(one, other)
+    assert len(service.asked) == 1
+    age(one, told_at=25 * HOUR)
+    for _ in range(3):
+        race(one, other)
+    assert told(service) == [("raised", "late", "hourly"), ("reminded", "late", "hourly")]
+
+
+def test_what_comes_and_goes_is_told_ever_less_often(crews, service):
+    crew = crews()
+    for calm in (6 * MINUTE, 11 * MINUTE):
+        late(crew)
+        crew.alarms.look()
+        well(crew)
+        age(crew, seen_at=calm)
+        crew.alarms.look()
+    assert [stage for stage, *_ in told(service)] == ["raised", "resolved", "raised", "resolved"]
+    late(crew)
+    crew.alarms.look()
+    well(crew)
+    age(crew, seen_at=11 * MINUTE)
+    crew.alarms.look()
+    late(crew)
+    age(crew, seen_at=12 * MINUTE)
+    crew.alarms.look()
+    assert [stage for stage, *_ in told(service)[4:]] == ["raised"], "the third time within a day it takes 20 minutes"
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped", "disabled"])
+def test_a_job_that_somebody_keeps_from_running_raises_nothing_and_ends_in_silence(crews, service, how):
+    crew = crews()
+    late(crew)
+    crew.alarms.look()
+    if how == "paused":
+        crew.pause("hourly", by="ada", reason="migrating")
+    elif how == "stopped":
+        crew.stop_all(by="ada", reason="migrating")
+    else:
+        crew._jobs["hourly"] = crew.job_named("hourly").but(enabled=False)
+    age(crew, seen_at=HOUR)
+    crew.alarms.look()
+    crew.alarms.look()
+    assert told(service) == [("raised", "late", "hourly")]
+    assert not [row for row in rows(crew) if row.stands]
+    assert crew.alarms.standing() == []
+
+
+def test_rows_of_jobs_of_another_crew_are_left_alone_for_a_day(crews, service):
+    crew = crews()
+    late(crew)
+    crew.alarms.look()
+    crew._jobs.clear()
+    age(crew, seen_at=23 * HOUR)
+    crew.alarms.look()
+    assert len(rows(crew)) == 1
+    age(crew, seen_at=25 * HOUR)
+    crew.alarms.look()
+    assert rows(crew) == []
+    assert len(service.asked) == 1
+
+
+def test_more_than_a_look_tells_is_told_by_the_next_one(crews, service):
+    crew = crews()
+    for number in range(25):
+        crew._station.alarms.raise_(crew_alarm(number, now_of(crew)), f"e{number}")
+    crew._jobs.clear()
+    assert crew.alarms.look() == 20
+    assert crew.alarms.look() == 5
+    assert len(service.asked) == 25
+
+
+def crew_alarm(number, now):
+    from nightcrew.alarm import Alarm
+
+    return Alarm(Kind.LATE, f"job-{number}", now, "late", "look")
+
+
+# ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_two_that_saw_the_same_row_one_changes_it_and_who_was_followed_settles_nothing(crews):
+    crew = crews()
+    board, alarm = crew._station.alarms, crew_alarm(1, now_of(crew))
+    assert board.raise_(alarm, "one")
+    assert not board.raise_(alarm, "two")
+    (seen,) = rows(crew)
+    assert [board.claim(seen, MINUTE), board.claim(seen, MINUTE)] == [True, False]
+    (claimed,) = rows(crew)
+    assert claimed.held(now_of(crew))
+    assert not board.claim(claimed, MINUTE), "its lease is in force"
+    age(crew, lease_until=MINUTE)
+    assert board.claim(claimed, MINUTE)
+    assert not board.move(claimed, {"due_at": None, "reached": ["webhook"]}), "somebody else tells by now"
+    (theirs,) = rows(crew)
+    moves = [board.move(theirs, {"wrong": "x" * 900, "due_at": None}) for _ in range(2)]
+    assert moves == [True, False]
+    (told_,) = rows(crew)
+    assert (told_.attempts, told_.reached) == (2, ())
+    assert 400 < len(told_.wrong) <= 500
+    assert not board.claim(told_, MINUTE), "nothing is due"
+    board.forget([theirs])
+    assert len(rows(crew)) == 1, "it has changed since"
+    board.forget([told_])
+    assert rows(crew) == []
+
+
+def test_a_sighting_is_written_once_a_minute_whoever_sees_it_and_begins_anew_after_a_day(crews):
+    board = crews()._station.alarms
+    for by in ("curl#1", "curl#2"):
+        board.saw("x", by)
+    first = board.sighting("x")
+    assert first.by == "curl#1"
+    shift(board, timedelta(minutes=2))
+    board.saw("x", "curl#3")
+    again = board.sighting("x")
+    assert again.by == "curl#3"
+    assert again.since < again.at
+    shift(board, timedelta(hours=26))
+    board.saw("x", "curl#4")
+    anew = board.sighting("x")
+    assert anew.at - anew.since < timedelta(seconds=1)
+    assert board.sighting("y") is None
+
+
+def shift(board, ago):
+    """Let what was seen have been so much earlier."""
+    since, at, _ = board.sighting("x")
+    with board._link.transaction() as connection:
+        connection.execute(sa.update(sightings).values(since=since - ago, at=at - ago))
