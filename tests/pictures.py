@@ -14,11 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 import uvicorn
 from tests import chromium
+from tests.browsing import sent
 
 from nightcrew import Job, Nightcrew, Settings, cron
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import runs as run_table
 from nightcrew.schedule import every
+from nightcrew.stores.memory import Memory
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SHOTS = {"tonight": "/", "job": "/jobs/fetch-exchange-rates"}
@@ -29,7 +31,13 @@ TABLES = (
     "CREATE INDEX ix_chats_created_at ON chats (created_at)",
     "CREATE TABLE messages (id INTEGER PRIMARY KEY, chat_id INTEGER REFERENCES chats (id) ON DELETE CASCADE)",
     "CREATE INDEX ix_messages_chat_id ON messages (chat_id)",
-    "CREATE TABLE users (id INTEGER PRIMARY KEY, deactivated_at DATETIME)",
+    "CREATE TABLE users (id INTEGER PRIMARY KEY, email VARCHAR UNIQUE, deactivated_at DATETIME)",
+    "CREATE TABLE sessions (id INTEGER PRIMARY KEY, user_id INTEGER REFERENCES users (id) ON DELETE CASCADE)",
+    "CREATE INDEX ix_sessions_user_id ON sessions (user_id)",
+    """INSERT INTO users SELECT i, 'user' || i || '@acme.example', '2026-01-01 00:00:00' FROM
+    (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 44) SELECT i FROM n)""",
+    """INSERT INTO sessions (user_id) SELECT 1 + i % 44 FROM
+    (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 310) SELECT i FROM n)""",
     "CREATE TABLE audit_trail (id INTEGER PRIMARY KEY, at DATETIME)",
     """INSERT INTO chats (created_at) SELECT '2026-01-01 00:00:00' FROM
     (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 41200) SELECT i FROM n)""",
@@ -47,8 +55,9 @@ def main() -> None:
         crew = hired(f"sqlite:///{folder}/acme.db")
         lived(crew)
         drawn = crew.plan("delete-empty-chats", keep=True)
+        shots = SHOTS | {"plan": f"/plans/{drawn.id}", "undo": f"/vault/{removed(crew)}"}
         with served(crew) as base, chromium.running() as browser:
-            for name, path in (SHOTS | {"plan": f"/plans/{drawn.id}"}).items():
+            for name, path in shots.items():
                 for dark in (False, True):
                     taken(browser, f"{base}{path}", PICTURES / f"{name}-{'dark' if dark else 'light'}.png", dark=dark)
         crew.close()
@@ -62,13 +71,14 @@ def hired(url: str) -> Nightcrew:
         return 0
 
     fetch_exchange_rates.__module__, fetch_exchange_rates.__qualname__ = "acme.jobs", "fetch_exchange_rates"
-    crew = Nightcrew(url, settings=Settings())
+    settings = Settings(archive_key="ab" * 32)
+    crew = Nightcrew(url, settings=settings, blobs={"vault": Memory()}, archive="vault")
     old = {"older_than": timedelta(minutes=15), "unless_exists": ["messages.chat_id"], "max_rows": 5_000}
     crew.expire("clean-oauth-states", "oauth_states", column="expires_at", every="10 minutes", owner="@identity")
     crew.expire("delete-empty-chats", "chats", column="created_at", schedule="0 */12 * * *", owner="@chat", **old)
     crew.expire(
         "delete-deactivated-users", "users", column="deactivated_at", schedule="0 0 1 * *", owner="@identity",
-        older_than=timedelta(days=30),
+        older_than=timedelta(days=30), archive=timedelta(days=7), max_fraction=1,
     )  # fmt: skip
     crew.expire(
         "trim-audit-trail", "audit_trail", column="at", schedule="30 2 * * *", timezone="Europe/Istanbul",
@@ -96,7 +106,7 @@ def lived(crew: Nightcrew) -> None:
             **ended(job.name, now - slot, latest=job.schedule.latest(now) == slot, by=chance),
         }
         for job in crew.jobs.values()
-        for slot in job.schedule.between(now - timedelta(days=9), now, 2_000)
+        for slot in job.schedule.between(now - timedelta(days=9), now, 20_000)
         if not (job.name == "sync-crm" and now - slot < timedelta(hours=10))
     ]
     for row in rows:
@@ -113,6 +123,14 @@ def lived(crew: Nightcrew) -> None:
             connection.execute(sa.update(job_table).where(job_table.c.name == name).values(mark))
     until = (now + timedelta(hours=14)).replace(minute=0, second=0)
     crew.pause("sync-crm", by="ada", reason="the CRM moves to another region; ask @growth first", until=until)
+
+
+def removed(crew: Nightcrew) -> str:
+    """Let a run take deactivated users, of whom one has signed up again since; return it."""
+    run = crew.run("delete-deactivated-users", now=True).run
+    with crew._station.link.transaction() as connection:
+        connection.exec_driver_sql("INSERT INTO users VALUES (45, 'user7@acme.example', NULL)")
+    return run
 
 
 def ended(job: str, age: timedelta, *, latest: bool, by: random.Random) -> dict[str, Any]:
@@ -160,6 +178,8 @@ def taken(browser: chromium.Chromium, address: str, file: Path, *, dark: bool) -
     tab = browser.tab(address, width=1280, height=900)
     tab.dark(on=dark)
     tab.reload()
+    if tab.value("!!document.querySelector('form[action$=\"/look\"]')"):
+        sent(tab, "form[action$='/look'] button")
     height = min(tab.call("Page.getLayoutMetrics")["cssContentSize"]["height"], 1450)
     clip = {"x": 0, "y": 0, "width": 1280, "height": height, "scale": 1}
     shot = tab.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from threading import Event
 
 from nightcrew.acts import Act
 from nightcrew.archives import frame
 from nightcrew.archives.archive import NOWHERE, Archive
 from nightcrew.archives.frame import Copy
+from nightcrew.archives.kept import Kept
 from nightcrew.archives.manifest import Manifest, Manifests
 from nightcrew.archives.seal import Keyring
-from nightcrew.archives.undo import Erased, Link, Returning
+from nightcrew.archives.undo import LONGEST_LOOK, Erased, Link, Returning
 from nightcrew.archives.undone import Undo
 from nightcrew.archives.upkeep import UPKEEP, keep_up
 from nightcrew.call import Call
@@ -43,6 +45,7 @@ class Archiving(Stock):
     """A crew with its stores, one of which may be the archive; then a job of its own keeps that up every hour."""
 
     settings: Settings
+    _stopping: Event
 
     def __init__(self, timezone: str, stores: Depot, archive: str | None) -> None:
         self.archive = archive
@@ -62,13 +65,36 @@ class Archiving(Stock):
                 raise ConfigurationError(f"{key} of job {job.name!r} names {store!r}, which is the archive")
         return super().add(job)
 
+    def archived(self, *, before: int | None = None, limit: int = 25) -> list[Kept]:
+        """Return what the archive has of runs, the newest first; `before` is the place of the last one that was shown.
+
+        Only nightcrew's own table is asked. Without an archive there is nothing.
+        """
+        self._station.ready(self._jobs, looking=True)
+        archive = self._station.archive
+        return [] if archive is None else archive.manifests.listed(before, limit)
+
+    def archive_of(self, run: str) -> Kept | None:
+        """Return what the archive has of one run, also of one whose time is over, until that is cleared away."""
+        self._station.ready(self._jobs, looking=True)
+        archive = self._station.archive
+        return None if archive is None else archive.manifests.told(run)
+
     def undo(
-        self, run: str, *, restore: bool = False, by: str = "unknown", stop: Callable[[], bool] = lambda: False
+        self,
+        run: str,
+        *,
+        restore: bool = False,
+        by: str = "unknown",
+        reason: str | None = None,
+        stop: Callable[[], bool] | None = None,
+        longest: float = LONGEST_LOOK,
     ) -> Undo:
         """Say what an undo of a run would put back, and what stands in its way; with `restore`, put it back.
 
         A row that is there already, or that something stands in the way of, is left as it is. It goes frame by frame,
         each in a transaction of its own, until it is to `stop`; the next call goes on, and nothing comes back twice.
+        What it would do is looked at for `longest` seconds, and for one frame at least.
 
         Raises UsageError for a run that archived nothing that is still kept, or is under way, ArchiveError where a
         frame cannot be read, StoreError and DatabaseError where one of the two is away.
@@ -82,12 +108,14 @@ class Archiving(Stock):
         blobs, links = policy.blobs if policy else (), self._links(frames)
         returning = Returning(archive, self._station.returns(), self._erased(), blobs, links)
         if not restore:
-            return self._with_blobs(returning.look(frames))
-        found = returning.carry_out(frames, lambda _so_far: "stopped" if stop() else None)
+            return self._with_blobs(returning.look(frames, longest))
+        self._station.acts.keep(Act(by, "undo", frames[0].job, run, reason=reason))
+        halted = stop or self._stopping.is_set
+        found = returning.carry_out(frames, lambda _so_far: "stopped" if halted() else None)
         self._station.debts.recall(run, self.columns_of)
-        self._station.acts.keep(Act(by, "undo", found.job, run))
         label = job.label if job else found.job
-        entry = Entry("undone", found.job, run, {"by": by, "rows": found.back, "left": found.conflicts, "label": label})
+        facts = {"by": by, "rows": found.back, "left": found.conflicts, "stopped": found.stopped, "label": label}
+        entry = Entry("undone", found.job, run, facts)
         if self._station.books.run(run) is not None:
             ledger.write(entry)
         ledger.tell(entry)

@@ -416,8 +416,7 @@ def test_a_plan_looks_at_every_row_unless_that_takes_long_and_then_says_at_how_m
     found = site.crew.undo(run)
     assert (found.frames > 3, found.back, found.seen, found.unseen) == (True, 35, 35, 0)
     assert not any("looked at" in line for line in lines(found, "vault", Screen()))
-    monkeypatch.setattr("nightcrew.archives.undo._LONGEST_LOOK", 0)
-    found = site.crew.undo(run)
+    found = site.crew.undo(run, longest=0)
     assert 0 < found.back == found.seen == 35 - found.unseen < 35
     said = lines(found, "vault", Screen())
     assert said[0].endswith(f"{found.back} rows would be put back of the {found.seen} that were looked at")

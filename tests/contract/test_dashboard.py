@@ -66,6 +66,8 @@ PAGES = [
     "/jobs/nope",
     "/runs/x",
     "/plans/x",
+    "/vault",
+    "/vault/x",
     "/mail",
     "/streams",
     "/audit",
@@ -75,7 +77,10 @@ PAGES = [
 ADDRESSES = [
     *(("GET", path) for path in PAGES),
     *(("POST", f"/jobs/daily/{act}") for act in ("plan", "run", "pause", "resume")),
-    *(("POST", path) for path in ("/runs/x/cancel", "/plans/x/run", "/mail/retry", "/streams/stop", "/")),
+    *(
+        ("POST", path)
+        for path in ("/runs/x/cancel", "/plans/x/run", "/vault/x/undo", "/mail/retry", "/streams/stop", "/")
+    ),
     ("HEAD", "/"),
     ("DELETE", "/jobs/daily"),
 ]

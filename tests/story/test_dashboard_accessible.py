@@ -5,19 +5,23 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests import axe, chromium
-from tests.browsing import opened, served
+from tests.browsing import opened, sent, served
 from tests.conftest import opened as opened_yard
 from tests.desk import answering, past
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, application, enroll, mail, people, send
 
 from nightcrew import Job, Nightcrew, Settings, cron
+from nightcrew.databases.tables import frames
 from nightcrew.mailer import Delivery, Fate
 from nightcrew.schedule import every
+from nightcrew.stores.memory import Memory
 
 pytestmark = pytest.mark.skipif(
     chromium.PROGRAM is None and "CI" not in os.environ, reason="CHROMIUM IS NOT INSTALLED: no page was tested"
@@ -44,20 +48,21 @@ _SCREENS = (
         "a job that is gone",
     ),
     *("a plan", "a refused plan", "a run", "a failed run", "a run under way", "mail", "a letter", "streams"),
-    *("audit", "nothing there"),
+    *("the vault", "what is kept", "an undo", "time over", "no archive", "audit", "nothing there"),
 )
 
 
 @pytest.fixture(scope="module")
-def screens(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The addresses of screens of a crew that has everything, in every state that they show."""
+def screens(tmp_path_factory) -> Iterator[dict[str, tuple[str, str | None]]]:
+    """The addresses of screens, in every state that they show; or of the page with the button that leads there."""
     with opened_yard(f"sqlite:///{tmp_path_factory.mktemp('desk')}/yard.db") as yard, _everything(yard) as found:
         yield found
 
 
 @contextmanager
-def _everything(yard: Any) -> Iterator[dict[str, str]]:
-    yard.run(PEOPLE, PREFERENCES, "CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
+def _everything(yard: Any) -> Iterator[dict[str, tuple[str, str | None]]]:
+    yard.run(PEOPLE, PREFERENCES, "CREATE TABLE drafts (id {number} PRIMARY KEY, created_at {time})")
+    yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
     yard.fill("people", *people(1, 2, 3))
     yard.fill("notes", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(40)))
     url, go_on = yard.link.engine.url.render_as_string(hide_password=False), Event()
@@ -72,7 +77,10 @@ def _everything(yard: Any) -> Iterator[dict[str, str]]:
         return 120
 
     with answering(["harbour"]) as (streams, _):
-        crew = Nightcrew(url, settings=settings, mail=mail(tray), streams=streams)
+        rooms = {"mail": mail(tray), "streams": streams, "blobs": {"vault": Memory()}, "archive": "vault"}
+        crew, bare = Nightcrew(url, settings=settings, **rooms), Nightcrew(url, settings=settings)
+        archived = {"every": "1 day", "max_fraction": 1, "archive": timedelta(days=7)}
+        crew.expire("purge-drafts", "drafts", column="created_at", **archived)
         crew.expire("purge-notes", "notes", column="created_at", every="10 minutes", owner="@notes", max_fraction=1)
         crew.expire(
             "purge-all", "notes", column="created_at", every="1 day", max_rows=10, runbook="https://a.example/b"
@@ -97,6 +105,14 @@ def _everything(yard: Any) -> Iterator[dict[str, str]]:
         crew.pause("job-00", by="ada", reason="moving house")
         refused, planned = crew.plan("purge-all", keep=True).id, crew.plan("purge-notes", keep=True).id
         taken = crew.run("purge-notes", now=True).run
+        kept = []
+        for _ in range(2):
+            yard.fill("drafts", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(40)))
+            kept.append(crew.run("purge-drafts", now=True).run)
+        yard.fill("drafts", {"id": 7, "created_at": "2026-01-01 00:00:00"})
+        with yard.link.transaction() as connection:
+            over = sa.update(frames).where(frames.c.run == kept[0])
+            connection.execute(over.values(until=crew.clock.now() - timedelta(minutes=20)))
         working = Thread(target=crew.run, args=("slow",), kwargs={"now": True})
         working.start()
         while not (under_way := [row.id for row in crew.runs("slow") if row.done]):
@@ -106,21 +122,27 @@ def _everything(yard: Any) -> Iterator[dict[str, str]]:
             "a job of rows": "/jobs/purge-notes", "a function": "/jobs/daily", "a paused job": "/jobs/job-00",
             "a job that is gone": "/jobs/gone", "a plan": f"/plans/{planned}", "a refused plan": f"/plans/{refused}",
             "a run": f"/runs/{taken}", "a failed run": "/runs/daily.00000", "a run under way": f"/runs/{under_way[0]}",
+            "the vault": "/vault", "what is kept": f"/vault/{kept[1]}", "time over": f"/vault/{kept[0]}",
             "mail": "/mail", "a letter": "/mail/welcome/day3", "streams": "/streams", "audit": "/audit",
             "nothing there": "/nope",
         }  # fmt: skip
-        with served(crew) as address:
-            yield {name: f"{address}{path}" for name, path in paths.items()}
+        with served(crew) as address, served(bare) as elsewhere:
+            found = {name: (f"{address}{path}", None) for name, path in paths.items()}
+            found |= {"an undo": (found["what is kept"][0], "form[action$='/look'] button")}
+            yield found | {"no archive": (f"{elsewhere}/vault", None)}
         go_on.set()
         working.join()
+        bare.close()
         crew.close()
 
 
 @pytest.mark.parametrize("screen", _SCREENS)
 def test_nothing_on_a_screen_keeps_anybody_out(browser, screens, screen):
-    rules = axe.script()
+    rules, (address, button) = axe.script(), screens[screen]
     for width in (1280, 320):
-        tab = opened(browser, screens[screen], width=width, height=900)
+        tab = opened(browser, address, width=width, height=900)
+        if button is not None:
+            sent(tab, button)
         tab.value("for (const folded of document.querySelectorAll('details')) folded.open = true")
         tab.value(f"{rules}; 0")
         for dark in (False, True):

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from threading import Event
 
 import pytest
 from tests import chromium
-from tests.browsing import ENTER, follow, opened, press, reach, served
+from tests.browsing import ENTER, follow, opened, press, reach, sent, served
 from tests.desk import hired, past
 
-from nightcrew import Job, Nightcrew
+from nightcrew import Job, Nightcrew, Settings
 from nightcrew.schedule import every
+from nightcrew.stores.memory import Memory
 
 pytestmark = pytest.mark.skipif(
     chromium.PROGRAM is None and "CI" not in os.environ, reason="CHROMIUM IS NOT INSTALLED: no page was tested"
@@ -71,11 +73,64 @@ def test_everything_works_without_script(browser, crew, desk):
     assert call("document.getElementById('knobs').hidden")
     call("document.querySelector('.acts details:last-of-type summary').click()")
     call("document.querySelector('form[action$=\"/pause\"] input[name=reason]').value = 'moving house'")
-    call("window.left = true")
-    call("document.querySelector('form[action$=\"/pause\"] button').click()")
-    tab.until("!window.left && document.readyState === 'complete'")
+    sent(tab, 'form[action$="/pause"] button')
     assert "The job is paused" in tab.text("[role=status]")
     assert crew.status("daily")[0].standing.paused_reason == "moving house"
+
+
+@pytest.fixture
+def undoing(sqlite_yard) -> Iterator[tuple[Nightcrew, str, str]]:
+    """A crew whose archive has what a run took, the run, and where the desk is served."""
+    sqlite_yard.run("CREATE TABLE notes (id {number} PRIMARY KEY, created_at {time})")
+    sqlite_yard.fill("notes", *({"id": n, "created_at": "2020-01-01 00:00:00"} for n in range(40)))
+    url = sqlite_yard.link.engine.url.render_as_string(hide_password=False)
+    crew = Nightcrew(url, settings=Settings(), blobs={"vault": Memory()}, archive="vault")
+    kept = {"max_fraction": 1, "archive": timedelta(days=7)}
+    crew.expire("purge-notes", "notes", column="created_at", every="10 minutes", **kept)
+    crew.migrate()
+    run = crew.run("purge-notes", now=True).run
+    assert sqlite_yard.ids("notes") == []
+    with served(crew) as address:
+        yield crew, run, address
+    crew.close()
+
+
+def test_a_run_is_undone_with_the_keyboard_alone_and_its_job_is_paused(browser, undoing, sqlite_yard):
+    crew, run, desk = undoing
+    tab = opened(browser, f"{desk}/")
+    reach(tab, "nav a[href$='/vault']")
+    follow(tab, ENTER)
+    reach(tab, "th a.name")
+    follow(tab, ENTER)
+    reach(tab, "form[action$='/look'] button")
+    follow(tab, ENTER)
+    assert "An undo would put 40 rows back" in tab.text("h1")
+    reach(tab, "input[name=reason]")
+    tab.call("Input.insertText", text="the cutoff was wrong")
+    reach(tab, "input[name=confirm]")
+    tab.call("Input.insertText", text="purge")
+    press(tab, ENTER)
+    assert tab.value("document.querySelector('input[name=confirm]').validity.patternMismatch"), "not the job's name"
+    assert sqlite_yard.ids("notes") == []
+    tab.call("Input.insertText", text="-notes")
+    follow(tab, ENTER)
+    assert "every row is back. purge-notes is paused." in tab.text("[role=status].notice")
+    assert len(sqlite_yard.ids("notes")) == 40
+    assert crew.status("purge-notes")[0].standing.paused_reason == f"run {run} is undone: the cutoff was wrong"
+    assert tab.value("wrong") == []
+
+
+def test_a_run_is_undone_without_script(browser, undoing, sqlite_yard):
+    crew, run, desk = undoing
+    tab = opened(browser, f"{desk}/vault/{run}", script=False)
+    sent(tab, "form[action$='/look'] button")
+    tab.fill("input[name=reason]", "the cutoff was wrong")
+    tab.fill("input[name=confirm]", "purge-notes")
+    tab.click("input[name=pause]")
+    sent(tab, "form[action$='/undo'] button")
+    assert "every row is back." in tab.text("[role=status].notice")
+    assert len(sqlite_yard.ids("notes")) == 40
+    assert not crew.status("purge-notes")[0].paused
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs/daily", "/jobs/purge-notes", "/runs/daily.00000", "/audit", "/nope"])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeAlias
 
+from nightcrew.archives.kept import Kept
+
 Left: TypeAlias = Mapping[str, Sequence[int]]
 """The places of a frame's rows that have not been put back, by table."""
 
@@ -49,6 +51,12 @@ class Manifests(Protocol):
 
     def of(self, run: str) -> list[Manifest]:
         """Return the frames of a run that are still to be kept, the newest first."""
+
+    def listed(self, before: int | None, most: int) -> list[Kept]:
+        """Return what is there of runs, the newest first, of those behind a place where one is given."""
+
+    def told(self, run: str) -> Kept | None:
+        """Return what is there of one run, also of one whose time is over; None where nothing is."""
 
     def held(self, connection: Any, number: int) -> Manifest | None:
         """Return a frame and keep others from putting it back meanwhile; None where it is to be kept no more."""

@@ -36,7 +36,9 @@ REASONS: Mapping[str, str] = {
     ERASED: "it is of somebody who was erased",
     REFUSED: "the database refuses it",
 }
-_LONGEST_LOOK = 60.0  # seconds that a plan goes on to another frame
+LONGEST_LOOK = 60.0
+"""Seconds that a look at what an undo would do goes on to another frame."""
+
 _NAMED = 5  # conflicts of a table that are named
 _RETRIES = 5
 
@@ -130,7 +132,7 @@ class Returning:
     blobs: Sequence[Owing] = ()
     links: Sequence[Link] = ()
 
-    def look(self, manifests: Sequence[Manifest]) -> Undo:
+    def look(self, manifests: Sequence[Manifest], longest: float = LONGEST_LOOK) -> Undo:
         """Say what an undo would do, frame by frame, and how many rows are left where that takes long; changes nothing.
 
         Raises ArchiveError where a frame cannot be read, StoreError and DatabaseError where one of the two is away.
@@ -142,7 +144,7 @@ class Returning:
         coming = Coming()
         for manifest in manifests:
             rows = sum(manifest.open.values())
-            if looked and clock.monotonic() - begun >= _LONGEST_LOOK:
+            if looked and clock.monotonic() - begun >= longest:
                 account.unseen += rows
             elif rows:
                 frame, looked = self.archive.read(manifest), True

@@ -1,11 +1,13 @@
 """The table of frames: written in the transaction of the batch whose rows a frame holds."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from nightcrew.archives.kept import LOOKED_AT, Kept, Shelved
 from nightcrew.archives.manifest import Left, Manifest
 from nightcrew.databases.connect import Link
 from nightcrew.databases.tables import frames
@@ -30,6 +32,41 @@ class Inventory:
         """Go by the order in which they were written: a row has left no later than what it refers to."""
         kept = sa.select(frames).where(frames.c.run == run, frames.c.until > self._link.moment)
         return self._read(kept.order_by(frames.c.id.desc()))
+
+    def listed(self, before: int | None, most: int) -> list[Kept]:
+        """Find the newest frame of each run by the two indexes, so that a page costs what its own runs have."""
+        newer = frames.alias("newer")
+        behind = sa.exists().where(newer.c.run == frames.c.run, newer.c.id > frames.c.id)
+        newest = sa.select(frames.c.run).where(~behind).order_by(frames.c.id.desc()).limit(most)
+        if before is not None:
+            newest = newest.where(frames.c.id < before)
+        with self._link.transaction(writes=False) as connection:
+            return self._kept(connection, connection.execute(newest).scalars().all())
+
+    def told(self, run: str) -> Kept | None:
+        """Add it up."""
+        with self._link.transaction(writes=False) as connection:
+            return next(iter(self._kept(connection, [run])), None)
+
+    def _kept(self, connection: sa.Connection, runs: Sequence[str]) -> list[Kept]:
+        """Add up the frames of these runs; of their rows only so many, for each frame has its own account of them."""
+        of_these, c = frames.c.run.in_(runs), frames.c
+        own = sa.select(c.run, c.counts, c.left, c.restored_at).where(of_these).order_by(c.id.desc()).limit(LOOKED_AT)
+        tables, looked = _shelved(connection.execute(own))
+        added = sa.select(
+            *(c.run, sa.func.max(c.job).label("job"), sa.func.max(c.store).label("store")),
+            *(sa.func.count().label("frames"), sa.func.sum(c.size).label("size")),
+            *(sa.func.count(c.seal).label("sealed"), sa.func.count(c.restored_at).label("restored")),
+            sa.func.count(sa.case((c.until <= self._link.moment, 1))).label("over"),
+            *(sa.func.min(c.at).label("since"), sa.func.max(c.at).label("last")),
+            *(sa.func.min(c.until).label("until"), sa.func.max(c.until).label("over_at")),
+            sa.func.max(c.id).label("place"),
+        )
+        rows = connection.execute(added.where(of_these).group_by(c.run).order_by(sa.desc("place")))
+        return [
+            Kept(**{**row._mapping, "size": int(row.size)}, tables=tables[row.run], whole=looked[row.run] == row.frames)  # noqa: SLF001
+            for row in rows
+        ]
 
     def held(self, connection: sa.Connection, number: int) -> Manifest | None:
         """Lock its row."""
@@ -63,6 +100,20 @@ class Inventory:
     def _read(self, statement: sa.Select[Any]) -> list[Manifest]:
         with self._link.transaction(writes=False) as connection:
             return [_manifest(row) for row in connection.execute(statement)]
+
+
+def _shelved(rows: Iterable[Any]) -> tuple[dict[str, dict[str, Shelved]], Counter[str]]:
+    """Add up the rows of frames by run and table; also return how many frames of each run there were."""
+    tables: dict[str, dict[str, Shelved]] = defaultdict(lambda: defaultdict(Shelved))
+    looked: Counter[str] = Counter()
+    for row in rows:
+        looked[row.run] += 1
+        for table, number in row.counts.items():
+            shelved, left = tables[row.run][table], len((row.left or {}).get(table, ()))
+            shelved.archived += number
+            shelved.back += 0 if row.restored_at is None else number - left
+            shelved.left += left
+    return tables, looked
 
 
 def _manifest(row: Any) -> Manifest:

@@ -19,6 +19,7 @@ class Permission(StrEnum):
     ACK = "ack"
     PAUSE = "pause"
     CANCEL = "cancel"
+    UNDO = "undo"
     SEND_MAIL = "mail.send"
     CLEAR_STREAM = "stream.clear"
 

@@ -5,18 +5,30 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from nightcrew.errors import DatabaseError, NightcrewError, SafetyStop, SchemaError, StreamError, UnknownJob, UsageError
+from nightcrew.errors import (
+    DatabaseError,
+    NightcrewError,
+    SafetyStop,
+    SchemaError,
+    StoreError,
+    StreamError,
+    UnknownJob,
+    UsageError,
+)
 from nightcrew.web.asgi import Receive, Scope, Send
 from nightcrew.web.dashboard.access import Access, Authorize, admit, gate
 from nightcrew.web.dashboard.crew import Crew
 from nightcrew.web.dashboard.page import STATIC, sorry
 from nightcrew.web.dashboard.request import Request, pairs
-from nightcrew.web.dashboard.screens import audit, job, mail, plan, run, streams, tonight
+from nightcrew.web.dashboard.screens import audit, job, mail, plan, run, streams, tonight, vault
 from nightcrew.web.dashboard.visit import COOKIE, LONGEST, Answer, Visit, Way, new_badge
 from nightcrew.web.pool import Pool
 
 _R = TypeVar("_R")
-WAYS: tuple[Way, ...] = (*tonight.WAYS, *job.WAYS, *plan.WAYS, *run.WAYS, *mail.WAYS, *streams.WAYS, *audit.WAYS)
+WAYS: tuple[Way, ...] = (
+    *(*tonight.WAYS, *job.WAYS, *plan.WAYS, *run.WAYS),
+    *(*vault.WAYS, *mail.WAYS, *streams.WAYS, *audit.WAYS),
+)
 """Every route; whoever adds a screen adds its ways."""
 
 _PAGES_AT_ONCE = 8
@@ -120,6 +132,7 @@ _FAILURES: tuple[tuple[type[Exception], int, str], ...] = (
     (SafetyStop, 409, "A safety rail stands in the way"),
     (SchemaError, 503, "The database is not ready"),
     (DatabaseError, 503, "The database does not answer"),
+    (StoreError, 503, "The store cannot be used"),
     (StreamError, 503, "Where the streams are kept, nobody answers"),
     (NightcrewError, 409, "That cannot be done"),
 )

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from nightcrew.acts import Acts
+from nightcrew.archives.kept import Kept
+from nightcrew.archives.undone import Undo
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
 from nightcrew.chronicle import Chronicle
@@ -53,6 +55,7 @@ class Crew(Protocol):
     """A crew as the desk sees it; with an `errand` it runs nothing itself that is asked for."""
 
     errand: Errand | None
+    archive: str | None
 
     @property
     def mail(self) -> Post | None:
@@ -108,6 +111,20 @@ class Crew(Protocol):
 
     def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
         """End an open run for good after the batch it is in."""
+
+    def archived(self, *, before: int | None = None, limit: int = 25) -> list[Kept]:
+        """Return what the archive has of runs, the newest first, of those behind a place."""
+
+    def archive_of(self, run: str) -> Kept | None:
+        """Return what the archive has of one run."""
+
+    def archive_doubts(self) -> list[str]:
+        """Say what is unwise about the archive, or keeps rows from being archived here."""
+
+    def undo(
+        self, run: str, *, restore: bool = False, by: str = "unknown", reason: str | None = None, longest: float = 60.0
+    ) -> Undo:
+        """Say what an undo of a run would put back, looking so many seconds; with `restore`, put it back."""
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Let the listeners hear a fact that belongs to no run."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nightcrew.clock import instant
-from nightcrew.duration import span, when
+from nightcrew.duration import span, spell, when
 from nightcrew.errors import MissingExtra
 from nightcrew.web.dashboard.views.marks import mark, mark_of
 
@@ -31,6 +31,16 @@ def figure(number: int, *, whole: bool = True) -> str:
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Write a number with its noun."""
     return f"{figure(number)} {one if number == 1 else many or one + 's'}"
+
+
+def weighed(number: int) -> str:
+    """Write so many bytes as a person reads them."""
+    size, unit = float(number), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}"
 
 
 def ago(moment: datetime, now: datetime) -> Markup:
@@ -76,5 +86,5 @@ _paper = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_paper.filters |= {"figure": figure, "ago": ago, "stands": stands, "took": took}
+_paper.filters |= {"figure": figure, "ago": ago, "stands": stands, "took": took, "spell": spell, "weighed": weighed}
 _paper.globals |= {"counted": counted, "mark": mark, "mark_of": mark_of}

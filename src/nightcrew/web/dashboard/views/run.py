@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from math import log1p
 from typing import Any
 
+from nightcrew.archives.kept import Kept
 from nightcrew.books import Batch, RunRow, Standing
 from nightcrew.job import Job
 from nightcrew.outcome import State
@@ -57,6 +58,7 @@ class Running:
     course: Course | None
     remarks: Sequence[Remark]
     standing: Standing | None
+    kept: Kept | None
 
     @property
     def cancelled(self) -> bool:
@@ -85,6 +87,7 @@ def running(crew: Crew, run: str) -> Running | None:
         course=_course(batches) if batches else None,
         remarks=[_remark(entry) for entry in chronicle.remarks(run)],
         standing=standing,
+        kept=crew.archive_of(run) if crew.archive else None,
     )
 
 
