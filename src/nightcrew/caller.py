@@ -1,5 +1,6 @@
 """Caller: who asks for a run from outside, what they say of it, and whether their schedule is the job's."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -9,6 +10,7 @@ from nightcrew.clock import instant
 from nightcrew.errors import ScheduleError
 from nightcrew.job import Job
 from nightcrew.schedule import Schedule, cron
+from nightcrew.spelling import lines
 
 DRIFT = "drift"
 """The kind of the remark that a caller's schedule is not the job's."""
@@ -62,7 +64,17 @@ def _same(ours: Schedule, theirs: str, now: datetime) -> bool:
             return False
         if read.meaning == ours.meaning or _coming(read, now) == _coming(ours, now):
             return True
-    return False
+    return theirs in _exported(ours, now)
+
+
+def _exported(ours: Schedule, now: datetime) -> set[str]:
+    """Return the lines of which an exporter may have made several for one schedule."""
+    found: set[str] = set()
+    for timezone in ("UTC", None):
+        with suppress(ScheduleError):
+            for line in lines(ours, now, timezone):
+                found |= {line.expression, *line.daily}
+    return found
 
 
 def _coming(schedule: Schedule, moment: datetime) -> list[datetime]:

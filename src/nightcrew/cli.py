@@ -13,6 +13,7 @@ from nightcrew.console import line
 from nightcrew.console.acts import ACTS
 from nightcrew.console.alarms import ALARMS
 from nightcrew.console.desk import Desk
+from nightcrew.console.exports import export
 from nightcrew.console.line import JOB, Commands, options, run
 from nightcrew.console.mails import mail
 from nightcrew.console.screen import outputs
@@ -41,7 +42,7 @@ def nightcrew(ctx: click.Context) -> None:
 
 
 command = partial(line.command, of=nightcrew)
-for act in (*ACTS.commands.values(), *ALARMS.commands.values(), mail, streams):
+for act in (*ACTS.commands.values(), *ALARMS.commands.values(), export, mail, streams):
     nightcrew.add_command(act)
 
 

@@ -80,6 +80,14 @@ class Cron:
         """Return the slots later than one moment and not later than another, oldest first."""
         return _between(self, after, until, limit)
 
+    def leapt(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """Yield the slots within two moments that stand for wall times that the zone's clocks leap over."""
+        for year in range(_utc(after).year, _utc(until).year + 1):
+            for stretch in _stretches(self.timezone, year):
+                start, wall = stretch.start, stretch.start + stretch.offset
+                if after < start <= until and self.latest(start) == start and self.pattern.first(wall) != wall:
+                    yield start
+
     def describe(self) -> str:
         """Say it in plain English: “at 00:00 and 12:00 every day”."""
         return self.pattern.describe() + (f" ({self.timezone})" if self.timezone != "UTC" else "")
@@ -180,6 +188,12 @@ def every(period: timedelta | str, phase: timedelta = timedelta(0)) -> Every:
     '2026-03-28T12:10:00+00:00'
     """
     return Every(duration.parse(period) if isinstance(period, str) else period, phase)
+
+
+def offsets(timezone: str, moment: datetime, ahead: timedelta) -> list[timedelta]:
+    """Return how far a zone's clocks are before UTC at a moment, and every day from then on."""
+    clocks = ZoneInfo(timezone)
+    return [_offset(clocks, _utc(moment) + number * _DAY) for number in range(ahead // _DAY)]
 
 
 def zone(name: str) -> str:

@@ -26,6 +26,9 @@ def remarked(ours, slot=None, **said):
         (every("12 hours"), "0 0,12 * * *"),
         (cron("0 3 * * *", "Europe/Paris"), "0 3 * * *"),
         (cron("0 3 * * *", "Asia/Tokyo"), "0 18 * * *"),
+        (cron("0 3 1 * MON"), "0 3 * * 1"),  # of two lines that an export is
+        (cron("0 6,18 * * *"), "0 18 * * *"),  # on Hobby
+        (every("45 minutes"), "30 1,4,7,10,13,16,19,22 * * *"),
     ],
 )
 def test_one_schedule_may_be_written_in_many_ways(schedule, theirs):

@@ -1,0 +1,1 @@
+"""The schedules of a crew, written for others: vercel · github · crontab · systemd · kubernetes."""
