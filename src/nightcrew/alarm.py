@@ -122,8 +122,9 @@ def trial(now: datetime, token: str) -> Notice:
 class Kept(NamedTuple):
     """A row of the table: an alarm that was last seen at `seen_at`, and ended perhaps; it rose so often within a day.
 
-    `stage` is due to be told at `due_at`, where it is, or was told; whoever tells has it until `lease_until`. Each
-    change of hands has a `fence` of its own. `reached` are the channels that took it, by `attempts` at most so far.
+    `stage` is due to be told since `due_at`, where it is, or was told; whoever tells has it until `lease_until`, and so
+    long it rests where that failed. Each change of hands has a `fence` of its own. `reached` are the channels that took
+    it, of so many `attempts` so far.
     """
 
     alarm: Alarm
@@ -152,7 +153,7 @@ class Kept(NamedTuple):
         return Notice(f"{self.episode}-{self.number}", self.stage, self.alarm, self.due_at or self.seen_at)
 
     def held(self, now: datetime) -> bool:
-        """Tell whether somebody tells of it at this moment."""
+        """Tell whether somebody tells of it at this moment, or it rests until that is tried again."""
         return self.lease_until is not None and self.lease_until > now
 
     def calm(self, now: datetime) -> bool:
@@ -180,8 +181,11 @@ class Alarms(Protocol):
     def move(self, seen: Kept, changes: Mapping[str, Any]) -> bool:
         """Change a row that stands as it was seen, under a new fence; False where somebody else has."""
 
-    def refresh(self, seen: Kept, alarm: Alarm, now: datetime) -> None:
-        """Note that it was seen again, in the words of now, unless somebody has a moment ago."""
+    def refresh(self, seen: Sequence[tuple[Kept, Alarm]], now: datetime) -> None:
+        """Note that alarms were seen again, unless somebody has a moment ago; in the words of now, unless some wait.
+
+        So a notice that is tried again says the same.
+        """
 
     def claim(self, seen: Kept, lease: timedelta) -> bool:
         """Win the right to tell of it until the lease is over; False where somebody else has."""

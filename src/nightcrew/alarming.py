@@ -27,7 +27,7 @@ SECRET = "previous_secret"  # noqa: S105 - what a sighting is called
 _REMOVALS = 21  # runs that removed rows, of each job: twenty gaps
 _RECALLED = 900.0  # seconds for which it is remembered when jobs removed rows
 _TOGETHER = 50  # jobs that one statement asks for
-_APART = 60.0  # seconds between two sightings of one process
+_APART = 60.0  # seconds between two sightings, or two glances, of one process
 
 
 class Crew(Protocol):
@@ -65,7 +65,8 @@ class Alarming:
         self._telling = telling.Telling(channels, Means(clock, self._post), audience)
         self._removals: Mapping[str, Sequence[datetime]] = {}
         self._recalled_at = float("-inf")
-        self._saw_at = float("-inf")
+        self._saw_at = self._glanced_at = float("-inf")
+        self._failed = False
         self._lock = Lock()
         audience.join(self)
 
@@ -93,13 +94,31 @@ class Alarming:
         return self._telling.tell(self._station.alarms, rows, now, stop)
 
     def watch(self, stop: Event) -> None:
-        """Look, and tell the listeners where that fails: it is tried again with the next look, and fails no run."""
+        """Look, and tell the listeners where that begins to fail: the next look tries again, and no run fails."""
         try:
             self.look(stop)
         except NightcrewError as error:
-            self._audience.tell(Entry("look_failed", facts={"error": str(error)}))
-        except Exception as error:  # noqa: BLE001 - a look outlives whatever one of them runs into
-            self._audience.tell(Entry("look_failed", facts={"error": f"{type(error).__name__}: {error}"}))
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - looks outlive whatever one of them runs into
+            self._fail(f"{type(error).__name__}: {error}")
+        else:
+            self._failed = False
+
+    def glance(self) -> None:
+        """Watch in a thread, unless this process has within a minute: for whoever comes by often and cannot wait."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if not self.channels or now - self._glanced_at < _APART:
+                return
+            self._glanced_at = now
+        Thread(target=self.watch, args=(Event(),), name="nightcrew-lookout", daemon=True).start()
+
+    def kept(self) -> list[Alarm]:
+        """Return the alarms that stood when somebody looked last, the oldest first; none where nobody does."""
+        if not self.channels:
+            return []
+        self._station.migrations.ensure()
+        return [row.alarm for row in self._station.alarms.listed()[1] if row.stands]
 
     def standing(self) -> list[tuple[Alarm, Kept | None]]:
         """Return the alarms that stand now, and what is kept of each, the oldest first; nothing is changed."""
@@ -163,8 +182,8 @@ class Alarming:
         for alarm in found:
             if alarm.key not in kept:
                 table.raise_(alarm, self._clock.token())
-            elif kept[alarm.key].stands:
-                table.refresh(kept[alarm.key], alarm, now)
+        stood = ((kept[alarm.key], alarm) for alarm in found if alarm.key in kept)
+        table.refresh([(row, alarm) for row, alarm in stood if row.stands], now)
         for key, row in kept.items():
             if key[1] not in ours:
                 if now - row.seen_at > telling.FORGOTTEN:
@@ -191,6 +210,12 @@ class Alarming:
             self._saw_at = now
         by = str(entry.facts.get("caller") or "somebody")
         Thread(target=self._note, args=(by,), name="nightcrew-sighting", daemon=True).start()
+
+    def _fail(self, error: str) -> None:
+        """Tell of the first look that fails, and not of each."""
+        told, self._failed = self._failed, True
+        if not told:
+            self._audience.tell(Entry("look_failed", facts={"error": error}))
 
     def _note(self, by: str) -> None:
         try:

@@ -72,22 +72,22 @@ class Telling:
         well = [name for name, wrong in said.items() if wrong is None]
         badly = {name: wrong for name, wrong in said.items() if wrong is not None}
         reached = sorted({*row.reached, *well})
-        kept: dict[str, Any] = {"reached": reached, "lease_until": None, "wrong": None, "due_at": None}
+        kept: dict[str, Any] = {"reached": reached, "lease_until": None, "wrong": None}
         if reached:
             kept["told_at"] = now
         facts = {"alarm": str(row.alarm.kind), "stage": str(row.stage), "sentence": row.notice.text}
         if well:
             self._tell("alarm_told", row, facts | {"channels": ", ".join(well)})
         if not badly:
-            return kept
+            return kept | {"due_at": None}
         wrong = "; ".join(f"{name}: {why}" for name, why in badly.items())
         over = row.attempts >= _TRIES
         if row.attempts == 1 or over:
             self._tell("alarm_untold", row, facts | {"error": wrong, "attempts": row.attempts})
         kept["wrong"] = wrong
         if not over:
-            return kept | {"due_at": now + min(_REST * 2 ** (row.attempts - 1), _LONGEST_REST)}
-        return kept | ({} if reached else {"due_at": now + _DAY, "attempts": 0})
+            return kept | {"lease_until": now + min(_REST * 2 ** (row.attempts - 1), _LONGEST_REST)}
+        return kept | ({"due_at": None} if reached else {"due_at": now + _DAY, "attempts": 0})
 
     def _tell(self, kind: str, row: Kept, facts: dict[str, Any]) -> None:
         self._audience.tell(Entry(kind, row.alarm.job or None, facts=facts))

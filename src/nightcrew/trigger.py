@@ -47,6 +47,9 @@ class Watch(Protocol):
     def watch(self, stop: Event) -> None:
         """Look which alarms stand, and tell of them; whatever is in the way is told to the listeners."""
 
+    def glance(self) -> None:
+        """Watch in a thread, unless this process has within a minute."""
+
 
 class Roster(Protocol):
     """A crew as its triggers see it.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.alarms import HOUR, SIGNED, age, broken, crew_of, hook, late, ran, rows, stand, told, well
+from tests.alarms import HOUR, MINUTE, SIGNED, age, broken, crew_of, hook, late, ran, rows, stand, told, well
 from tests.outside import serving
 from tests.post import PASSWORD, Post, post
 from tests.tray import KEY, mail
@@ -171,10 +171,11 @@ def test_what_fails_is_tried_again_by_itself_with_the_same_id_and_not_for_ever(c
     assert len(service.asked) == 1, "it waits"
     for _ in range(10):
         for one in (crew, other):
-            age(crew, due_at=HOUR)
+            age(crew, lease_until=MINUTE)
             one.alarms.look()
     assert len(service.asked) == 2
     assert service.asked[0][3]["webhook-id"] == service.asked[1][3]["webhook-id"]
+    assert service.asked[0][4] == service.asked[1][4], "what is tried again says the same"
     (row,) = rows(crew)
     assert (row.attempts, row.due_at, row.reached) == (8, None, ("webhook",))
     assert [entry.kind for entry in heard if entry.kind == "alarm_untold"] == ["alarm_untold"] * 2
@@ -219,7 +220,7 @@ def test_a_channel_that_hangs_is_given_up_soon_and_what_it_took_after_all_is_not
     crew.alarms.look()
     assert time.perf_counter() - begun < 2
     assert rows(crew)[0].reached == ("own",), "another channel does not wait for it"
-    age(crew, due_at=HOUR)
+    age(crew, lease_until=MINUTE)
     service.go.set()
     time.sleep(0.3)
     crew.alarms.look()
@@ -252,7 +253,8 @@ def test_a_look_that_fails_is_told_and_no_more(crews, service):
     crew = crews(hook(service), listeners=[heard.append])
     with crew._station.link.transaction() as connection:
         connection.exec_driver_sql("DROP TABLE nightcrew_alarms")
-    crew.alarms.watch(threading.Event())
+    for _ in range(3):
+        crew.alarms.watch(threading.Event())
     (failed,) = [entry for entry in heard if entry.kind == "look_failed"]
     assert "nightcrew_alarms" in failed.facts["error"]
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 from tests.alarms import HOUR, MINUTE, age, broken, crew_of, hook, late, now_of, ran, rows, stand, told, well, write
+from tests.desk import Browser, words
 from tests.outside import serving
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, mail
 
@@ -104,6 +105,10 @@ def old_secret(crew):
     for _ in range(3):
         headers = [(b"authorization", f"Bearer {OLD}".encode()), (b"user-agent", b"cron-job.org")]
         assert door.answer(Request("POST", "/api/internal/jobs/hourly", headers=headers)).status == 200
+    written_down()
+
+
+def written_down():
     for thread in threading.enumerate():
         if thread.name == "nightcrew-sighting":
             thread.join()
@@ -309,6 +314,55 @@ def crew_alarm(number, now):
     from nightcrew.alarm import Alarm
 
     return Alarm(Kind.LATE, f"job-{number}", now, "late", "look")
+
+
+# ── where else they are seen ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_desk_shows_what_people_were_told_in_the_same_words(crews, service):
+    crew = crews(of_job={"primary": "external"})
+    uncovered(crew)
+    crew._station.alarms.saw("previous_secret", "cron-job.org#1a2b3c4d")
+    crew.alarms.look()
+    shown = words(Browser(crew.dashboard(lambda request: "read_only")).open("/"))
+    assert "hourly nobody came from outside: its failsafe ran it" in shown, "which is said of it already"
+    said = [json.loads(body)["data"] for *_, body in service.asked]
+    (secret,) = [one for one in said if one["kind"] == "old_secret"]
+    assert f"This crew {secret['message']}; {secret['remedy']}" in shown
+    assert "for two slots in a row" not in shown
+
+
+def test_whoever_scrapes_with_the_old_secret_is_seen_too(crews, service):
+    crew = crews(settings=Settings(ticker=False, secret=NEW, previous_secret=OLD))
+    answer = Browser(crew.monitoring()).ask("GET", "/status.json", headers={"Authorization": f"Bearer {OLD}"})
+    assert answer.status_code == 200
+    written_down()
+    crew.alarms.look()
+    assert told(service) == [("raised", "old_secret", None)]
+    assert OLD not in service.asked[0][-1]
+
+
+def test_who_only_comes_by_looks_in_a_thread_and_once_a_minute(crews, service):
+    crew = crews()
+    late(crew)
+    for _ in range(3):
+        crew.alarms.glance()
+    assert service.wait(1)
+    looked()
+    age(crew, told_at=25 * HOUR)
+    crew.alarms.glance()
+    looked()
+    assert len(service.asked) == 1, "a minute has not passed"
+    crew.alarms._glanced_at -= 61
+    crew.alarms.glance()
+    looked()
+    assert [stage for stage, *_ in told(service)] == ["raised", "reminded"]
+
+
+def looked():
+    for thread in threading.enumerate():
+        if thread.name == "nightcrew-lookout":
+            thread.join()
 
 
 # ── the table ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -105,6 +105,7 @@ class _Post:
             self._app.send_task(task_name(name), kwargs={"due": True}, **self._fleeting)
         for job, run in self._crew.adrift():
             self._app.send_task(TAKE, args=[job, run], **self._fleeting)
+        self._crew.alarms.glance()
         return waiting
 
     def spread(self, job: str, run: str, numbers: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from nightcrew.acts import Acts
+from nightcrew.alarm import Alarm
 from nightcrew.archives.kept import Kept
 from nightcrew.archives.undone import Undo
 from nightcrew.books import RunRow
@@ -51,11 +52,22 @@ class Post(Protocol):
         """Let mails that stand so be tried again; return how many that are."""
 
 
+class Alarms(Protocol):
+    """A crew's alarms as the desk sees them."""
+
+    def kept(self) -> list[Alarm]:
+        """Return the alarms that stood when somebody looked last, the oldest first."""
+
+
 class Crew(Protocol):
     """A crew as the desk sees it; with an `errand` it runs nothing itself that is asked for."""
 
     errand: Errand | None
     archive: str | None
+
+    @property
+    def alarms(self) -> Alarms:
+        """What people are told of."""
 
     @property
     def mail(self) -> Post | None:

@@ -1,9 +1,10 @@
 """Tonight: whether all is well, what needs a person, when what ran and is planned, and how every job stands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from nightcrew.alarm import Kind
 from nightcrew.books import RunRow, Standing
 from nightcrew.chronicle import Removed
 from nightcrew.portrait import distance, late
@@ -16,6 +17,7 @@ from nightcrew.web.dashboard.views.strip import LENGTH, Strip, strip
 
 PAGE = 30
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
+_OTHERS = {Kind.IDLE, Kind.UNSENT, Kind.UNCOVERED, Kind.OLD_SECRET}  # the rest are concerns already
 _NAMED = 20  # jobs that need a person, of which each has a line
 
 
@@ -78,6 +80,7 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
     """Read the first screen: of the jobs whose name, owner or table has what was `asked` for, those behind a name."""
     statuses, chronicle, now = crew.status(), crew.chronicle, crew.clock.now()
     found = concerns(statuses, chronicle.missed(), now)
+    found += _alarming(crew, {concern.job for concern in found})
     chosen = [each for each in statuses if _matches(each, asked)]
     place = next((number + 1 for number, each in enumerate(chosen) if each.job.name == begins), 0)
     page = chosen[place : place + PAGE]
@@ -103,6 +106,15 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
         begins=begins if place else None,
         after=names[-1] if place + PAGE < len(chosen) else None,
     )
+
+
+def _alarming(crew: Crew, named: Collection[str]) -> list[Concern]:
+    """Return what people were told of jobs that nothing else is said of, in the same words."""
+    others = (alarm for alarm in crew.alarms.kept() if alarm.kind in _OTHERS and alarm.job not in named)
+    return [
+        Concern(Mood.WARN, alarm.job, f"{alarm.says.rstrip('.')}; {alarm.remedy}", None, alarm.kind, alarm.since)
+        for alarm in others
+    ]
 
 
 def _removed(crew: Crew, page: Sequence[JobStatus], now: datetime) -> Mapping[str, Removed]:
