@@ -63,14 +63,14 @@ class Pausing(Erasing):
         self._station.acts.keep(Act(by, "stop all", reason=reason))
         self.tell("stopped", by=by, reason=reason)
 
-    def resume_all(self, *, by: str = "unknown") -> None:
+    def resume_all(self, *, by: str = "unknown", reason: str | None = None) -> None:
         """End a stop of all; the slots that it kept from running end as skipped, with its reason."""
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
         for name, job in self._jobs.items():
             if standings[name].stopped_at is not None:
                 self._station.claims.end_stop(job, standings[name], now)
         self._station.consents.release()
-        self._station.acts.keep(Act(by, "resume all"))
+        self._station.acts.keep(Act(by, "resume all", reason=reason))
         self.tell("released")
 
     def _registered(self, act: Callable[[], _R], *, looking: bool = False) -> _R:

@@ -76,10 +76,19 @@ PAGES = [
 ]
 ADDRESSES = [
     *(("GET", path) for path in PAGES),
-    *(("POST", f"/jobs/daily/{act}") for act in ("plan", "run", "pause", "resume")),
+    *(("POST", f"/jobs/daily/{act}") for act in ("plan", "run", "pause", "resume", "backfill")),
     *(
         ("POST", path)
-        for path in ("/runs/x/cancel", "/plans/x/run", "/vault/x/undo", "/mail/retry", "/streams/stop", "/")
+        for path in (
+            "/runs/x/cancel",
+            "/plans/x/run",
+            "/stop-all",
+            "/resume-all",
+            "/vault/x/undo",
+            "/mail/retry",
+            "/streams/stop",
+            "/",
+        )
     ),
     ("HEAD", "/"),
     ("DELETE", "/jobs/daily"),

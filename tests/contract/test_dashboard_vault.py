@@ -1,5 +1,6 @@
 """The desk's vault: what was archived is shown run by run, what an undo would do is looked at, and the undo is done."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -155,8 +156,12 @@ def test_a_look_that_takes_long_says_how_many_rows_it_saw_and_an_undo_goes_on_be
     seal = browser.answer.text.split('name="seal" value="')[1].split('"')[0]
     given = {"seal": seal, "confirm": "purge", "reason": "so"}
     assert browser.ask("POST", f"/vault/{run}/undo", data=given).headers["location"].endswith("?done=begun")
-    while "All of it is back" not in (page := words(browser.open(f"/vault/{run}?done=begun"))):
+    for _ in range(400):
+        page = words(browser.open(f"/vault/{run}?done=begun"))
+        if "All of it is back" in page:
+            break
         assert "Rows are being put back" in page
+        time.sleep(0.05)
     assert site.rows() == before
     assert not site.crew.status("purge")[0].paused, "nobody asked for that"
 

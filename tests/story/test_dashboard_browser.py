@@ -2,18 +2,21 @@
 
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
+import sqlalchemy as sa
 from tests import chromium
 from tests.browsing import ENTER, follow, opened, press, reach, sent, served
 from tests.desk import hired, past
 
 from nightcrew import Job, Nightcrew, Settings
+from nightcrew.databases.tables import jobs as job_table
 from nightcrew.schedule import every
 from nightcrew.stores.memory import Memory
 
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 pytestmark = pytest.mark.skipif(
     chromium.PROGRAM is None and "CI" not in os.environ, reason="CHROMIUM IS NOT INSTALLED: no page was tested"
 )
@@ -76,6 +79,40 @@ def test_everything_works_without_script(browser, crew, desk):
     sent(tab, 'form[action$="/pause"] button')
     assert "The job is paused" in tab.text("[role=status]")
     assert crew.status("daily")[0].standing.paused_reason == "moving house"
+
+
+def test_every_job_is_stopped_and_resumed_with_the_keyboard_alone(browser, crew, desk):
+    tab = opened(browser, f"{desk}/")
+    reach(tab, "#halt summary")
+    press(tab, ENTER)
+    reach(tab, "form[action$='/stop-all'] input[name=reason]")
+    tab.call("Input.insertText", text="a fire")
+    follow(tab, ENTER)
+    assert "Every job is stopped" in tab.text("p.notice[role=status]:not([hidden])")
+    assert crew.status("daily")[0].standing.stopped_reason == "a fire"
+    reach(tab, "#halt summary")
+    press(tab, ENTER)
+    reach(tab, "form[action$='/resume-all'] button")
+    follow(tab, ENTER)
+    assert crew.status("daily")[0].standing.stopped_at is None
+    assert tab.value("wrong") == []
+
+
+def test_slots_that_have_passed_are_listed_and_run_without_script(browser, crew, desk):
+    crew.add(Job("rates", every("1 second"), function=lambda run: 1))
+    crew.status()
+    begun = "document.querySelector('input[name=from]').value"
+    tab = opened(browser, f"{desk}/jobs/rates", script=False)
+    since = datetime.fromisoformat(tab.value(begun)).replace(tzinfo=UTC)
+    with crew._station.link.transaction() as connection:
+        connection.execute(sa.update(job_table).where(job_table.c.name == "rates").values(epoch_at=since - MINUTE))
+    tab.value(f"{begun} = '{since - MINUTE / 4:%Y-%m-%dT%H:%M:%S}'")
+    tab.value(f"document.querySelector('input[name=to]').value = '{since - MINUTE / 4 + 2 * SECOND:%Y-%m-%dT%H:%M:%S}'")
+    sent(tab, "form[action$='/backfill'] button")
+    assert "A backfill would run 3 slots" in tab.text("h1")
+    sent(tab, "form[action$='/backfill'] button")
+    assert "The slots were run" in tab.text("[role=status].notice")
+    assert [row.state for row in crew.runs("rates") if row.trigger == "dashboard"] == ["done"] * 3
 
 
 @pytest.fixture

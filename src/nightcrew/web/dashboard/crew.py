@@ -121,6 +121,18 @@ class Crew(Protocol):
     def resume(self, name: str, *, by: str, reason: str | None = None) -> None:
         """Let triggers run a job again."""
 
+    def stop_all(self, *, by: str, reason: str) -> None:
+        """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
+
+    def resume_all(self, *, by: str, reason: str | None = None) -> None:
+        """End a stop of all."""
+
+    def backlog(self, name: str, since: datetime, until: datetime) -> list[datetime]:
+        """Return the slots from one instant to another that nobody ran, or that failed or were skipped."""
+
+    def backfill(self, name: str, since: datetime, until: datetime, *, trigger: str, caller: str) -> list[Report]:
+        """Run them, the oldest first."""
+
     def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
         """End an open run for good after the batch it is in."""
 

@@ -1,12 +1,14 @@
 """Job: one job, and what a person may do about it: plan, run, pause, resume."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from nightcrew.chronicle import Place
 from nightcrew.deed import deed
 from nightcrew.errors import UsageError
 from nightcrew.web.dashboard.access import Permission
 from nightcrew.web.dashboard.page import page
+from nightcrew.web.dashboard.screens.backfill import offered
 from nightcrew.web.dashboard.screens.start import start
 from nightcrew.web.dashboard.views.job import cause, portrait
 from nightcrew.web.dashboard.visit import Answer, Visit, Way
@@ -26,6 +28,9 @@ NOTICES = {
     "handed": "The job was handed to a worker; its run shows here once it has begun.",
     "begun": "The run was asked for, and begins once the job is free.",
     "kept": "No run was begun: the job is paused or stopped, or is not to run here.",
+    "backfilled": "The slots were run: their runs are the newest below.",
+    "backfilling": "The slots are being run, one by one; their runs show below.",
+    "nothing": "There was no slot to be run any more.",
     "busy": "The job is at work already, so no other run was begun.",
 }
 
@@ -36,7 +41,11 @@ def show(visit: Visit) -> Answer:
     shown = portrait(visit.crew, name, trouble=asked.get("only") == "trouble", before=_before(asked.get("before", "")))
     does = deed(shown.job) if shown.job else "is not in this crew any more: its history stays readable"
     notice = NOTICES.get(asked.get("done", ""))
-    return page(visit, "job.html", shown=shown, does=does, notice=notice, lasting=LASTING, key=visit.key(), cause=cause)
+    now = visit.crew.clock.now().replace(second=0, microsecond=0)
+    begun = shown.status.standing.epoch_at if shown.status else now
+    past = (max(now - timedelta(days=1), begun + timedelta(minutes=1)), now) if offered(visit, shown.job) else None
+    facts: dict[str, Any] = {"does": does, "notice": notice, "lasting": LASTING, "key": visit.key(), "cause": cause}
+    return page(visit, "job.html", shown=shown, past=past, **facts)
 
 
 def plan(visit: Visit) -> Answer:
