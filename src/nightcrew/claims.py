@@ -51,10 +51,14 @@ class _Wish:
     at_once: bool = False
 
 
+_CONTENDED = {Outcome.ALREADY_DONE, Outcome.IN_PROGRESS_ELSEWHERE}
+
+
 class Claims:
     """The claims of one process: how it wins them, and one heartbeat that renews all it holds.
 
-    Whoever buries a run lets `buried` hear of it: nobody else can.
+    Whoever buries a run lets `buried` hear of it: nobody else can. Of a slot that was asked for here, and was
+    taken or over by then, `lost` hears with what had asked for it.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class Claims:
         clock: Clock,
         lease: float = LEASE,
         buried: Callable[[Job, RunRow], object] = lambda job, row: None,
+        lost: Callable[[Job, str], object] = lambda job, trigger: None,
     ) -> None:
         self._books = books
         self._clock = clock
         self._buried = buried
+        self._lost = lost
         self._owner = clock.token()
         self.heartbeat = Heartbeat(books, ranges, clock, lease)
         self.lease = lease
@@ -151,7 +157,10 @@ class Claims:
         by_job = share.first(bids, enabled, start=start)
         self.agenda.leave(share.left)
         if by_job and not (waits and self._clock.wait(waits, self.agenda.until(moment))):
-            for one in self._books.claim(list(by_job.values()), bidder, 0.0 if inside else MOST_EARLY.total_seconds()):
+            won = self._books.claim(list(by_job.values()), bidder, 0.0 if inside else MOST_EARLY.total_seconds())
+            for name in by_job.keys() - {one.job for one in won}:
+                self._lost(enabled[name], bidder.trigger)
+            for one in won:
                 self.agenda.claimed(enabled[one.job], by_job[one.job].slot, now)
                 yield Claim.of(enabled[one.job], by_job[one.job], one, bidder, Lease(self._clock, self.lease, asked_at))
 
@@ -177,7 +186,10 @@ class Claims:
                 return Bid(job.name, target, run, standing.fence, lapsed(job, standing, target), remarks=remarks)
             return replace(over(self._books, job, run, target), remarks=remarks)
 
-        return self._ask(job, _Wish(self._bidder(trigger, who), wanted))
+        answer = self._ask(job, _Wish(self._bidder(trigger, who), wanted))
+        if isinstance(answer, Taken) and answer.outcome in _CONTENDED:
+            self._lost(job, trigger)
+        return answer
 
     def join(self, job: Job, run: str, trigger: str, called: int | None = None) -> Claim | None:
         """Work at a run that is cut beside whoever holds it, called to a range perhaps; None where nobody does."""

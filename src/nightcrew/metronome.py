@@ -1,4 +1,9 @@
-"""Metronome: lets a sweep's next batch begin when the throttle says so; it waits, and notes why."""
+"""Metronome: lets a sweep's next batch begin when the throttle says so; it waits, and notes why, and how long."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Self
 
 from nightcrew.claim import Claim
 from nightcrew.clock import Budget, Clock
@@ -9,6 +14,7 @@ from nightcrew.throttle import Facts, Stop, Take, Throttle, Wait
 from nightcrew.watch import Look
 
 _MOST_NOTES = 50  # a gauge that goes up and down must not fill the ledger
+_ACCOUNT, _SELDOM = 5.0, 600.0  # seconds held after which that is told; and written, after twice as many each time
 
 
 class Metronome:
@@ -25,6 +31,10 @@ class Metronome:
         self.throttle = throttle
         self._noted = Gauge("nothing")
         self._notes = 0 if notes else _MOST_NOTES
+        self._counts = notes
+        self._untold: dict[str, float] = defaultdict(float)
+        self._unwritten: dict[str, float] = defaultdict(float)
+        self._due = _ACCOUNT
 
     def next(self) -> Take | Stop:
         """Wait until the next batch may begin, or the work has to end; a request to stop ends the wait at once."""
@@ -35,7 +45,7 @@ class Metronome:
             answer = self.throttle.answer(facts)
             if not isinstance(answer, Wait):
                 return answer
-            self.budget.rest(answer.seconds)
+            self._rest(answer, gauge)
             self.throttle = self.throttle.waited(answer)
 
     def took(self, rows: int, seconds: float) -> None:
@@ -54,6 +64,45 @@ class Metronome:
         """Let the next batch take no more than so many rows."""
         self.throttle = self.throttle.smaller(rows)
 
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Tell, and write down, for how long gauges have held the sweep back; that is worth no failure."""
+        with suppress(DatabaseError):
+            self._account()
+
+    def _account(self) -> None:
+        self._tell()
+        if self._unwritten:
+            self._write(self._waited(self._unwritten))
+            self._unwritten = defaultdict(float)
+
+    def _rest(self, answer: Wait, gauge: Gauge) -> None:
+        begun = self._clock.monotonic()
+        self.budget.rest(answer.seconds)
+        if not (answer.held and self._counts):
+            return
+        held = (self._clock.monotonic() - begun) * answer.held / answer.seconds
+        self._untold[gauge.name] += held
+        self._unwritten[gauge.name] += held
+        if sum(self._unwritten.values()) >= self._due:
+            self._due = min(2 * self._due, _SELDOM)
+            self._account()
+        elif sum(self._untold.values()) >= _ACCOUNT:
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._untold:
+            self._ledger.tell(self._waited(self._untold))
+            self._untold = defaultdict(float)
+
+    def _waited(self, held: Mapping[str, float]) -> Entry:
+        by = {name: round(seconds, 3) for name, seconds in held.items()}
+        facts = {"seconds": round(sum(held.values()), 3), "by": by, "label": self._claim.job.label}
+        return Entry("waited", self._claim.job.name, self._claim.run, facts)
+
     def _note(self, gauge: Gauge) -> None:
         """Write down, and tell, that another gauge or level holds the sweep back; the words alone make no change."""
         noted, self._noted = self._noted, gauge
@@ -67,9 +116,12 @@ class Metronome:
         told = noted if eased else gauge
         facts = {"level": gauge.level.name.lower(), "gauge": told.name, "seen": gauge.seen, "label": job.label}
         entry = Entry("eased" if eased else "throttled", job.name, self._claim.run, facts)
+        self._write(entry)
+        self._ledger.tell(entry)
+
+    def _write(self, entry: Entry) -> None:
         try:
             self._ledger.write(entry)
         except DatabaseError as error:
             if not error.transient:
                 raise
-        self._ledger.tell(entry)

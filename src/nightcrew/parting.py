@@ -72,9 +72,11 @@ def part(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budge
     policy = claim.job.policy
     assert policy is not None  # noqa: S101 - or there would be nothing to erase
     selection = replace(selection, form=Form.LOCKED, alone=False, archived=False, grace=timedelta(0))
-    with broom.watch.over(claim.job) as look:
-        throttle = Throttle.of(claim.job.pace, SIZES[Form.LOCKED], claim.bidder.lease, broom.database.most_duty)
-        metronome = Metronome(claim, broom.ledger, throttle, look, budget)
+    throttle = Throttle.of(claim.job.pace, SIZES[Form.LOCKED], claim.bidder.lease, broom.database.most_duty)
+    with (
+        broom.watch.over(claim.job) as look,
+        Metronome(claim, broom.ledger, throttle, look, budget) as metronome,
+    ):
         gate = _Fenced(claim, permit, broom, metronome, selection.table.name)
         return _Round(claim, policy, selection, broom, kit, gate).on()
 

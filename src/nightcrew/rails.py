@@ -76,6 +76,11 @@ def grown(rows: int) -> int:
     return rows + rows // 5 + 100
 
 
+def seen(most: int) -> int | None:
+    """Return about how many rows were seen of which so many may go; None where it was too few to tell."""
+    return (most - 100) * 5 // 6 if most > max(LEAST, 100) else None
+
+
 def usual(runs: Sequence[Counts]) -> dict[str, int]:
     """Return per table what the runs that took anything took, the middle one of them."""
     tables = {table for counts in runs for table in counts}

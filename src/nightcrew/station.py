@@ -183,7 +183,10 @@ class Station:
             facts = {"reason": row.reason, "label": job.label, "slot": row.slot and instant(row.slot)}
             self._audience.tell(Entry("buried", job.name, row.id, facts))
 
-        return Claims(self.books, self.ranges, self._clock, self._lease, buried)
+        def lost(job: Job, trigger: str) -> None:
+            self._audience.tell(Entry("contended", job.name, None, {"trigger": trigger, "label": job.label}))
+
+        return Claims(self.books, self.ranges, self._clock, self._lease, buried, lost)
 
     @cached_property
     def settler(self) -> Settler:

@@ -54,10 +54,11 @@ def sweep(claim: Claim, selection: Selection, permit: Permit, broom: Broom, budg
     Raises ClaimLost when a newer fence exists, SafetyStop when it comes to more than its permit, and DatabaseError
     for what retrying does not mend; the batches before it stay done and accounted for.
     """
-    with broom.watch.over(claim.job) as look:
-        duty = broom.database.most_duty
-        throttle = Throttle.of(claim.job.pace, size_of(selection), claim.bidder.lease, duty)
-        metronome = Metronome(claim, broom.ledger, throttle, look, budget)
+    throttle = Throttle.of(claim.job.pace, size_of(selection), claim.bidder.lease, broom.database.most_duty)
+    with (
+        broom.watch.over(claim.job) as look,
+        Metronome(claim, broom.ledger, throttle, look, budget) as metronome,
+    ):
         if claim.cut:
             return _together(claim, selection, permit, broom, metronome, company)
         gone = shed(claim, selection, permit, broom, metronome)

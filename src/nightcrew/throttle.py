@@ -88,10 +88,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait so many seconds and ask again; `gauge` is the one that says stop, or None for the rest after a batch."""
+    """Wait so many seconds and ask again; `gauge` is the one that says stop, or None for the rest after a batch.
+
+    So many of them are `held`: without a gauge that brakes or stops, nobody would wait them.
+    """
 
     seconds: float
     gauge: Gauge | None = None
+    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Throttle:
             return Take(max(1, self.size // 2) if facts.gauge.level is Level.BRAKE else self.size)
         if facts.left is not None and rest >= facts.left:
             return Stop(facts.ending)  # there is nothing to wait for
-        return Wait(rest)
+        return Wait(rest, held=rest - min(self._rest(Level.GREEN), self.longest_wait))
 
     def _hold(self, facts: Facts) -> Answer:
         if facts.left is not None and facts.left <= 0:
@@ -172,7 +176,8 @@ class Throttle:
         if self.held >= _PATIENCE:
             return Stop(f"held back for {_PATIENCE:g} s by {facts.gauge}")
         look = min(_SHORTEST_HOLD * 2.0 ** min(self.holds, 10), _LONGEST_HOLD, self.longest_wait)
-        return Wait(look if facts.left is None else min(look, facts.left), facts.gauge)
+        look = look if facts.left is None else min(look, facts.left)
+        return Wait(look, facts.gauge, held=look)
 
     def _rest(self, level: Level) -> float:
         duty = self.tempo.duty / 2 if level is Level.BRAKE else self.tempo.duty

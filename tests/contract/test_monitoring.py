@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from click.testing import CliRunner
-from tests.desk import Browser, hired, past
+from tests.desk import Browser, hired, letting_in, past, words
 
 from nightcrew import Job, Nightcrew, Settings, service
 from nightcrew.cli import nightcrew
@@ -21,6 +21,7 @@ from nightcrew.console.desk import Desk
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.errors import UsageError
 from nightcrew.schedule import cron, every
+from nightcrew.stores.memory import Memory
 from nightcrew.vitals import Health, vitals
 from nightcrew.web.monitoring import Monitoring
 
@@ -194,6 +195,47 @@ def test_runs_and_rows_of_this_process_are_counted_and_no_label_is_an_id(crew, m
     }
     assert run not in text
     assert set(re.findall(r'[{,](\w+)="', text)) == {"task", "outcome", "trigger", "table", "version"}
+
+
+def test_slots_that_others_had_are_counted(crew, monitor):
+    other = crew_of(crew._station.link.engine.url.render_as_string(hide_password=False))
+    stand(crew, "purge-notes", epoch_at=datetime.now(UTC) - timedelta(hours=1), mark=None)
+    assert other.run("purge-notes", trigger="http").outcome == "succeeded"
+    assert "nightcrew_slot_contended_total{" not in asked(monitor, "/metrics").text
+    assert crew.run("purge-notes", trigger="http").outcome == "already_done"
+    assert samples(asked(monitor, "/metrics").text)['nightcrew_slot_contended_total{task="purge-notes"}'] == 1
+    other.close()
+
+
+def test_blobs_that_went_and_time_that_gauges_took_are_counted(yard, tmp_path):
+    yard.run("CREATE TABLE files (id {number} PRIMARY KEY, created_at {time}, name {text})")
+    yard.fill("files", *({"id": n, "created_at": "2020-01-01 00:00:00", "name": f"f{n}"} for n in range(5)))
+    flag, uploads = tmp_path / "stop", Memory()
+    for number in range(5):
+        uploads.put(f"f{number}", b"x")
+    url = yard.link.engine.url.render_as_string(hide_password=False)
+    crew = Nightcrew(url, settings=Settings(secret=SECRET), blobs={"uploads": uploads}, gauges=[f"file:{flag}"])
+    owed = [{"store": "uploads", "table": "files", "column": "name"}]
+    crew.expire("purge-files", "files", column="created_at", every="1 day", max_fraction=1, blobs=owed)
+    crew.migrate()
+    monitor = Browser(crew.monitoring())
+    flag.touch()
+    report = crew.run("purge-files", trigger="http", now=True, deadline=timedelta(seconds=0.5))
+    assert report.outcome == "partial"
+    flag.unlink()
+    crew.run("purge-files", trigger="http", now=True)
+    assert yard.ids("files") == []
+    assert crew.run("drain-outbox", now=True).outcome == "succeeded"
+    found = samples(asked(monitor, "/metrics").text)
+    assert found['nightcrew_blobs_deleted_total{store="uploads"}'] == 5
+    held = found['nightcrew_throttle_wait_seconds_total{task="purge-files"}']
+    assert 0.1 < held < 5
+    (written,) = [entry["facts"] for entry in crew.entries(report.run) if entry["kind"] == "waited"]
+    assert 0.1 < written["seconds"] <= held + 0.01
+    assert list(written["by"]) == [f"file:{flag}"]
+    page = words(Browser(crew.dashboard(letting_in("all"))).open(f"/runs/{report.run}"))
+    assert f"in all, because of file:{flag}" in page
+    crew.close()
 
 
 def test_a_command_leaves_the_same_figures_as_a_file_at_once(tmp_path, monkeypatch):

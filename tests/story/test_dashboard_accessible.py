@@ -19,6 +19,7 @@ from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, application, enroll, mail
 
 from nightcrew import Job, Nightcrew, Settings, cron
 from nightcrew.databases.tables import frames
+from nightcrew.databases.tables import jobs as job_table
 from nightcrew.mailer import Delivery, Fate
 from nightcrew.schedule import every
 from nightcrew.stores.memory import Memory
@@ -47,7 +48,17 @@ _SCREENS = (
         "a paused job",
         "a job that is gone",
     ),
-    *("a plan", "a refused plan", "a run", "a failed run", "a run under way", "mail", "a letter", "streams"),
+    *(
+        "a backfill",
+        "a plan",
+        "a refused plan",
+        "a run",
+        "a failed run",
+        "a run under way",
+        "mail",
+        "a letter",
+        "streams",
+    ),
     *("the vault", "what is kept", "an undo", "time over", "no archive", "audit", "nothing there"),
 )
 
@@ -117,6 +128,10 @@ def _everything(yard: Any) -> Iterator[dict[str, tuple[str, str | None]]]:
         working.start()
         while not (under_way := [row.id for row in crew.runs("slow") if row.done]):
             time.sleep(0.01)
+        with yard.link.transaction() as connection:
+            known = sa.update(job_table).where(job_table.c.name == "daily")
+            connection.execute(known.values(epoch_at=crew.clock.now() - timedelta(days=3)))
+        past_day = f"{crew.clock.now() - timedelta(days=1):%Y-%m-%dT%H:%M}"
         paths = {
             "tonight": "/", "a page of tonight": "/?after=job-05", "nothing found": "/?q=nope",
             "a job of rows": "/jobs/purge-notes", "a function": "/jobs/daily", "a paused job": "/jobs/job-00",
@@ -124,7 +139,7 @@ def _everything(yard: Any) -> Iterator[dict[str, tuple[str, str | None]]]:
             "a run": f"/runs/{taken}", "a failed run": "/runs/daily.00000", "a run under way": f"/runs/{under_way[0]}",
             "the vault": "/vault", "what is kept": f"/vault/{kept[1]}", "time over": f"/vault/{kept[0]}",
             "mail": "/mail", "a letter": "/mail/welcome/day3", "streams": "/streams", "audit": "/audit",
-            "nothing there": "/nope",
+            "nothing there": "/nope", "a backfill": f"/jobs/daily/backfill?from={past_day}&to={past_day}",
         }  # fmt: skip
         with served(crew) as address, served(bare) as elsewhere:
             found = {name: (f"{address}{path}", None) for name, path in paths.items()}

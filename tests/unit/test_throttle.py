@@ -133,7 +133,15 @@ def test_the_rest_is_in_proportion_to_the_batch(pace, rest):
 def test_fast_never_rests_unless_a_gauge_brakes():
     throttle = begun(Pace.FAST).took(10_000, 0.05)
     assert throttle.answer(GREEN) == Take(20_000)
-    assert throttle.answer(BRAKE) == Wait(0.05)
+    assert throttle.answer(BRAKE) == Wait(0.05, held=0.05)
+
+
+@pytest.mark.parametrize(("pace", "rest", "held"), [(Pace.GENTLE, 1.56, 0.8), (Pace.STEADY, 0.12, 0.08)])
+def test_of_a_rest_that_a_gauge_stretches_only_the_stretch_is_held(pace, rest, held):
+    throttle = begun(pace).took(500, 0.04)
+    assert throttle.answer(BRAKE) == Wait(pytest.approx(rest), held=pytest.approx(held))
+    assert throttle.answer(GREEN).held == 0
+    assert throttle.answer(STOP).held == throttle.answer(STOP).seconds
 
 
 @given(PACES)

@@ -119,6 +119,8 @@ _WORDS: Mapping[str, tuple[int, Callable[[Entry], str]]] = {
     "failsafe": (logging.WARNING, _says("[{label}] {sentence} (run {run})")),
     "drift": (logging.WARNING, _says("[{label}] {sentence} (run {run})")),
     "throttled": (logging.INFO, _says("[{label}] throttled ({level}): {gauge}: {seen} (run {run})")),
+    "waited": (logging.DEBUG, _says("[{label}] was held back for {seconds} s (run {run})")),
+    "contended": (logging.DEBUG, _says("[{label}] the slot that {trigger} asked for was taken, or over")),
     "eased": (logging.INFO, _says("[{label}] goes on at its pace: {gauge} lets go (run {run})")),
     "paused": (logging.INFO, _paused),
     "cancelled": (logging.WARNING, _cancelled),

@@ -95,7 +95,11 @@ class Page:
                     gauge.add_metric([job.name], given.timestamp() if isinstance(given, datetime) else float(given))
             yield gauge
         yield self._runs()
-        yield self._rows()
+        for counter, label, said, counted in self._counters():
+            family = CounterMetricFamily(f"nightcrew_{counter}", said, labels=[label])
+            for of, number in sorted(counted.items()):
+                family.add_metric([of], number)
+            yield family
 
     def _runs(self) -> Metric:
         said = "Runs that this process has ended since it started, by outcome and by what had started them."
@@ -104,9 +108,14 @@ class Page:
             counted.add_metric([*ends], number)
         return counted
 
-    def _rows(self) -> Metric:
-        said = "Rows that this process has removed since it started, or changed where they stay."
-        counted = CounterMetricFamily("nightcrew_rows_deleted", said, labels=["table"])
-        for table, number in sorted(self._tally.rows().items()):
-            counted.add_metric([table], number)
-        return counted
+    def _counters(self) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
+        """Give what is counted by one label: the metric, the label, what it says, and the numbers."""
+        tally, since = self._tally, "since it started"
+        rows = f"Rows that this process has removed {since}, or changed where they stay."
+        yield "rows_deleted", "table", rows, tally.rows()
+        blobs = f"Blobs and keys that rows owed to a store, and that this process has removed from it {since}."
+        yield "blobs_deleted", "store", blobs, tally.blobs()
+        waited = f"Seconds for which gauges have held sweeps of this process back {since}."
+        yield "throttle_wait_seconds", "task", waited, tally.waited()
+        contended = f"Slots that this process has asked for {since}, and that were taken, or over, by then."
+        yield "slot_contended", "task", contended, tally.contended()

@@ -1,9 +1,9 @@
-"""Run: how one run stands, what its batches took, and what was said on the way."""
+"""Run: how one run stands, how far it is, what its batches took, what held it back, and what was said on the way."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import log1p
 from typing import Any
 
 from nightcrew.archives.kept import Kept
@@ -13,11 +13,10 @@ from nightcrew.outcome import State
 from nightcrew.portrait import late
 from nightcrew.report import one_line
 from nightcrew.web.dashboard.crew import Crew
+from nightcrew.web.dashboard.views.course import Course, Entries, course, left_of
 from nightcrew.web.dashboard.views.marks import Mark, mark
-from nightcrew.web.dashboard.views.strip import Bar
 
 _MOST = 240  # batches that are drawn
-_HEIGHT = 60.0
 _LONGEST = 300  # letters of what an entry of the ledger says
 
 
@@ -31,23 +30,8 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """A run's batches: so many rows in each of the newest, and in all so far."""
-
-    bars: tuple[Bar, ...]
-    number: int
-    rows: int
-    whole: bool
-
-    @property
-    def width(self) -> int:
-        """How wide the drawing is, in its own units."""
-        return max(len(self.bars), 24) * 6
-
-
-@dataclass(frozen=True, slots=True)
 class Running:
-    """One run; `cancelled` says that it is to end, and has not yet."""
+    """One run; about so much is still `left` for it, as fast as it goes, and gauges have `held` it back for so long."""
 
     row: RunRow
     job: Job | None
@@ -56,6 +40,8 @@ class Running:
     late: str
     counts: Mapping[str, int]
     course: Course | None
+    left: timedelta | None
+    held: Mapping[str, timedelta]
     remarks: Sequence[Remark]
     standing: Standing | None
     kept: Kept | None
@@ -66,6 +52,11 @@ class Running:
         standing = self.standing
         return self.row.state.open and standing is not None and standing.cancelled and standing.run == self.row.id
 
+    @property
+    def waited(self) -> timedelta:
+        """How long gauges have held it back in all."""
+        return sum(self.held.values(), timedelta(0))
+
 
 def running(crew: Crew, run: str) -> Running | None:
     """Read one run; None for one that nobody knows."""
@@ -73,7 +64,7 @@ def running(crew: Crew, run: str) -> Running | None:
     row = chronicle.run(run)
     if row is None:
         return None
-    job = crew.jobs.get(row.job)
+    job, entries = crew.jobs.get(row.job), chronicle.remarks(run)
     batches = chronicle.batches(run, _MOST)
     until = row.finished_at or (now if row.state is State.RUNNING else None)
     standing = crew.status(row.job)[0].standing if job and row.state.open else None
@@ -84,8 +75,10 @@ def running(crew: Crew, run: str) -> Running | None:
         took=until - row.moment if until and row.moment else None,
         late=late(row, job) if job else "",
         counts=row.counts or (_total(batches) if row.state.open else {}),
-        course=_course(batches) if batches else None,
-        remarks=[_remark(entry) for entry in chronicle.remarks(run)],
+        course=course(batches, entries, until or batches[-1].at, whole=len(batches) < _MOST) if batches else None,
+        left=left_of(row, batches, entries, now) if row.state is State.RUNNING else None,
+        held=_held(entries),
+        remarks=[_remark(entry) for entry in entries],
         standing=standing,
         kept=crew.archive_of(run) if crew.archive else None,
     )
@@ -97,19 +90,23 @@ def _total(batches: Sequence[Batch]) -> Mapping[str, int]:
     return total if isinstance(total, dict) else {}
 
 
-def _course(batches: Sequence[Batch]) -> Course:
-    rows = [max(0, int(batch.facts.get("rows") or 0)) for batch in batches]
-    top = log1p(max(rows)) or 1.0
-    heights = [round(3 + (_HEIGHT - 3) * log1p(number) / top, 1) for number in rows]
-    bars = tuple(
-        Bar(6 * place, round(_HEIGHT - height, 1), height, "busy", f"{number:,} rows")
-        for place, (number, height) in enumerate(zip(rows, heights, strict=True))
-    )
-    return Course(bars, len(rows), sum(rows), len(rows) < _MOST)
+def _held(entries: Entries) -> Mapping[str, timedelta]:
+    """Add up by gauge how long a run was held back, the one that did so longest first."""
+    seconds: Counter[str] = Counter()
+    for entry in entries:
+        if entry["kind"] == "waited":
+            seconds.update(entry["facts"].get("by") or {})
+    return {gauge: timedelta(seconds=held) for gauge, held in seconds.most_common()}
 
 
 def _remark(entry: Mapping[str, Any]) -> Remark:
     facts = entry["facts"] if isinstance(entry["facts"], dict) else {}
-    says = facts.get("sentence") or ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    says = facts.get("sentence") or _spoken({name: fact for name, fact in facts.items() if name != "label"})
     said = one_line(str(says))
     return Remark(entry["at"], str(entry["kind"]).replace("_", " "), said[:_LONGEST] + "…" * (len(said) > _LONGEST))
+
+
+def _spoken(facts: Mapping[str, Any]) -> str:
+    """Write facts, and those within them, one after the other."""
+    told = {name: _spoken(fact) if isinstance(fact, dict) else fact for name, fact in facts.items()}
+    return ", ".join(f"{name} {fact}" for name, fact in told.items() if fact not in (None, ""))
