@@ -1,7 +1,7 @@
 """The table of frames: written in the transaction of the batch whose rows a frame holds."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -34,14 +34,29 @@ class Inventory:
         return self._read(kept.order_by(frames.c.id.desc()))
 
     def listed(self, before: int | None, most: int) -> list[Kept]:
-        """Find the newest frame of each run by the two indexes, so that a page costs what its own runs have."""
-        newer = frames.alias("newer")
-        behind = sa.exists().where(newer.c.run == frames.c.run, newer.c.id > frames.c.id)
-        newest = sa.select(frames.c.run).where(~behind).order_by(frames.c.id.desc()).limit(most)
-        if before is not None:
-            newest = newest.where(frames.c.id < before)
+        """Step from run to run by the frames' numbers, past those of runs that are listed: a page costs what it has."""
         with self._link.transaction(writes=False) as connection:
-            return self._kept(connection, connection.execute(newest).scalars().all())
+            runs, passed, place = list[str](), set[str](), before
+            while len(runs) < most and (newest := self._newest(connection, place, passed)) is not None:
+                place, run = newest
+                passed.add(run)
+                if before is None or place == self._last(connection, run):  # or it stands on a page before this one
+                    runs.append(run)
+            return self._kept(connection, runs)
+
+    @staticmethod
+    def _newest(connection: sa.Connection, before: int | None, passed: Collection[str]) -> tuple[int, str] | None:
+        """Return the newest frame before a place that is of none of these runs."""
+        one = sa.select(frames.c.id, frames.c.run).where(frames.c.run.not_in(passed))
+        if before is not None:
+            one = one.where(frames.c.id < before)
+        row = connection.execute(one.order_by(frames.c.id.desc()).limit(1)).first()
+        return None if row is None else (row.id, row.run)
+
+    @staticmethod
+    def _last(connection: sa.Connection, run: str) -> int:
+        last: int = connection.execute(sa.select(sa.func.max(frames.c.id)).where(frames.c.run == run)).scalar_one()
+        return last
 
     def told(self, run: str) -> Kept | None:
         """Add it up."""
