@@ -66,6 +66,12 @@ def test_whoever_may_not_pause_or_run_is_not_offered_it(crew):
     known_since(crew, "daily", timedelta(days=1))
     page = browser.open(f"/jobs/daily/backfill?from={since:%Y-%m-%dT%H:%M}&to={until:%Y-%m-%dT%H:%M}")
     assert "<button" not in page
+    seal = browser.open("/jobs/purge-notes").split('name="seal" value="')[1].split('"')[0]
+    for path, needed in (("/stop-all", "pause"), ("/resume-all", "pause"), ("/jobs/daily/backfill", "run")):
+        answer = browser.ask("POST", path, data={"seal": seal, "reason": "so"})
+        assert answer.status_code == 403
+        assert f"ada may not {needed} here" in words(answer.text)
+    assert acts(crew) == []
 
 
 def test_slots_that_have_passed_are_listed_and_run_once(crew, browser):

@@ -172,6 +172,12 @@ def test_whoever_may_only_look_is_offered_nothing(site):
     page = browser.open(f"/vault/{run}")
     assert "/look" not in page
     assert "takes a permission that you have not" in words(page)
+    seal = browser.open("/jobs/purge").split('name="seal" value="')[1].split('"')[0]
+    for act in ("look", "undo"):
+        answer = browser.ask("POST", f"/vault/{run}/{act}", data={"seal": seal, "confirm": "purge", "reason": "so"})
+        assert answer.status_code == 403
+        assert "ada may not undo here" in words(answer.text)
+    assert site.rows()["users"] == []
 
 
 def test_without_an_archive_the_vault_says_how_to_have_one(tmp_path):
