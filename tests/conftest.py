@@ -245,6 +245,7 @@ class Yard:
     """One database, with rows put in and swept out."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.link = Link(url, SystemClock())
         self.rows = Rows(self.link)
         self.kind = self.link.engine.dialect.name

@@ -46,7 +46,7 @@ class Caller:
 def drift(job: Job, caller: Caller, slot: datetime | None, now: datetime) -> tuple[Remark, ...]:
     """Return the remark that a caller goes by another schedule than the job, as far as they say by which, or none."""
     ours = job.schedule.expression + (f" ({job.schedule.timezone})" if job.schedule.timezone != "UTC" else "")
-    if caller.schedule is not None and not _same(job.schedule, caller.schedule, now):
+    if caller.schedule is not None and not agrees(job.schedule, caller.schedule, now):
         said = f"the caller goes by the schedule {caller.schedule!r}, the job by {ours!r}"
         return (Remark(DRIFT, said, {"theirs": caller.schedule, "ours": ours}),)
     if caller.source is not None and slot is not None and job.schedule.latest(slot) != slot:
@@ -55,7 +55,7 @@ def drift(job: Job, caller: Caller, slot: datetime | None, now: datetime) -> tup
     return ()
 
 
-def _same(ours: Schedule, theirs: str, now: datetime) -> bool:
+def agrees(ours: Schedule, theirs: str, now: datetime) -> bool:
     """Tell whether an expression means a schedule, in UTC or in the schedule's own zone, at least for now."""
     for timezone in dict.fromkeys(("UTC", ours.timezone)):
         try:

@@ -124,12 +124,13 @@ def fingerprint(desk: Desk) -> None:
 @click.option("--strict", is_flag=True, help="Ask the database whether erasures leave out a column.")
 def check(desk: Desk, *, strict: bool) -> int:
     """Say in words what the configuration means; needs no database."""
-    from nightcrew.console import prose
+    from nightcrew.console import diagnosis, prose
 
     settings, screen = desk.settings(), desk.screen
     with desk.crew_at_work() if strict else desk.crew() as crew:
         jobs, now = list(crew.jobs.values()), crew.clock.now()
-        faults, doubts = prose.faults(settings, crew), prose.doubts(settings, crew, now)
+        found = diagnosis.in_short(crew.examine(static=True, folder=desk.folder))
+        faults, doubts = prose.faults(crew) + found.problems, prose.doubts(settings, crew) + found.warnings
         if strict:
             faults += [f"job {job!r}: {gap}" for job, gaps in crew.coverage().items() for gap in gaps]
         body = {"jobs": [prose.job(job, now) for job in jobs], "problems": faults, "warnings": doubts}
@@ -140,6 +141,20 @@ def check(desk: Desk, *, strict: bool) -> int:
         ]
     screen.show(body, lines)
     return 1 if faults else 0
+
+
+@command("nightcrew doctor --only NC3")
+@click.option("--only", default="", metavar="CODE", help="The checks whose code begins so.")
+def doctor(desk: Desk, only: str) -> int:
+    """Look for what is wrong, and say what to do about it."""
+    from nightcrew.console import diagnosis
+
+    with desk.crew() as crew:
+        results = crew.examine(only, folder=desk.folder)
+    if not results:
+        raise UsageError(f"no check has a code that begins with {only!r}: 'nightcrew doctor' makes them all")
+    desk.screen.show({"checks": [result.json() for result in results]}, diagnosis.lines(results, desk.screen))
+    return diagnosis.code(results)
 
 
 @command("nightcrew jobs")

@@ -22,6 +22,7 @@ from nightcrew.clock import Budget, Clock, SystemClock, instant
 from nightcrew.depot import Depot
 from nightcrew.done import turned_away
 from nightcrew.errors import UsageError
+from nightcrew.examining import Examining
 from nightcrew.fleet import Company, Spread
 from nightcrew.gauge import hooks
 from nightcrew.job import Job
@@ -29,7 +30,6 @@ from nightcrew.ledger import Audience, Listener
 from nightcrew.listeners.checkin import Monitor
 from nightcrew.listeners.log import Log
 from nightcrew.listeners.monitors import Monitors
-from nightcrew.looking import Looking
 from nightcrew.mail import Mail
 from nightcrew.mailing import Mailing
 from nightcrew.outcome import Outcome
@@ -53,7 +53,7 @@ from nightcrew.web.monitoring import Monitoring
 _GLANCE = 0.5  # seconds that a count may take which only tells of progress
 
 
-class Nightcrew(Looking):
+class Nightcrew(Examining):
     """A crew: jobs over one database, and every way to start them.
 
     `database` is a URL, or a function that returns one (default: DATABASE_URL); nobody asks for it, and nothing

@@ -18,6 +18,7 @@ from nightcrew.databases.adoptions import Adoptions
 from nightcrew.databases.alarms import Board
 from nightcrew.databases.books import Ledgers
 from nightcrew.databases.chronicle import Pages
+from nightcrew.databases.conditions import Ward
 from nightcrew.databases.connect import Link
 from nightcrew.databases.consents import Records
 from nightcrew.databases.directory import Registry
@@ -46,7 +47,7 @@ from nightcrew.watch import Watch
 
 _ROOMS = ("link", "database", "books", "ranges", "consents", "debts", "mails",
           "enrolments", "suppressions", "directory", "adopted", "subjects", "erasures", "archive", "migrations",
-          "claims", "settler", "broom", "acts", "alarms", "chronicle")  # fmt: skip
+          "claims", "settler", "broom", "acts", "alarms", "chronicle", "conditions")  # fmt: skip
 
 
 class Station:
@@ -165,6 +166,11 @@ class Station:
     def chronicle(self) -> Pages:
         """The runs, as pages show them."""
         return Pages(self.link)
+
+    @cached_property
+    def conditions(self) -> Ward:
+        """How the database is."""
+        return Ward(self.link)
 
     def returns(self) -> Returns:
         """Return the application's tables, for rows to come back into them."""

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from nightcrew.cli import nightcrew
+from nightcrew.examining import CHECKS
 
 PAGE = (Path(__file__).parents[2] / "docs/commands.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `(nightcrew [a-z]+(?: [a-z-]+)?)[^|]*` \| (.+) \|$", PAGE, re.MULTILINE))
@@ -61,3 +62,10 @@ def test_help_is_a_sentence_and_ends_with_an_example(path: str) -> None:
 @pytest.mark.parametrize("path", COMMANDS)
 def test_the_list_of_commands_cuts_no_sentence(path: str) -> None:
     assert not COMMANDS[path].get_short_help_str(limit=64).endswith("...")
+
+
+def test_the_page_of_the_doctor_names_every_check_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/doctor.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| <a id=\"\w+\"></a>(NC\d+) \| ([^|]+) \|", page, re.MULTILINE))
+    assert rows.keys() == {check.code for check in CHECKS}
+    assert {code for code, says in rows.items() if "✎" in says} == {check.code for check in CHECKS if check.static}

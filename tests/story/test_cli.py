@@ -347,7 +347,10 @@ def test_no_secret_in_an_exceptions_text_reaches_the_screen_the_log_or_the_ledge
 
 
 def test_a_check_that_finds_a_problem_ends_with_1(shop: Shop) -> None:
-    assert "CRON_SECRET is shorter than 16 characters" in shop.nightcrew("check", code=1, CRON_SECRET="short").stdout
+    assert (
+        "NC201 CRON_SECRET has 5 characters, and opens nothing"
+        in shop.nightcrew("check", code=1, CRON_SECRET="short").stdout
+    )
 
 
 @pytest.mark.parametrize("line", ["check", "jobs", "show yearly", "next -n 1"])

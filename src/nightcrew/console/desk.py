@@ -40,6 +40,11 @@ class Desk:
         """The configuration file."""
         return Path(self.config) if self.config else DEFAULT
 
+    @property
+    def folder(self) -> Path:
+        """Where the crew is at home: beside its configuration, or here."""
+        return Path() if self.app else self.path.parent
+
     def line(self, words: str) -> str:
         """Return a command line to copy, about the same crew."""
         named = {"--config": self.config, "--app": self.app}
@@ -47,7 +52,7 @@ class Desk:
 
     def settings(self) -> settings.Settings:
         """Return the settings, with what the .env beside the configuration adds to the environment."""
-        dotenv = (Path() if self.app else self.path.parent) / ".env"
+        dotenv = self.folder / ".env"
         try:
             settings.load_dotenv(dotenv)
         except (OSError, ValueError) as problem:

@@ -1,9 +1,8 @@
 """Prose: jobs, runs and standings in words for a person, and as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from nightcrew.books import RunRow
 from nightcrew.clock import instant
@@ -18,9 +17,7 @@ from nightcrew.policy import Policy, Sql
 from nightcrew.portrait import distance, facts, late
 from nightcrew.report import indented, seconds
 from nightcrew.roll import JobStatus
-from nightcrew.schedule import Cron
-from nightcrew.settings import ERASURE_KEY, SHORTEST_SECRET, Settings
-from nightcrew.triggers.secret import usable
+from nightcrew.settings import ERASURE_KEY, Settings
 from nightcrew.verdict import Mood
 from nightcrew.verdict import verdict as judge
 
@@ -232,40 +229,23 @@ def iso(moment: datetime | None) -> str | None:
 # ── what a check finds ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def faults(settings: Settings, crew: Nightcrew) -> list[str]:
-    """Say what cannot work as it is set."""
-    secrets: Mapping[str, str | None] = {
-        "CRON_SECRET": settings.secret,
-        "CRON_SECRET_PREVIOUS": settings.previous_secret,
-    }
+def faults(crew: Nightcrew) -> list[str]:
+    """Say what cannot work as it is set, beyond what the checks tell."""
     problem = _database(crew)
-    return (
-        ([str(problem)] if problem and not isinstance(problem, _LATER) else [])
-        + [
-            f"{name} is shorter than {SHORTEST_SECRET} characters and opens nothing; 'nightcrew secret new' makes one"
-            for name, value in secrets.items()
-            if value is not None and not usable(value)
-        ]
-        + (crew.mail.faults() if crew.mail else [])
-    )
+    return [str(problem)] if problem and not isinstance(problem, _LATER) else []
 
 
-def doubts(settings: Settings, crew: Nightcrew, now: datetime) -> list[str]:
-    """Say what works, and may surprise."""
+def doubts(settings: Settings, crew: Nightcrew) -> list[str]:
+    """Say what works, and may surprise, beyond what the checks tell."""
     problem = _database(crew)
-    found = ([str(problem)] if isinstance(problem, _LATER) else []) + crew.stores.problems() + crew.archive_doubts()
-    if settings.secret is None:
-        found.append("CRON_SECRET is not set, so the job routes stay closed; 'nightcrew secret new' makes one")
-    elif settings.secret == settings.previous_secret:
-        found.append("CRON_SECRET_PREVIOUS is the same as CRON_SECRET; unset it")
+    found = [str(problem)] if isinstance(problem, _LATER) else []
     erasing = [job.name for job in crew.jobs.values() if job.policy and job.policy.erase]
     if erasing and settings.erasure_key is None:
         found.append(
             f"{ERASURE_KEY} is not set, so {', '.join(erasing)} removes rows, and what they name in stores, without"
             " looking for anything else of a person, and without a receipt; 'nightcrew secret new' makes one"
         )
-    found += crew.monitors.problems() + crew.alarms.problems() + (crew.mail.doubts() if crew.mail else [])
-    return found + [leap for job in crew.jobs.values() if job.enabled and (leap := _leap(job, now))]
+    return found
 
 
 def _database(crew: Nightcrew) -> ConfigurationError | None:
@@ -274,21 +254,4 @@ def _database(crew: Nightcrew) -> ConfigurationError | None:
         crew.check_url()
     except ConfigurationError as problem:
         return problem
-    return None
-
-
-def _leap(job: Job, now: datetime) -> str | None:
-    """Tell of the first slot of the coming year that the clocks of the job's zone skip."""
-    if not isinstance(job.schedule, Cron) or job.schedule.timezone == "UTC":
-        return None
-    zone, times = ZoneInfo(job.schedule.timezone), job.schedule.pattern.times
-    if len(times) > 4:
-        return None
-    for slot in job.schedule.between(now, now + _YEAR, _SLOTS):
-        local = slot.astimezone(zone)
-        if local.hour * 60 + local.minute not in times:
-            return (
-                f"job {job.name!r} is due in an hour that the clocks of {zone.key} skip on {local:%Y-%m-%d}"
-                f" and runs at {local:%H:%M} then; a schedule in UTC has no such day"
-            )
     return None

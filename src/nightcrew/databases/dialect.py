@@ -12,8 +12,10 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from nightcrew.archives.frame import Copy, Lines
 from nightcrew.clock import Clock
+from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Counted, ForeignKey, Form, Partition, Table
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.scale import Scale
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
@@ -75,25 +77,6 @@ class Address:
     after: Callable[[Sequence[Any]], sa.ColumnElement[bool]] | None = None
     upto: Callable[[Sequence[Any]], sa.ColumnElement[bool]] | None = None
     in_order: Callable[[sa.Select[Any]], sa.Select[Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Heap:
-    """A table whose rows lie in one file of so many `pages`, at their `place`; `at` makes the place a page begins at.
-
-    `page` is the number of the one that a place is on. `pages_now` counts the pages anew where it is asked. `per_page`
-    are the rows on a usual page, and `at_most` those to reckon with on a full one. `writing` asks for the number of
-    this transaction, and whether no other one that writes has been under way with it.
-    """
-
-    pages: int
-    pages_now: sa.ColumnElement[int]
-    per_page: float
-    at_most: float
-    place: sa.ColumnElement[Any]
-    page: Callable[[sa.ColumnElement[Any]], sa.ColumnElement[int]]
-    at: Callable[[int], sa.ColumnElement[Any]]
-    writing: sa.Select[int, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +224,9 @@ class Dialect(Protocol):
 
     def glimpse(self, connection: sa.Connection, seconds: float) -> AbstractContextManager[None]:
         """Let what is asked inside change nothing, and take no longer than so many seconds a statement."""
+
+    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+        """Look how the database is, and what this role may do with some tables."""
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Return what tells this database from its copies, and stays the same when a replica takes its place."""

@@ -12,9 +12,10 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
 
 from nightcrew.clock import Clock
+from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Counted, ForeignKey, Partition, Table
-from nightcrew.databases import mysql_catalog, mysql_identity, mysql_partitions
+from nightcrew.databases import mysql_catalog, mysql_condition, mysql_identity, mysql_partitions
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -161,6 +162,10 @@ class MySQL:
         """Read a JSON table."""
         named = ", ".join(f"{name} {_LISTED[kind]} PATH '$.{name}'" for name, kind in columns.items())
         return f"SELECT * FROM JSON_TABLE(:rows, '$[*]' COLUMNS ({named})) AS one"
+
+    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+        """Ask it."""
+        return mysql_condition.condition(connection, relations)
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Name the server, and those it is a replica of: one that takes over has another name, and a dump has none."""

@@ -12,17 +12,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
 from nightcrew.clock import Clock
+from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Counted, ForeignKey, Form, Partition, Table
 from nightcrew.databases import (
     postgresql_catalog,
+    postgresql_condition,
     postgresql_heap,
     postgresql_partitions,
     postgresql_strain,
     postgresql_tally,
 )
-from nightcrew.databases.dialect import Address, Divided, Heap, Index, Named, Relation, Tally
+from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Tally
 from nightcrew.databases.explain import Explain
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.keys import after
 from nightcrew.databases.names import quoted
 from nightcrew.databases.postgresql_claims import CLAIM, SETTLE
@@ -145,6 +148,10 @@ class PostgreSQL:
         """Read a record set."""
         named = ", ".join(f"{name} {_LISTED[kind]}" for name, kind in columns.items())
         return f"SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS one({named})"
+
+    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+        """Ask it."""
+        return postgresql_condition.condition(connection, relations)
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Name the cluster, the database and the very table: a replica has them all, a dump that was restored none."""

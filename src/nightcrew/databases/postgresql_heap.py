@@ -6,7 +6,8 @@ the planner reads through the whole table when much of it is asked for, and its 
 
 import sqlalchemy as sa
 
-from nightcrew.databases.dialect import Heap, Named
+from nightcrew.databases.dialect import Named
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.times import raw
 
 _FEWEST = 256  # pages: below two megabytes everything is in memory, and the two walks cost the same

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import sqlalchemy as sa
 
 from nightcrew.database import Cursor
-from nightcrew.databases.dialect import Heap
+from nightcrew.databases.heap import Heap
 
 Since: TypeAlias = tuple[int, int]
 """The number of the transaction of a walk's first batch, and how many batches there were with this one."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from nightcrew.database import Cursor, Selection
-from nightcrew.databases.dialect import Heap
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.keys import read, written
 from nightcrew.databases.target import Target
 from nightcrew.databases.windows import KeyRange

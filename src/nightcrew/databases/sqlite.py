@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.base import SQLiteIdentifierPreparer
 
 from nightcrew.clock import Clock
+from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, ForeignKey, Partition, Table
-from nightcrew.databases import sqlite_catalog, texts
+from nightcrew.databases import sqlite_catalog, sqlite_condition, texts
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -126,6 +127,10 @@ class SQLite:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
         if repeatable:  # a batch: whatever else of ours has to wait may be waiting for one
             self._waited = max(self._waited, self._monotonic() - begun)
+
+    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+        """Ask it."""
+        return sqlite_condition.condition(connection, relations)
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Name the file by its place and by its number: what was moved has the one, what was put back the other."""

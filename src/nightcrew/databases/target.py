@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from nightcrew.database import Absence, ForeignKey, Form, Path, Selection, Shield
 from nightcrew.databases.catalog import source
 from nightcrew.databases.copies import Copies
-from nightcrew.databases.dialect import Address, Dialect, Heap, Named, Removal
+from nightcrew.databases.dialect import Address, Dialect, Named, Removal
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.latest import Kept, keep
 from nightcrew.databases.times import Reading, raw
 from nightcrew.errors import PolicyError, nearest

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from nightcrew.database import Cursor, Form, Selection
-from nightcrew.databases.dialect import Heap
+from nightcrew.databases.heap import Heap
 from nightcrew.databases.keys import read, written
 from nightcrew.databases.quiet import Since, stayed, still
 from nightcrew.databases.target import Clause, Target

@@ -64,6 +64,11 @@ class Monitors:
         for courier in self._couriers:
             courier.take(checkin)
 
+    @property
+    def some(self) -> bool:
+        """Whether there are any."""
+        return bool(self._couriers)
+
     def problems(self) -> list[str]:
         """Say which monitors cannot be told of anything, for want of a variable; nobody is asked."""
         return [problem for courier in self._couriers if (problem := courier.problem()) is not None]
