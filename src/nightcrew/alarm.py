@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from nightcrew.clock import instant
@@ -32,6 +33,8 @@ class Kind(StrEnum):
     """A caller still uses the previous secret."""
     UNCOVERED = "uncovered"
     """Nobody came from outside for a job: only its failsafe runs it."""
+    MANY = "many"
+    """None of its own: a notice tells of many at once."""
     TEST = "test"
     """None: channels are tried."""
 
@@ -73,16 +76,22 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What is told of an alarm at a moment; its `id` is the same however often it is tried."""
+    """What is told of an alarm at a moment; its `id` is the same however often it is tried.
+
+    One of many alarms at once has them as its `parts`, the oldest first, and an `alarm` of kind MANY that sums them up.
+    """
 
     id: str
     stage: Stage
     alarm: Alarm
     at: datetime
+    parts: tuple[Alarm, ...] = ()
 
     @property
     def subject(self) -> str:
         """One line that says what it is about."""
+        if self.parts:
+            return f"[nightcrew] {_HEADS[self.stage]}{self.alarm.says.partition(':')[0]}"
         return f"[nightcrew] {_HEADS[self.stage]}{self.alarm.job or 'this crew'} {_SHORT[self.alarm.kind]}"
 
     @property
@@ -96,7 +105,10 @@ class Notice:
 
     def json(self) -> dict[str, Any]:
         """Return it as JSON has it, in the shape of the Standard Webhooks."""
-        return {"type": f"nightcrew.alarm.{self.stage}", "timestamp": instant(self.at), "data": self.alarm.json()}
+        data = self.alarm.json()
+        if self.parts:
+            data["alarms"] = [part.json() for part in self.parts]
+        return {"type": f"nightcrew.alarm.{self.stage}", "timestamp": instant(self.at), "data": data}
 
 
 _HEADS = {Stage.RAISED: "", Stage.REMINDED: "still: ", Stage.RESOLVED: "no longer: ", Stage.TEST: "test: "}
@@ -109,14 +121,28 @@ _SHORT = {
     Kind.UNSENT: "sends no mail",
     Kind.OLD_SECRET: "is called with the old secret",
     Kind.UNCOVERED: "is run by its failsafe alone",
+    Kind.MANY: "has many alarms",
     Kind.TEST: "tells of alarms",
 }
+_NAMED = 5  # alarms that a notice of many names; all of them stand in the JSON
 
 
 def trial(now: datetime, token: str) -> Notice:
     """Return a notice by which channels are tried."""
     says = "This is a test of the alarms."
     return Notice(f"test-{token}", Stage.TEST, Alarm(Kind.TEST, "", now, says, "nothing is to be done"), now)
+
+
+def summed_up(notices: Sequence[Notice]) -> Notice:
+    """Return one notice for many of one stage: of the same ones it has the same id, in whichever order they are."""
+    parts = tuple(sorted((notice.alarm for notice in notices), key=lambda alarm: (alarm.since, alarm.key)))
+    names = [f"{alarm.job or 'this crew'} {_SHORT[alarm.kind]}" for alarm in parts[:_NAMED]]
+    rest = f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
+    says = f"{len(parts)} alarms at once: {', '.join(names)}{rest}"
+    alarm = Alarm(Kind.MANY, "", parts[0].since, says, "'nightcrew alarms' lists them with what to do")
+    ids = " ".join(sorted(notice.id for notice in notices))
+    at = max(notice.at for notice in notices)
+    return Notice(f"many-{sha256(ids.encode()).hexdigest()[:24]}", notices[0].stage, alarm, at, parts)
 
 
 class Kept(NamedTuple):
@@ -175,8 +201,11 @@ class Alarms(Protocol):
     def listed(self) -> tuple[datetime, Sequence[Kept]]:
         """Return the database's clock, and every alarm there is, 5,000 at most; the oldest first."""
 
-    def raise_(self, alarm: Alarm, episode: str) -> bool:
-        """Keep an alarm that is due to be told at once; False where it is kept already."""
+    def raise_(self, risen: Mapping[str, Alarm]) -> None:
+        """Keep alarms that are due to be told at once, by their episodes, unless they are kept already.
+
+        Nobody sees some of them before the others: they may be told of together.
+        """
 
     def move(self, seen: Kept, changes: Mapping[str, Any]) -> bool:
         """Change a row that stands as it was seen, under a new fence; False where somebody else has."""
@@ -187,8 +216,11 @@ class Alarms(Protocol):
         So a notice that is tried again says the same.
         """
 
-    def claim(self, seen: Kept, lease: timedelta) -> bool:
-        """Win the right to tell of it until the lease is over; False where somebody else has."""
+    def claim(self, seen: Sequence[Kept], lease: timedelta) -> list[Kept]:
+        """Win the right to tell of rows until the lease is over; return those won, as they are now.
+
+        Of two who ask for the same rows at once, one gets them all.
+        """
 
     def forget(self, seen: Sequence[Kept]) -> None:
         """Delete rows that stand as they were seen."""

@@ -95,6 +95,8 @@ class Alarming:
 
     def watch(self, stop: Event) -> None:
         """Look, and tell the listeners where that begins to fail: the next look tries again, and no run fails."""
+        with self._lock:
+            self._glanced_at = self._clock.monotonic()
         try:
             self.look(stop)
         except NightcrewError as error:
@@ -179,9 +181,8 @@ class Alarming:
         now, rows = table.listed()
         kept, seen = {row.alarm.key: row for row in rows}, {alarm.key: alarm for alarm in found}
         ours = {each.job.name: not absence.quiet(each) for each in statuses} | {"": True}
-        for alarm in found:
-            if alarm.key not in kept:
-                table.raise_(alarm, self._clock.token())
+        if fresh := [alarm for alarm in found if alarm.key not in kept]:
+            table.raise_({self._clock.token(): alarm for alarm in fresh})
         stood = ((kept[alarm.key], alarm) for alarm in found if alarm.key in kept)
         table.refresh([(row, alarm) for row, alarm in stood if row.stands], now)
         for key, row in kept.items():

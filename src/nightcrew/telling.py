@@ -1,6 +1,6 @@
 """Telling: of many processes one tells people of an alarm, by every channel, and another one where it does not."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLong
 from dataclasses import replace
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from threading import Event, Thread
 from typing import Any
 
-from nightcrew.alarm import Alarms, Kept, Notice
+from nightcrew.alarm import Alarm, Alarms, Kept, Notice, Stage, summed_up
 from nightcrew.channels.channel import Channel, Means
 from nightcrew.errors import ChannelError, ConfigurationError, NightcrewError
 from nightcrew.ledger import Audience, Entry
@@ -18,7 +18,8 @@ LEASE = timedelta(seconds=60)
 FORGOTTEN = timedelta(days=1)
 """When an alarm that no process looks for any more is forgotten: its job is registered nowhere."""
 _PATIENCE = 15.0  # seconds that a channel has
-_AT_ONCE = 20  # notices that one look tells of; the next look has the next
+_EACH = 5  # alarms that are told of one by one; of more at once one notice tells, for nobody reads a flood
+_AT_ONCE = 500  # alarms that one notice tells of; the next look has the next
 _TRIES = 8
 _REST, _LONGEST_REST = timedelta(minutes=1), timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -46,15 +47,17 @@ class Telling:
         return [f"channel {name!r} for alarms cannot be used: {wrong}" for name, wrong in found if wrong]
 
     def tell(self, table: Alarms, rows: Iterable[Kept], now: datetime, stop: Event) -> int:
-        """Tell of those among these rows that are due, each where nobody else has begun to; return how many were."""
+        """Tell of those among these rows that are due, where nobody else has begun to; return how many notices were."""
         told = 0
         due = [row for row in rows if row.due_at is not None and row.due_at <= now and not row.held(now)]
-        for row in sorted(due, key=lambda row: row.due_at or now)[:_AT_ONCE]:
+        for together in _batches(due):
             if stop.is_set():
                 break
-            if table.claim(row, LEASE):
-                mine = row._replace(fence=row.fence + 1, attempts=row.attempts + 1)
-                told += table.move(mine, self._told(mine, now, stop))
+            if won := table.claim(together, LEASE):
+                notice = won[0].notice if len(won) == 1 else summed_up([row.notice for row in won])
+                said = self.sent(notice, stop, beside=won[0].reached)
+                moved = [table.move(row, self._outcome(row, said, now)) for row in won]
+                told += any(moved)
         return told
 
     def sent(self, notice: Notice, stop: Event, *, beside: Sequence[str] = ()) -> dict[str, str | None]:
@@ -66,9 +69,8 @@ class Telling:
             found[line.name] = until.wait(future, stop)
         return {name: wrong and self._audience.censor(wrong) for name, wrong in found.items()}
 
-    def _told(self, row: Kept, now: datetime, stop: Event) -> dict[str, Any]:
-        """Send, and return what is to be kept of it."""
-        said = self.sent(row.notice, stop, beside=row.reached)
+    def _outcome(self, row: Kept, said: Mapping[str, str | None], now: datetime) -> dict[str, Any]:
+        """Return what is to be kept of an alarm that was told of, where the channels said this."""
         well = [name for name, wrong in said.items() if wrong is None]
         badly = {name: wrong for name, wrong in said.items() if wrong is not None}
         reached = sorted({*row.reached, *well})
@@ -95,7 +97,24 @@ class Telling:
     def _discreet(self, notice: Notice) -> Notice:
         """Return a notice without the secrets that an error may have quoted."""
         censor, alarm = self._audience.censor, notice.alarm
-        return replace(notice, alarm=replace(alarm, says=censor(alarm.says), remedy=censor(alarm.remedy)))
+        parts = tuple(_without(each, censor) for each in notice.parts)
+        return replace(notice, alarm=_without(alarm, censor), parts=parts)
+
+
+def _without(alarm: Alarm, censor: Callable[[str], str]) -> Alarm:
+    return replace(alarm, says=censor(alarm.says), remedy=censor(alarm.remedy))
+
+
+def _batches(due: Iterable[Kept]) -> list[list[Kept]]:
+    """Return what is told together, the oldest first: each by itself, or many of one stage for the same channels."""
+    alike: dict[tuple[Stage, tuple[str, ...]], list[Kept]] = {}
+    for row in sorted(due, key=lambda row: (row.due_at or row.seen_at, row.alarm.key)):
+        alike.setdefault((row.stage, row.reached), []).append(row)
+    batches: list[list[Kept]] = []
+    for rows in alike.values():
+        size = 1 if len(rows) <= _EACH else _AT_ONCE
+        batches.extend(rows[start : start + size] for start in range(0, len(rows), size))
+    return batches
 
 
 class _Until:

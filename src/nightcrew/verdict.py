@@ -13,6 +13,9 @@ from nightcrew.failsafe import FAILSAFE
 from nightcrew.outcome import State
 from nightcrew.roll import JobStatus
 
+ABANDONED = "its run is open, and nobody goes on with it"
+"""What is said of a run whose process is gone, and that no other has taken over."""
+
 _BAD = {State.FAILED, State.MISSED}
 _LATE = timedelta(minutes=10)  # past the slot, or the failsafe's time: outside callers are late now and then
 
@@ -104,14 +107,36 @@ def _concern(each: JobStatus, missed: RunRow | None, now: datetime) -> Concern |
         return Concern(Mood.BAD, name, f"{streak}{_said(last)}{rests}", last.id, kind, last.finished_at or last.moment)
     if missed is not None and (last is None or not last.state.open):
         return Concern(Mood.BAD, name, said_of_missed(missed), missed.id, Kind.MISSED, missed.since or missed.slot)
-    if (slot := overdue(each, now)) is not None:
-        first = min(slot, each.job.schedule.after(accounted_for(standing)))
-        return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it", None, Kind.LATE, first)
+    if (late := _late(each, now)) is not None:
+        return late
     if standing.retry_at is not None and last is not None:
         return Concern(Mood.WARN, name, _said(last), last.id)
     if last is not None and last.trigger == FAILSAFE:
         return Concern(Mood.WARN, name, "nobody came from outside: its failsafe ran it", last.id)
     return None
+
+
+def _late(each: JobStatus, now: datetime) -> Concern | None:
+    name, standing = each.job.name, each.standing
+    if (slot := overdue(each, now)) is not None:
+        first = min(slot, each.job.schedule.after(accounted_for(standing)))
+        return Concern(Mood.BAD, name, f"due {when(slot, now)}, and nobody has run it", None, Kind.LATE, first)
+    if (left := abandoned(each, now)) is not None:
+        return Concern(Mood.BAD, name, ABANDONED, standing.run, Kind.LATE, left)
+    return None
+
+
+def abandoned(each: JobStatus, now: datetime, late: timedelta = _LATE) -> datetime | None:
+    """Return since when a run is open that nobody goes on with, where somebody should have done so by now.
+
+    When a run was handed over is not kept: it is nobody's since the next slot at the latest.
+    """
+    standing, job = each.standing, each.job
+    if not standing.left(now) or standing.paused_at is not None or standing.stopped_at is not None:
+        return None
+    by = now - late - (job.failsafe_after or timedelta(0))
+    since = standing.retry_at or standing.lease_until or job.schedule.after(accounted_for(standing))
+    return since if since <= by and job.opens(by) <= by else None
 
 
 def _said(row: RunRow) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from nightcrew.books import RunRow
 from nightcrew.roll import JobStatus
 from nightcrew.schedule import Schedule
-from nightcrew.verdict import Mood, concerns, overdue, refused, verdict
+from nightcrew.verdict import ABANDONED, Mood, abandoned, concerns, overdue, refused, verdict
 
 _LATE = timedelta(minutes=1)  # past the slot, or the failsafe's time: a ticker needs less
 _SHORTEST_RUN = timedelta(minutes=1)
@@ -84,6 +84,8 @@ def vitals(
             health = Health.PAUSED
         elif concern is None and overdue(each, now, _LATE):
             health, says = Health.LATE, "due, and nobody has begun"
+        elif concern is None and abandoned(each, now, _LATE):
+            health, says = Health.LATE, ABANDONED
         longest = max(2 * (_took(last) or timedelta(0)), _SHORTEST_RUN)
         jobs.append(Vital(each, health, says, last, interval(each.job.schedule, now), longest))
     overall = verdict(found, [job.name for job in jobs if job.health is Health.DOWN])

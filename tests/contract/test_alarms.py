@@ -11,8 +11,9 @@ from tests.desk import Browser, words
 from tests.outside import serving
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, mail
 
-from nightcrew import Settings
+from nightcrew import Job, Settings, every
 from nightcrew.alarm import Kind
+from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import mails as mail_table
 from nightcrew.databases.tables import sightings
 from nightcrew.triggers.http import Door
@@ -82,6 +83,18 @@ def healed(crew):
     stand(crew, mark=now)
 
 
+def abandoned(crew):
+    now = now_of(crew)
+    ran(crew, 2 * HOUR, "running", finished_at=None, owner="gone")
+    stand(crew, run=crew.runs()[0].id, owner="gone", lease_until=now - HOUR, mark=now - 2 * HOUR)
+
+
+def handed_over(crew):
+    now = now_of(crew)
+    ran(crew, 3 * HOUR, "running", finished_at=None)
+    stand(crew, run=crew.runs()[0].id, owner=None, lease_until=None, mark=now - 3 * HOUR, epoch_at=now - 9 * HOUR)
+
+
 def failing(crew):
     for _ in range(3):
         assert crew.run("hourly", now=True).outcome == "failed"
@@ -110,12 +123,14 @@ def old_secret(crew):
 
 def written_down():
     for thread in threading.enumerate():
-        if thread.name == "nightcrew-sighting":
+        if thread.name in ("nightcrew-sighting", "nightcrew-lookout"):
             thread.join()
 
 
 SCENES = {
     "late": (late, {}),
+    "late, for its process is gone and no other goes on": (abandoned, {}),
+    "late, for it was handed over to nobody": (handed_over, {}),
     "missed": (missed, {}),
     "missed, and run since": (healed, {}),
     "failing": (failing, {"function": broken}),
@@ -300,14 +315,59 @@ def test_rows_of_jobs_of_another_crew_are_left_alone_for_a_day(crews, service):
     assert len(service.asked) == 1
 
 
-def test_more_than_a_look_tells_is_told_by_the_next_one(crews, service):
+def test_five_at_once_are_told_one_by_one(crews, service):
     crew = crews()
-    for number in range(25):
-        crew._station.alarms.raise_(crew_alarm(number, now_of(crew)), f"e{number}")
-    crew._jobs.clear()
-    assert crew.alarms.look() == 20
+    many_jobs(crew, 5)
     assert crew.alarms.look() == 5
-    assert len(service.asked) == 25
+    assert {job for _, _, job in told(service)} == {f"job-{number}" for number in range(5)}
+
+
+def test_many_at_once_are_one_notice_by_one_of_five_and_so_is_their_end(crews, service):
+    crew, *others = (crews() for _ in range(5))
+    many_jobs(crew, 60)
+    for other in others:
+        other._jobs.clear()
+    race(crew, *others)
+    ((*_, body),) = service.asked
+    said = json.loads(body)
+    assert said["type"] == "nightcrew.alarm.raised"
+    assert (said["data"]["kind"], said["data"]["job"]) == ("many", None)
+    assert said["data"]["message"].startswith("60 alarms at once: job-0 is late, ")
+    assert said["data"]["message"].endswith(" and 55 more")
+    assert {each["job"] for each in said["data"]["alarms"]} == {f"job-{number}" for number in range(60)}
+    assert all(row.reached == ("webhook",) and row.due_at is None for row in rows(crew))
+    crew._jobs.clear()
+    crew._jobs.update({f"job-{number}": of_minute(f"job-{number}") for number in range(60)})
+    write(crew, sa.update(job_table).values(mark=now_of(crew) + 9 * HOUR))
+    age(crew, seen_at=HOUR)
+    crew.alarms.look()
+    assert len(service.asked) == 2
+    assert told(service)[1] == ("resolved", "many", None)
+
+
+def test_a_notice_of_many_that_fails_is_tried_again_as_one_with_the_same_id(crews, service):
+    crew = crews()
+    many_jobs(crew, 12)
+    service.status = [500]
+    crew.alarms.look()
+    assert {row.wrong for row in rows(crew)} == {"webhook: it answered 500"}
+    age(crew, lease_until=MINUTE)
+    crew.alarms.look()
+    assert len({headers["webhook-id"] for *_, headers, _ in service.asked}) == 1
+    assert [body for *_, body in service.asked] == [service.asked[0][4]] * 2
+
+
+def of_minute(name):
+    return Job(name, every("1 minute"), function=lambda run: 0, pause_after=0)
+
+
+def many_jobs(crew, number):
+    """Let so many jobs be late, and none else."""
+    crew._jobs.clear()
+    for each in range(number):
+        crew.add(of_minute(f"job-{each}"))
+    crew.status()
+    write(crew, sa.update(job_table).values(epoch_at=now_of(crew) - 9 * HOUR, mark=now_of(crew) - 3 * HOUR))
 
 
 def crew_alarm(number, now):
@@ -342,6 +402,24 @@ def test_whoever_scrapes_with_the_old_secret_is_seen_too(crews, service):
     assert OLD not in service.asked[0][-1]
 
 
+@pytest.mark.parametrize("way", ["a call for a job", "a scrape"])
+def test_where_no_ticker_looks_whoever_calls_or_scrapes_does(crews, service, way):
+    crew = crews(settings=Settings(ticker=False, secret=NEW))
+    crew.add(of_minute("other"))
+    crew.status()
+    late(crew)
+    headers = {"Authorization": f"Bearer {NEW}"}
+    if way == "a scrape":
+        assert Browser(crew.monitoring()).ask("GET", "/status.json", headers=headers).status_code == 200
+    else:
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        path = "/api/internal/jobs/other"
+        assert Door(crew).answer(Request("POST", path, headers=raw)).status == 200
+        assert Door(crew).answer(Request("POST", path)).status == 401
+    looked()
+    assert told(service) == [("raised", "late", "hourly")]
+
+
 def test_who_only_comes_by_looks_in_a_thread_and_once_a_minute(crews, service):
     crew = crews()
     late(crew)
@@ -371,15 +449,16 @@ def looked():
 def test_of_two_that_saw_the_same_row_one_changes_it_and_who_was_followed_settles_nothing(crews):
     crew = crews()
     board, alarm = crew._station.alarms, crew_alarm(1, now_of(crew))
-    assert board.raise_(alarm, "one")
-    assert not board.raise_(alarm, "two")
+    board.raise_({"one": alarm})
+    board.raise_({"two": alarm})
     (seen,) = rows(crew)
-    assert [board.claim(seen, MINUTE), board.claim(seen, MINUTE)] == [True, False]
+    assert seen.episode == "one"
+    assert [bool(board.claim([seen], MINUTE)) for _ in range(2)] == [True, False]
     (claimed,) = rows(crew)
     assert claimed.held(now_of(crew))
-    assert not board.claim(claimed, MINUTE), "its lease is in force"
+    assert not board.claim([claimed], MINUTE), "its lease is in force"
     age(crew, lease_until=MINUTE)
-    assert board.claim(claimed, MINUTE)
+    assert board.claim([claimed], MINUTE)
     assert not board.move(claimed, {"due_at": None, "reached": ["webhook"]}), "somebody else tells by now"
     (theirs,) = rows(crew)
     moves = [board.move(theirs, {"wrong": "x" * 900, "due_at": None}) for _ in range(2)]
@@ -387,7 +466,7 @@ def test_of_two_that_saw_the_same_row_one_changes_it_and_who_was_followed_settle
     (told_,) = rows(crew)
     assert (told_.attempts, told_.reached) == (2, ())
     assert 400 < len(told_.wrong) <= 500
-    assert not board.claim(told_, MINUTE), "nothing is due"
+    assert not board.claim([told_], MINUTE), "nothing is due"
     board.forget([theirs])
     assert len(rows(crew)) == 1, "it has changed since"
     board.forget([told_])

@@ -22,6 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from tests.alarms import Nobody
 
 from nightcrew.clock import SystemClock
 from nightcrew.errors import MissingExtra
@@ -47,6 +48,7 @@ class Crew:
     settings: Settings = field(default_factory=lambda: Settings(secret=SECRET))
     errand = None
     mail = None
+    alarms = Nobody()
     clock: SystemClock = field(default_factory=SystemClock)
     jobs: Mapping[str, Job] = field(
         default_factory=lambda: {"cleanup-pkce": Job("cleanup-pkce", every("10 minutes"), function=print, path=OWN)}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.alarms import Nobody
 
 from nightcrew.bid import slot_asked_for
 from nightcrew.caller import Caller
@@ -60,6 +61,7 @@ class Crew:
     )
     ends: Outcome | Exception = Outcome.SUCCEEDED
     errand: Errand | None = None
+    alarms = Nobody()
     runs: list[dict[str, Any]] = field(default_factory=list)
     heard: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 

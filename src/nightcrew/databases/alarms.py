@@ -12,6 +12,7 @@ from nightcrew.databases.tables import alarms, sightings
 from nightcrew.errors import DatabaseError
 
 _MOST = 5_000
+_AGAIN = 3
 _SAYS, _REMEDY, _WRONG, _BY = 1000, 300, 500, 100
 _FRESH = timedelta(seconds=45)  # of many processes that look once a minute, few write that they saw the same
 _RARE, _APART = 55.0, 25 * 3600.0  # seconds between two sightings that are written, and that belong together
@@ -30,23 +31,21 @@ class Board:
             rows = connection.execute(sa.select(alarms).order_by(alarms.c.since).limit(_MOST)).mappings().all()
         return now, [_kept(row) for row in rows]
 
-    def raise_(self, alarm: Alarm, episode: str) -> bool:
-        """Look first, and take it that somebody else has where their row comes in between."""
-        said = _said(alarm)
-        given = {"kind": str(alarm.kind), "job": alarm.job, "episode": episode, "since": alarm.since, **said}
-        given |= {"rises": 1, "stage": str(Stage.RAISED), "number": 1, "fence": 0, "attempts": 0, "reached": []}
-        this = alarms.c.kind == given["kind"], alarms.c.job == alarm.job
-        try:
-            with self._link.transaction() as connection:
-                if connection.execute(sa.select(alarms.c.fence).where(*this)).first() is not None:
-                    return False
-                moment = self._link.moment
-                connection.execute(sa.insert(alarms).values(**given, seen_at=moment, due_at=moment))
-        except DatabaseError as error:
-            if not error.of_row:
-                raise
-            return False
-        return True
+    def raise_(self, risen: Mapping[str, Alarm]) -> None:
+        """Write those that are not there, all at once; and look again where somebody else's come in between."""
+        for _ in range(_AGAIN):
+            try:
+                with self._link.transaction() as connection:
+                    there = {tuple(row) for row in connection.execute(sa.select(alarms.c.kind, alarms.c.job))}
+                    rows = [_raised(*each) for each in risen.items() if each[1].key not in there]
+                    moment = self._link.moment
+                    for row in sorted(rows, key=lambda row: (row["kind"], row["job"])):
+                        connection.execute(sa.insert(alarms).values(**row, seen_at=moment, due_at=moment))
+            except DatabaseError as error:
+                if not error.of_row:
+                    raise
+            else:
+                return
 
     def move(self, seen: Kept, changes: Mapping[str, Any]) -> bool:
         """Set columns where the fence is the one that was seen."""
@@ -67,15 +66,18 @@ class Board:
                 again = sa.update(alarms).where(*this).values(seen_at=self._link.moment)
                 connection.execute(again if kept.due_at is not None else again.values(**_said(alarm)))
 
-    def claim(self, seen: Kept, lease: timedelta) -> bool:
-        """Put its lease ahead, by the database's clock."""
+    def claim(self, seen: Sequence[Kept], lease: timedelta) -> list[Kept]:
+        """Put their leases ahead, by the database's clock: in one order, so that a second one waits for the first."""
         moment = self._link.moment
         free = sa.or_(alarms.c.lease_until.is_(None), alarms.c.lease_until <= moment), alarms.c.due_at <= moment
-        until = self._link.later(lease.total_seconds())
-        given = {"lease_until": until, "fence": seen.fence + 1, "attempts": seen.attempts + 1}
+        until, won = self._link.later(lease.total_seconds()), list[Kept]()
         with self._link.transaction() as connection:
-            won = sa.update(alarms).where(*_as(seen), *free).values(given)
-            return connection.execute(won).rowcount == 1
+            for row in sorted(seen, key=lambda row: row.alarm.key):
+                given = {"lease_until": until, "fence": row.fence + 1, "attempts": row.attempts + 1}
+                taken = sa.update(alarms).where(*_as(row), *free).values(given)
+                if connection.execute(taken).rowcount == 1:
+                    won.append(row._replace(fence=row.fence + 1, attempts=row.attempts + 1))
+        return won
 
     def forget(self, seen: Sequence[Kept]) -> None:
         """Delete them one by one, for they are few."""
@@ -111,6 +113,11 @@ class Board:
 def _as(seen: Kept) -> tuple[sa.ColumnElement[bool], ...]:
     kind, job = seen.alarm.key
     return alarms.c.kind == str(kind), alarms.c.job == job, alarms.c.fence == seen.fence
+
+
+def _raised(episode: str, alarm: Alarm) -> dict[str, Any]:
+    given = {"kind": str(alarm.kind), "job": alarm.job, "episode": episode, "since": alarm.since, **_said(alarm)}
+    return given | {"rises": 1, "stage": str(Stage.RAISED), "number": 1, "fence": 0, "attempts": 0, "reached": []}
 
 
 def _said(alarm: Alarm) -> dict[str, str]:

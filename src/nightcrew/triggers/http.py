@@ -122,6 +122,7 @@ class Door:
         if request.method not in ("GET", "POST"):
             error = f"{visible(request.method, 20)} does nothing here; use GET or POST."
             return Response.json(405, {"success": False, "error": error}, (b"allow", b"GET, POST"))
+        self._roster.alarms.glance()  # where nobody else is there to look
         query = Query.read(request.query)
         caller, slot = _caller(request, visitor, query)
         if self._roster.errand is not None and job.enabled:

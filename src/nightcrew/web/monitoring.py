@@ -14,6 +14,7 @@ from nightcrew.ledger import Listener
 from nightcrew.listeners.tally import Tally
 from nightcrew.roll import JobStatus
 from nightcrew.settings import Settings
+from nightcrew.trigger import Watch
 from nightcrew.triggers.http import Response
 from nightcrew.triggers.request import Request as Call
 from nightcrew.triggers.request import visible
@@ -54,6 +55,10 @@ class Crew(Protocol):
     @property
     def chronicle(self) -> Chronicle:
         """The runs, as pages show them."""
+
+    @property
+    def alarms(self) -> Watch:
+        """What people are told of."""
 
     def status(self, name: str | None = None) -> list[JobStatus]:
         """Return every job with its standing, last run and next slot."""
@@ -153,6 +158,7 @@ class Monitoring:
         return None
 
     def _page(self, path: str) -> Response:
+        self._crew.alarms.glance()  # whoever scrapes comes by even where nobody calls for a run any more
         if path in _PAGES:
             return _PAGES[path](seen(self._crew), self._tally)
         found = seen(self._crew)
