@@ -1,18 +1,18 @@
 """The verb of a crew that looks for what is wrong: every check, one after the other, however many cannot tell."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nightcrew import guard
 from nightcrew import plan as plans
 from nightcrew.alarm import Alarm, Kept, Sighting
 from nightcrew.alarming import SECRET, Alarming
 from nightcrew.checks import callers, schema, secrets, ticking, watchers, yields
-from nightcrew.checks.check import Check, Finding, Severity, Unable
+from nightcrew.checks.check import Check, Finding, Result, Unable
 from nightcrew.chronicle import Chronicle
 from nightcrew.clock import Clock
 from nightcrew.condition import Condition, Reach
@@ -32,28 +32,9 @@ CHECKS: Sequence[Check] = sorted(
     (check for room in (callers, schema, secrets, ticking, watchers, yields) for check in room.CHECKS),
     key=lambda check: check.code,
 )
+_LONGEST = 60.0  # seconds for drawing up plans
 _PATIENCE = 1.0  # seconds for each count, and each look at a column
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a check: its findings, or why it could not tell; neither where all is well."""
-
-    check: Check
-    findings: tuple[Finding, ...] = ()
-    unable: str | None = None
-
-    @property
-    def problem(self) -> bool:
-        """Whether something does not work."""
-        return any(finding.severity is Severity.PROBLEM for finding in self.findings)
-
-    def json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        state = "unable" if self.unable else "found" if self.findings else "ok"
-        said = {"code": self.check.code, "title": self.check.title, "state": state, "unable": self.unable}
-        return said | {"findings": [finding.json() for finding in self.findings]}
 
 
 class Examining(Looking):
@@ -91,14 +72,16 @@ class Examining(Looking):
 
 def _looked(check: Check, patient: "Examination", gone: str) -> tuple[Result, str]:
     """Return what came of a check, and how the database is away if it is: whoever knows that need not ask."""
+    findings: list[Finding] = []
     if gone:
         return Result(check, unable=gone), gone
     try:
-        return Result(check, tuple(check.look(patient))), ""
+        findings.extend(check.look(patient))  # those before an error stay
     except DatabaseError as error:
-        return Result(check, unable=str(error)), str(error) if error.away else ""
+        return Result(check, tuple(findings), str(error)), str(error) if error.away else ""
     except (NightcrewError, Unable) as error:
-        return Result(check, unable=str(error)), ""
+        return Result(check, tuple(findings), str(error)), ""
+    return Result(check, tuple(findings)), ""
 
 
 class Examination:
@@ -109,6 +92,7 @@ class Examination:
         self._station = station
         self.folder = folder
         self.settings = crew.settings
+        self._until = crew.clock.monotonic() + _LONGEST
         self._plans: dict[str, Plan | NightcrewError] = {}
         self._reaches: dict[str, Reach] = {}
 
@@ -177,7 +161,10 @@ class Examination:
         return self._station.alarms.sighting(SECRET)
 
     def plan(self, job: str) -> Plan:
-        """Draw it up once."""
+        """Draw it up once, for as long as all of them together may take."""
+        if job not in self._plans and self._crew.clock.monotonic() > self._until:
+            left = len(self.jobs) - len(self._plans)
+            raise Unable(f"{left} jobs are left after a minute: 'nightcrew plan JOB' tells of one")
         return _once(self._plans, job, lambda: self._drawn(self.jobs[job]))
 
     def reach(self, job: str) -> Reach:

@@ -70,6 +70,7 @@ PAGES = [
     "/vault/x",
     "/mail",
     "/streams",
+    "/doctor",
     "/audit",
     "/static/desk.css",
     "/x",
@@ -87,6 +88,7 @@ ADDRESSES = [
             "/vault/x/undo",
             "/mail/retry",
             "/streams/stop",
+            "/doctor",
             "/",
         )
     ),

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
 from tests.desk import Browser, answering, hired, letting_in, words
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, application, enroll, mail, people, send
 
@@ -149,4 +150,28 @@ def test_streams_whose_backend_is_away_say_so(tmp_path):
     assert answer.status_code == 503
     assert "redis://127.0.0.1:1/0 does not answer" in words(answer.text)
     assert "hunter2" not in answer.text
+    crew.close()
+
+
+# ── the doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_doctor_asks_no_database_until_somebody_wants_that_and_says_what_to_paste(yard):
+    yard.run("CREATE TABLE sessions (id INTEGER PRIMARY KEY, expires_at TIMESTAMP NULL)")
+    crew = Nightcrew(yard.url, settings=Settings(environment="production"))
+    crew.expire("end-sessions", "sessions", column="expires_at", schedule="0 3 * * *")
+    browser = Browser(crew.dashboard(letting_in("all")), "/desk")
+    statements = []
+    sa.event.listen(crew._station.link.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    opened = words(browser.open("/doctor"))
+    assert statements == []
+    assert "CRON_SECRET is not set" in opened
+    assert "NC301" not in opened.split("found nothing")[0]
+    data = {"seal": browser.open("/doctor").split('name="seal" value="')[1].split('"')[0]}
+    examined = browser.ask("POST", "/doctor", data=data).text
+    assert "CREATE INDEX sessions_expires_at_idx ON sessions (expires_at);" in words(examined)
+    assert "nightcrew migrate" in words(examined)
+    assert "Cannot be told" in words(examined)
+    reader = Browser(crew.dashboard(letting_in("read_only")), "/desk")
+    assert "Examine" not in words(reader.open("/doctor")), "whoever may only look is offered nothing"
     crew.close()

@@ -59,7 +59,17 @@ _SCREENS = (
         "a letter",
         "streams",
     ),
-    *("the vault", "what is kept", "an undo", "time over", "no archive", "audit", "nothing there"),
+    *(
+        "the vault",
+        "what is kept",
+        "an undo",
+        "time over",
+        "no archive",
+        "doctor",
+        "an examination",
+        "audit",
+        "nothing there",
+    ),
 )
 
 
@@ -139,10 +149,12 @@ def _everything(yard: Any) -> Iterator[dict[str, tuple[str, str | None]]]:
             "a run": f"/runs/{taken}", "a failed run": "/runs/daily.00000", "a run under way": f"/runs/{under_way[0]}",
             "the vault": "/vault", "what is kept": f"/vault/{kept[1]}", "time over": f"/vault/{kept[0]}",
             "mail": "/mail", "a letter": "/mail/welcome/day3", "streams": "/streams", "audit": "/audit",
+            "doctor": "/doctor",
             "nothing there": "/nope", "a backfill": f"/jobs/daily/backfill?from={past_day}&to={past_day}",
         }  # fmt: skip
         with served(crew) as address, served(bare) as elsewhere:
             found = {name: (f"{address}{path}", None) for name, path in paths.items()}
+            found |= {"an examination": (found["doctor"][0], "form[action$='/doctor'] button")}
             found |= {"an undo": (found["what is kept"][0], "form[action$='/look'] button")}
             yield found | {"no archive": (f"{elsewhere}/vault", None)}
         go_on.set()

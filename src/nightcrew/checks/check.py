@@ -56,6 +56,26 @@ class Check:
     static: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a check: its findings, and why it could not tell, or not all; neither where all is well."""
+
+    check: Check
+    findings: tuple[Finding, ...] = ()
+    unable: str | None = None
+
+    @property
+    def problem(self) -> bool:
+        """Whether something does not work."""
+        return any(finding.severity is Severity.PROBLEM for finding in self.findings)
+
+    def json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        state = "unable" if self.unable else "found" if self.findings else "ok"
+        said = {"code": self.check.code, "title": self.check.title, "state": state, "unable": self.unable}
+        return said | {"findings": [finding.json() for finding in self.findings]}
+
+
 class Patient(Protocol):
     """The crew, its database and the folder it stands in, as the checks see them; each question is asked once."""
 

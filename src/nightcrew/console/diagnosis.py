@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from nightcrew.checks.check import Finding, Severity
+from nightcrew.checks.check import Finding, Result, Severity
 from nightcrew.console.screen import Screen
-from nightcrew.examining import Result
 
 _AWAY = 4
 _SIGNS = {Severity.PROBLEM: ("✗", "red"), Severity.WARNING: ("!", "yellow")}

@@ -20,14 +20,14 @@ from nightcrew.web.dashboard.access import Access, Authorize, admit, gate
 from nightcrew.web.dashboard.crew import Crew
 from nightcrew.web.dashboard.page import STATIC, sorry
 from nightcrew.web.dashboard.request import Request, pairs
-from nightcrew.web.dashboard.screens import audit, backfill, job, mail, plan, run, streams, tonight, vault
+from nightcrew.web.dashboard.screens import audit, backfill, doctor, job, mail, plan, run, streams, tonight, vault
 from nightcrew.web.dashboard.visit import COOKIE, LONGEST, Answer, Visit, Way, new_badge
 from nightcrew.web.pool import Pool
 
 _R = TypeVar("_R")
 WAYS: tuple[Way, ...] = (
     *(*tonight.WAYS, *job.WAYS, *backfill.WAYS, *plan.WAYS, *run.WAYS),
-    *(*vault.WAYS, *mail.WAYS, *streams.WAYS, *audit.WAYS),
+    *(*vault.WAYS, *mail.WAYS, *streams.WAYS, *doctor.WAYS, *audit.WAYS),
 )
 """Every route; whoever adds a screen adds its ways."""
 

@@ -1,6 +1,6 @@
 """Crew: what the desk asks of a crew, and has it do."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from nightcrew.archives.kept import Kept
 from nightcrew.archives.undone import Undo
 from nightcrew.books import RunRow
 from nightcrew.caller import Caller
+from nightcrew.checks.check import Result
 from nightcrew.chronicle import Chronicle
 from nightcrew.clock import Clock
 from nightcrew.consent import Filed
@@ -102,6 +103,9 @@ class Crew(Protocol):
 
     def status(self, name: str | None = None) -> list[JobStatus]:
         """Return every job, or one, with its standing, last run and next slot, in the order they were registered."""
+
+    def examine(self, only: str = "", *, static: bool = False) -> Sequence[Result]:
+        """Look for what is wrong, changing nothing."""
 
     def shown(self, plan: str) -> Filed | None:
         """Return a plan that was kept."""
