@@ -13,7 +13,7 @@ from nightcrew.console import line
 from nightcrew.console.acts import ACTS
 from nightcrew.console.alarms import ALARMS
 from nightcrew.console.desk import Desk
-from nightcrew.console.exports import export
+from nightcrew.console.exports import base, export
 from nightcrew.console.line import JOB, Commands, options, run
 from nightcrew.console.mails import mail
 from nightcrew.console.screen import outputs
@@ -145,12 +145,17 @@ def check(desk: Desk, *, strict: bool) -> int:
 
 @command("nightcrew doctor --only NC3")
 @click.option("--only", default="", metavar="CODE", help="The checks whose code begins so.")
-def doctor(desk: Desk, only: str) -> int:
+@click.option("--probe", metavar="URL", help="The application that is deployed there: the way to it alone.")
+def doctor(desk: Desk, only: str, probe: str | None) -> int:
     """Look for what is wrong, and say what to do about it."""
+    from nightcrew.checks import probe as probes
     from nightcrew.console import diagnosis
 
     with desk.crew() as crew:
-        results = crew.examine(only, folder=desk.folder)
+        if probe is not None:
+            results = probes.probe(base(probe, "--probe"), next(iter(crew.jobs), None), crew.settings.secret)
+        else:
+            results = crew.examine(only, folder=desk.folder)
     if not results:
         raise UsageError(f"no check has a code that begins with {only!r}: 'nightcrew doctor' makes them all")
     desk.screen.show({"checks": [result.json() for result in results]}, diagnosis.lines(results, desk.screen))

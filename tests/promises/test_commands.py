@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from nightcrew.checks.probe import PROBES
 from nightcrew.cli import nightcrew
 from nightcrew.examining import CHECKS
 
@@ -67,5 +68,5 @@ def test_the_list_of_commands_cuts_no_sentence(path: str) -> None:
 def test_the_page_of_the_doctor_names_every_check_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs/doctor.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| <a id=\"\w+\"></a>(NC\d+) \| ([^|]+) \|", page, re.MULTILINE))
-    assert rows.keys() == {check.code for check in CHECKS}
+    assert rows.keys() == {check.code for check in (*CHECKS, *PROBES)}
     assert {code for code, says in rows.items() if "✎" in says} == {check.code for check in CHECKS if check.static}

@@ -223,7 +223,7 @@ def _way(desk: Desk, url: str | None, program: str) -> "Way":
     from nightcrew.exporters.exporter import Call, Command  # noqa: PLC0415
 
     if url is not None:
-        return Call(_base(url), desk.settings().deadline + _AND_ANSWER)
+        return Call(base(url), desk.settings().deadline + _AND_ANSWER)
     options = ("--app", _plain("--app", desk.app)) if desk.app else ()
     try:
         text = "" if desk.app else desk.path.read_text(encoding="utf-8")
@@ -233,12 +233,13 @@ def _way(desk: Desk, url: str | None, program: str) -> "Way":
     return Command(program, options, tuple(names))
 
 
-def _base(url: str) -> str:
+def base(url: str, option: str = "--url") -> str:
+    """Return the address of an application; raises UsageError for what is none, or sends a secret in the clear."""
     found = _BASE.match(url)
     if found is None:
-        raise UsageError(f"--url {url[:80]!r} is no plain address such as https://app.example")
+        raise UsageError(f"{option} {url[:80]!r} is no plain address such as https://app.example")
     if found[1] == "http" and found[2] not in _LOOPBACK:
-        raise UsageError(f"--url {url!r} would send the secret in the clear: write https://")
+        raise UsageError(f"{option} {url!r} would send the secret in the clear: write https://")
     return url.rstrip("/")
 
 
