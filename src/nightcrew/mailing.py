@@ -171,16 +171,18 @@ class Mailing:
         reason: str = BY_HAND, by: str,
     ) -> None:  # fmt: skip
         """Send nothing of a sequence (default: nothing at all) to an address or a person from now on."""
+        subject = _subject(address, person)
         self._note(by, "suppress mail", reason)
-        self._ready().suppressions.add(_subject(address, person), topic, reason, by)
+        self._ready().suppressions.add(subject, topic, reason, by)
 
     def unsuppress(
         self, *, address: str | None = None, person: object | None = None, topic: str = EVERYTHING,
         by: str | None = None,
     ) -> bool:  # fmt: skip
         """Take that back; return whether there was anything to take back."""
+        subject = _subject(address, person)
         self._note(by, "unsuppress mail")
-        return self._ready().suppressions.remove(_subject(address, person), topic)
+        return self._ready().suppressions.remove(subject, topic)
 
     def suppressions(self, *, limit: int = 100) -> list[Suppression]:
         """Return to whom nothing is sent, the newest first."""

@@ -25,18 +25,19 @@ class Pausing(Erasing):
         now, _ = self._registered(lambda: self._station.books.standings([name]))
         if until is not None and until <= now:
             raise UsageError(f"until {instant(until)} is past: name a time that is still to come")
-        self._station.books.pause(job.name, by, reason, until)
         self._station.acts.keep(Act(by, "pause", job.name, reason=reason))
+        self._station.books.pause(job.name, by, reason, until)
         self.tell("paused", job=name, label=job.label, by=by, reason=reason)
 
     def resume(self, name: str, *, by: str = "unknown", reason: str | None = None) -> None:
         """Let triggers run a job again; the slots of the pause end as skipped, with its reason."""
         job = self.job_named(name)
+        self._station.ready(self._jobs)
+        self._station.acts.keep(Act(by, "resume", job.name, reason=reason))
         for _ in range(5):
             now, found = self._registered(lambda: self._station.books.standings([name]))
             if found[name].paused_at is None or self._station.claims.end_pause(job, found[name], now, waits=True):
                 break
-        self._station.acts.keep(Act(by, "resume", job.name, reason=reason))
         self.tell("resumed", job=name, label=job.label)
 
     def cancel(self, run: str, *, by: str, reason: str = "") -> RunRow:
@@ -50,8 +51,9 @@ class Pausing(Erasing):
         if row is None:
             raise UsageError(f"there is no run {run[:150]!r}: 'nightcrew runs' lists them")
         job = self._jobs.get(row.job)
+        if row.state.open:
+            self._station.acts.keep(Act(by, "cancel", row.job, row.id, reason=reason or None))
         row = ending.cancel(self._station.books, job, row, by, reason)
-        self._station.acts.keep(Act(by, "cancel", row.job, row.id, reason=reason or None))
         whose = {"job": row.job, "label": job.label if job else row.job, "run": run}
         self.tell("cancelled", **whose, by=by, reason=reason or "no reason given")
         return row
@@ -59,18 +61,18 @@ class Pausing(Erasing):
     def stop_all(self, *, by: str, reason: str) -> None:
         """Stop every sweep after the batch it is in, and keep every trigger from starting another."""
         self._station.ready(self._jobs, looking=True)
-        self._station.consents.stop(by, reason)
+        self._station.consents.stop(by, reason)  # before all else: whoever stops everything has a reason to
         self._station.acts.keep(Act(by, "stop all", reason=reason))
         self.tell("stopped", by=by, reason=reason)
 
     def resume_all(self, *, by: str = "unknown", reason: str | None = None) -> None:
         """End a stop of all; the slots that it kept from running end as skipped, with its reason."""
         now, standings = self._registered(lambda: self._station.books.standings(self._jobs), looking=True)
+        self._station.acts.keep(Act(by, "resume all", reason=reason))
         for name, job in self._jobs.items():
             if standings[name].stopped_at is not None:
                 self._station.claims.end_stop(job, standings[name], now)
         self._station.consents.release()
-        self._station.acts.keep(Act(by, "resume all", reason=reason))
         self.tell("released")
 
     def _registered(self, act: Callable[[], _R], *, looking: bool = False) -> _R:

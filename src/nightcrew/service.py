@@ -85,7 +85,7 @@ def _with_desk(crew: Nightcrew, talk: Callable[[str], None]) -> App:
     except MissingExtra as missing:
         talk(f"there is no desk at {DESK}: {missing}")
         return crew.asgi
-    desk = Dashboard(crew, by_password(password), CHALLENGE) if password else Dashboard(crew, None)
+    desk = Dashboard(crew, by_password(password, crew), CHALLENGE) if password else Dashboard(crew, None)
     return beside(crew.asgi, DESK, desk)
 
 

@@ -452,13 +452,35 @@ def basic(name, password):
 
 
 def test_a_service_asks_for_the_password_and_the_audit_keeps_the_name(quick):
-    browser = Browser(Dashboard(quick, by_password(PASSWORD), CHALLENGE), "/nightcrew")
+    browser = Browser(Dashboard(quick, by_password(PASSWORD, quick), CHALLENGE), "/nightcrew")
     wrong = [{}, basic("ada", "wrong"), basic("ada", ""), {"Authorization": "Basic %%%"}, {"Authorization": PASSWORD}]
     for headers in (*wrong, {"Authorization": f"Bearer {PASSWORD}"}, {"Authorization": "Basic /w=="}):
         answer = browser.ask("GET", "/", headers=headers)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, CHALLENGE)
     assert "ada all" in words(browser.ask("GET", "/", headers=basic("ada", PASSWORD)).text)
     assert "somebody all" in words(browser.ask("GET", "/", headers=basic("", PASSWORD)).text)
+
+
+def test_who_sends_wrong_passwords_has_to_wait_and_the_log_hears_of_them(quick, monkeypatch):
+    desk, heard, now = Dashboard(quick, by_password(PASSWORD, quick), CHALLENGE), [], [1000.0]
+    monkeypatch.setattr(quick.clock, "monotonic", lambda: now[0])
+    monkeypatch.setattr(quick, "tell", lambda kind, **facts: heard.append((kind, facts)))
+    browser, friend = Browser(desk, "/nightcrew"), Browser(desk, "/nightcrew")
+    for _ in range(2):
+        assert friend.ask("GET", "/", headers=basic("grace", PASSWORD)).status_code == 200
+    for _ in range(10):
+        assert browser.ask("GET", "/audit", headers=basic("ada", "wrong-wrong-wrong")).status_code == 401
+    for given in ("wrong", PASSWORD):
+        answer = browser.ask("GET", "/", headers=basic("ada", given))
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+    assert friend.ask("GET", "/", headers=basic("grace", "wrong")).status_code == 429
+    assert friend.ask("GET", "/", headers=basic("grace", PASSWORD)).status_code == 200, "it was let in before"
+    assert browser.ask("GET", "/").status_code == 401, "who sends none guesses nothing"
+    assert [kind for kind, _ in heard] == ["unauthorized"] * 10
+    assert heard[0][1]["path"] == "/audit"
+    assert "wrong-wrong-wrong" not in str(heard)
+    now[0] += 60
+    assert browser.ask("GET", "/", headers=basic("ada", PASSWORD)).status_code == 200
 
 
 def test_a_service_without_a_password_keeps_its_desk_closed_and_says_so(tmp_path):

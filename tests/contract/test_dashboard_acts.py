@@ -12,6 +12,7 @@ from tests.desk import Browser, hired, letting_in, past, staffed, words
 from nightcrew import Job, Nightcrew, Settings, recipes
 from nightcrew.acts import Act
 from nightcrew.databases.tables import acts as act_table
+from nightcrew.errors import DatabaseError
 from nightcrew.schedule import every
 
 
@@ -45,6 +46,26 @@ def test_a_pause_has_a_reason_and_an_end_and_is_resumed(crew, browser):
     audit = words(browser.open("/audit"))
     assert audit.index("resume daily moved") < audit.index("pause daily moving house")
     assert browser.ask("POST", "/jobs/daily/pause", data={"lasting": "9y", "reason": "x"}).status_code == 403
+
+
+def test_what_cannot_be_written_down_is_not_done_but_everything_can_be_stopped(crew):
+    crew.pause("daily", by="grace", reason="moving house")
+    with crew._station.link.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE nightcrew_acts RENAME TO away")
+    for act in (
+        lambda: crew.pause("purge-notes", by="ada", reason="x"),
+        lambda: crew.resume("daily", by="ada"),
+        lambda: crew.stop_all(by="ada", reason="a fire"),
+        lambda: crew.resume_all(by="ada"),
+    ):
+        with pytest.raises(DatabaseError, match="nightcrew_acts"):
+            act()
+    assert crew.status("daily")[0].standing.paused_at is not None
+    assert crew.status("purge-notes")[0].standing.paused_at is None
+    assert crew.status("daily")[0].standing.stopped_reason == "a fire"
+    with crew._station.link.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO nightcrew_acts")
+    crew.resume_all(by="ada")
 
 
 def test_a_run_by_hand_is_shown_when_it_is_over_and_the_same_form_starts_no_second(crew, browser):

@@ -246,6 +246,9 @@ def test_who_wants_none_gets_none_and_everybody_is_told_why(yard, engine, crew):
     )
     yard.fill("preferences", {"person": 1, "tips": 1}, {"person": 2, "tips": 0}, {"person": 3, "tips": None})
     enroll(one, engine, *range(1, 10))
+    with pytest.raises(UsageError, match="is no address"):
+        one.mail.suppress(address="nobody", by="a test")
+    assert "suppress mail" not in {act.verb for act in one.acts.newest()}, "nothing was done"
     one.mail.suppress(address="P4@EXAMPLE.com", by="a test", reason="complained")
     one.mail.opt_out(5, "welcome")
     send(one)

@@ -43,6 +43,7 @@ _SCREENS = (
         "tonight",
         "a page of tonight",
         "nothing found",
+        "every job stopped",
         "a job of rows",
         "a function",
         "a paused job",
@@ -63,6 +64,7 @@ _SCREENS = (
         "the vault",
         "what is kept",
         "an undo",
+        "an undo under way",
         "time over",
         "no archive",
         "doctor",
@@ -152,14 +154,21 @@ def _everything(yard: Any) -> Iterator[dict[str, tuple[str, str | None]]]:
             "doctor": "/doctor",
             "nothing there": "/nope", "a backfill": f"/jobs/daily/backfill?from={past_day}&to={past_day}",
         }  # fmt: skip
-        with served(crew) as address, served(bare) as elsewhere:
+        halted = Nightcrew(f"{url}.halted", settings=settings)
+        halted.add(Job("daily", every("1 day"), function=lambda run: 7))
+        halted.migrate()
+        halted.stop_all(by="ada", reason="a fire")
+        with served(crew) as address, served(bare) as elsewhere, served(halted) as still:
             found = {name: (f"{address}{path}", None) for name, path in paths.items()}
             found |= {"an examination": (found["doctor"][0], "form[action$='/doctor'] button")}
             found |= {"an undo": (found["what is kept"][0], "form[action$='/look'] button")}
+            found |= {"an undo under way": (f"{address}/vault/{kept[1]}?done=begun", None)}
+            found |= {"every job stopped": (f"{still}/?done=stopped", None)}
             yield found | {"no archive": (f"{elsewhere}/vault", None)}
         go_on.set()
         working.join()
         bare.close()
+        halted.close()
         crew.close()
 
 

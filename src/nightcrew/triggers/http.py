@@ -78,7 +78,7 @@ class Door:
         self._roster = roster
         self._settings: Settings | None = None
         self._keyring = Keyring(())
-        self._quotas = {"unauthorized": _Quota(20), "secret_unset": _Quota(1)}
+        self._quotas = {"unauthorized": Quota(20), "secret_unset": Quota(1)}
 
     def owns(self, path: str) -> bool:
         """Whether a path is one of the routes, known job or not; any other belongs to the application."""
@@ -201,7 +201,7 @@ def _caller(request: Request, visitor: Visitor, query: Query) -> tuple[Caller, d
     return Caller(name, schedule=told.schedule, source=told.source), query.slot or told.at
 
 
-class _Quota:
+class Quota:
     """So many facts in a minute, for a stranger must not fill the log; the rest is counted and told with the next."""
 
     def __init__(self, limit: int) -> None:
@@ -210,6 +210,7 @@ class _Quota:
         self._spent = self._left_out = 0
 
     def spend(self, now: float) -> bool:
+        """Tell whether one more may be told, at a monotonic instant."""
         if now - self._since >= 60:
             self._since, self._spent = now, 0
         self._spent += 1
@@ -217,6 +218,7 @@ class _Quota:
         return self._spent <= self._limit
 
     def untold(self) -> int:
+        """Return how many were left out since this was asked last."""
         count, self._left_out = self._left_out, 0
         return count
 

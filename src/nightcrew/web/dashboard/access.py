@@ -11,6 +11,14 @@ from nightcrew.settings import Settings
 from nightcrew.web.dashboard.request import Request
 
 
+class TooOften(Exception):
+    """Somebody has been turned away so often that they have to wait; `seconds` says how long."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"wait {seconds:.0f} s")
+        self.seconds = seconds
+
+
 class Permission(StrEnum):
     """What somebody may do who may look; `ack` is to agree to what the rails would refuse."""
 

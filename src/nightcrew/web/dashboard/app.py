@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from math import ceil
 from typing import TypeVar
 
 from nightcrew.errors import (
@@ -16,7 +17,7 @@ from nightcrew.errors import (
     UsageError,
 )
 from nightcrew.web.asgi import Receive, Scope, Send
-from nightcrew.web.dashboard.access import Access, Authorize, admit, gate
+from nightcrew.web.dashboard.access import Access, Authorize, TooOften, admit, gate
 from nightcrew.web.dashboard.crew import Crew
 from nightcrew.web.dashboard.page import STATIC, sorry
 from nightcrew.web.dashboard.request import Request, pairs
@@ -71,6 +72,9 @@ class Dashboard:
     async def _answer(self, request: Request, receive: Receive) -> Answer:
         try:
             access = await admit(self._authorize, request, self._beside)
+        except TooOften as wait:
+            text = b"Too many wrong passwords came from here: wait, and try again."
+            return Answer(429, text, "text/plain", (("Retry-After", str(max(1, ceil(wait.seconds)))),))
         except Exception as error:  # noqa: BLE001 - whatever an application's function does, nobody is let in
             self._crew.tell("http_error", job=None, error=error)
             return Answer(500, b"Who may come in could not be found out; the log says why.", "text/plain")
