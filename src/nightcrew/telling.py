@@ -159,12 +159,13 @@ class _Line:
 
     def send(self, notice: Notice) -> "Future[str | None]":
         """Begin to send a notice; one that has left meanwhile, however long that took, is not sent again."""
+        busy = self._thread is not None and self._thread.is_alive()  # as it is not in the child of a fork
         if self._last is not None and self._last[0] == notice.id:
             last = self._last[1]
-            if not last.done() or last.result() is None:
+            if last.result() is None if last.done() else busy:
                 return last
         future = Future[str | None]()
-        if self._thread is not None and self._thread.is_alive():  # as it is not in the child of a fork
+        if busy:
             future.set_result("it is still busy with what it was asked before")
             return future
         self._last = notice.id, future

@@ -228,6 +228,25 @@ def test_a_channel_that_hangs_is_given_up_soon_and_what_it_took_after_all_is_not
     assert rows(crew)[0].reached == ("own", "webhook")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_channel_that_ends_its_thread_is_asked_again(crews, monkeypatch):
+    monkeypatch.setattr(telling, "_PATIENCE", 0.3)
+    asked = []
+
+    def leaves(notice):
+        asked.append(notice.id)
+        if len(asked) == 1:
+            raise SystemExit
+
+    crew = crews(Own(leaves))
+    late(crew)
+    crew.alarms.look()
+    age(crew, lease_until=MINUTE)
+    crew.alarms.look()
+    assert rows(crew)[0].reached == ("own",)
+    assert asked == [asked[0]] * 2
+
+
 def test_a_look_delays_no_run_and_fails_none(crews, service, monkeypatch, tmp_path):
     monkeypatch.setattr(lookout, "PERIOD", 0.05)
     service.go.clear()

@@ -226,7 +226,13 @@ def test_blobs_that_went_and_time_that_gauges_took_are_counted(yard, tmp_path):
     crew.run("purge-files", trigger="http", now=True)
     assert yard.ids("files") == []
     assert crew.run("drain-outbox", now=True).outcome == "succeeded"
-    found = samples(asked(monitor, "/metrics").text)
+    assert [crew.run("purge-files", trigger="http").outcome for _ in range(2)] == ["nothing_to_do", "already_done"]
+    text = asked(monitor, "/metrics").text
+    found = samples(text)
+    assert found['nightcrew_slot_contended_total{task="purge-files"}'] == 1
+    if tool := shutil.which("promtool"):
+        said = subprocess.run([tool, "check", "metrics"], input=text.encode(), capture_output=True, check=False)
+        assert (said.returncode, said.stdout + said.stderr) == (0, b"")
     assert found['nightcrew_blobs_deleted_total{store="uploads"}'] == 5
     held = found['nightcrew_throttle_wait_seconds_total{task="purge-files"}']
     assert 0.1 < held < 5

@@ -211,6 +211,20 @@ def test_a_service_that_hangs_costs_a_run_less_than_50_ms(tmp_path, service, mon
     assert watched - alone < 0.05
 
 
+@pytest.mark.parametrize("status", [500, 302])
+def test_a_service_that_fails_costs_a_run_less_than_50_ms_and_changes_nothing(tmp_path, service, monkeypatch, status):
+    monkeypatch.setattr(monitors, "_AT_THE_END", 0.2)
+    with crew_of(tmp_path) as (crew, _):
+        alone = took(crew)
+    service.status = [status] * 100
+    (tmp_path / "x.db").unlink()
+    with crew_of(tmp_path, Healthchecks(KEY, service.url), Cronitor(KEY, url=service.url)) as (crew, _):
+        assert took(crew) - alone < 0.05
+        report = crew.run("daily")
+        assert (report.outcome, crew.run("daily").outcome) == ("succeeded", "already_done")
+        service.wait(2)
+
+
 def test_an_application_that_ends_tells_of_its_last_run_first(tmp_path, service):
     with crew_of(tmp_path, Healthchecks(KEY, service.url)) as (crew, _):
 
