@@ -237,6 +237,12 @@ def test_systemd_elapses_at_the_same_slots(each: Job) -> None:
     assert {slot for slot in found if NOW < slot <= until} <= expected
 
 
+@pytest.mark.parametrize("seconds", [1.5, 7, 90])
+def test_what_systemd_cannot_say_is_refused(seconds: float) -> None:
+    with pytest.raises(ConfigurationError, match="job 'odd' cannot be exported to systemd"):
+        systemd.units([job("odd", every(timedelta(seconds=seconds)))], CALL, NOW, "f", "x", "/")
+
+
 @pytest.mark.parametrize("way", [CALL, Command("/usr/bin/env", (), ("DATABASE_URL",))])
 def test_systemd_verifies_the_units_and_finds_them_locked_in(way: Call | Command, tmp_path: Path) -> None:
     export = systemd.units(PLAIN + ONLY_SYSTEMD, way, NOW, str(tmp_path), "x", "/")

@@ -19,6 +19,7 @@ from nightcrew.schedule import Cron, Every, Schedule
 from nightcrew.spelling import Line, zoned
 
 PATH = "systemd"
+_SECOND = timedelta(seconds=1)
 _KEYS = "/etc/nightcrew"
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _SANDBOX = """\
@@ -97,9 +98,8 @@ def _notes(jobs: Sequence[Job], way: Way, path: str) -> Iterator[str]:
 
 def calendars(schedule: Schedule, moment: datetime) -> Iterator[str]:
     """Yield the calendars that have a schedule's slots together; raises ScheduleError where none have."""
-    if isinstance(schedule, Every) and timedelta(minutes=1) % schedule.period == timedelta(0):
-        first, step = int(schedule.phase.total_seconds()), int(schedule.period.total_seconds())
-        yield f"*-*-* *:*:{_numbers(range(first, 60, step))} UTC"
+    if isinstance(schedule, Every) and _within_a_minute(schedule):
+        yield f"*-*-* *:*:{_numbers(range(schedule.phase // _SECOND, 60, schedule.period // _SECOND))} UTC"
         return
     try:
         found = zoned(schedule, moment)
@@ -112,6 +112,12 @@ def calendars(schedule: Schedule, moment: datetime) -> Iterator[str]:
         return
     for line in found:
         yield f"{_days(line)} {_clock(line.hours, line.minutes)} {line.timezone}"
+
+
+def _within_a_minute(schedule: Every) -> bool:
+    """Tell whether every minute has the same slots, at whole seconds."""
+    whole = all(length % _SECOND == timedelta(0) for length in (schedule.period, schedule.phase))
+    return whole and timedelta(minutes=1) % schedule.period == timedelta(0)
 
 
 def _dates(schedule: Cron, pattern: Pattern) -> Iterator[str]:
