@@ -12,7 +12,7 @@ from tests.outside import serving
 from tests.tray import KEY, PEOPLE, PREFERENCES, Tray, mail
 
 from nightcrew import Job, Settings, every
-from nightcrew.alarm import Kind
+from nightcrew.alarm import Alarm, Kind
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.databases.tables import mails as mail_table
 from nightcrew.databases.tables import sightings
@@ -390,6 +390,16 @@ def test_the_desk_shows_what_people_were_told_in_the_same_words(crews, service):
     (secret,) = [one for one in said if one["kind"] == "old_secret"]
     assert f"This crew {secret['message']}; {secret['remedy']}" in shown
     assert "for two slots in a row" not in shown
+
+
+def test_the_desk_shows_no_alarm_of_a_job_that_its_crew_has_not(crews, service):
+    crew = crews()
+    for job in ("hourly", "gone"):
+        idle = Alarm(Kind.IDLE, job, crew.clock.now(), f"{job} removed nothing", "look")
+        crew._station.alarms.raise_({job: idle})
+    shown = words(Browser(crew.dashboard(lambda request: "read_only")).open("/"))
+    assert "hourly removed nothing" in shown
+    assert "gone removed nothing" not in shown
 
 
 def test_whoever_scrapes_with_the_old_secret_is_seen_too(crews, service):

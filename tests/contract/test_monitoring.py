@@ -220,7 +220,7 @@ def test_blobs_that_went_and_time_that_gauges_took_are_counted(yard, tmp_path):
     crew.migrate()
     monitor = Browser(crew.monitoring())
     flag.touch()
-    report = crew.run("purge-files", trigger="http", now=True, deadline=timedelta(seconds=0.5))
+    report = crew.run("purge-files", trigger="http", now=True, deadline=timedelta(seconds=2))
     assert report.outcome == "partial"
     flag.unlink()
     crew.run("purge-files", trigger="http", now=True)

@@ -109,8 +109,9 @@ def tonight(crew: Crew, *, asked: str = "", begins: str | None = None) -> Tonigh
 
 
 def _alarming(crew: Crew, named: Collection[str]) -> list[Concern]:
-    """Return what people were told of jobs that nothing else is said of, in the same words."""
-    others = (alarm for alarm in crew.alarms.kept() if alarm.kind in _OTHERS and alarm.job not in named)
+    """Return what people were told of jobs that nothing else is said of, in the same words; of those of this crew."""
+    silent = ("", *crew.jobs.keys() - named)
+    others = (alarm for alarm in crew.alarms.kept() if alarm.kind in _OTHERS and alarm.job in silent)
     return [
         Concern(Mood.WARN, alarm.job, f"{alarm.says.rstrip('.')}; {alarm.remedy}", None, alarm.kind, alarm.since)
         for alarm in others
