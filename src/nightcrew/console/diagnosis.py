@@ -39,7 +39,8 @@ def in_short(results: Sequence[Result]) -> Short:
     said: dict[Severity, list[str]] = {severity: [] for severity in Severity}
     for result in results:
         for finding in result.findings:
-            said[finding.severity].append(f"{result.check.code} {finding.says}; {finding.remedy}")
+            remedy = "" if finding.remedy.startswith("see ") else f"; {finding.remedy}"  # the sentence says it already
+            said[finding.severity].append(f"{result.check.code} {finding.says}{remedy}")
     return Short(said[Severity.PROBLEM], said[Severity.WARNING])
 
 
