@@ -110,8 +110,8 @@ def test_a_check_says_which_stores_cannot_be_used_here(here):
     told = CliRunner().invoke(nightcrew, ["--json", "check"], obj=Desk(config=str(here)))
     warnings = [each for each in json.loads(told.stdout)["warnings"] if "store" in each]
     assert [re.sub(r"nightcrew.toml:\d+: ", "", warning) for warning in warnings] == [
-        f"NC702 store {name!r} cannot be used: environment variable {variable} is not set; export it, or put it into .env"
-        " beside this file"
+        f"NC702 store {name!r} cannot be used: environment variable {variable} is not set; export it, or put it into"
+        " .env beside this file"
         for name, variable in (("Folder_2", "UPLOADS"), ("billing", "BILLING_TOKEN"), ("redis", "REDIS_URL"))
     ]
 
