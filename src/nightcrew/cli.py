@@ -65,18 +65,33 @@ def demo(desk: Desk, database: str | None, uploads: str | None, host: str, port:
 
 
 @command("nightcrew init")
-def init(desk: Desk) -> None:
-    """Write a nightcrew.toml to start from."""
-    following = [desk.line(words) for words in ("check", "plan cleanup-pkce", "serve")]
+@click.option("--no-database", is_flag=True, help="Look at no database: write the example.")
+def init(desk: Desk, *, no_database: bool) -> None:
+    """Write a nightcrew.toml: proposals for your database, as comments."""
+    from nightcrew.console.draft import EXAMPLE, drafted
+
+    taken = UsageError(f"{desk.path} is there already; edit it, or name another file with --config")
+    if desk.path.exists():
+        raise taken
+    prospect, why = (None, None) if no_database else desk.prospect()
     try:
         with desk.path.open("x", encoding="utf-8") as file:
-            file.write(_TEMPLATE)
+            file.write(EXAMPLE if prospect is None else drafted(prospect))
     except FileExistsError:
-        raise UsageError(f"{desk.path} is there already; edit it, or name another file with --config") from None
+        raise taken from None
     except OSError as problem:
         raise UsageError(f"{desk.path} cannot be written ({problem.strerror}); name another with --config") from None
-    desk.screen.talk(f"wrote {desk.path}; set DATABASE_URL, here or in a file .env, then run:")
-    desk.screen.show({"path": str(desk.path), "next": following}, following)
+    first = "cleanup-pkce" if prospect is None else next((each.job for each in prospect.proposals), "NAME")
+    following = [desk.line(words) for words in ("check", f"plan {first}", "serve")]
+    if prospect is None:
+        desk.screen.talk(f"wrote {desk.path}, an example{f': {why}' if why else ''}")
+        desk.screen.talk("set DATABASE_URL, here or in a file .env, then run:")
+    else:
+        number = len(prospect.proposals)
+        found = f"{number:,} proposal{'s' * (number != 1)} for {prospect.tables:,} table{'s' * (prospect.tables != 1)}"
+        desk.screen.talk(f"wrote {desk.path}: {found}, none of them enabled; enable those you want, then run:")
+    body = {"path": str(desk.path), "next": following, "noDatabase": why}
+    desk.screen.show(body | (prospect.json() if prospect else {"proposals": []}), following)
 
 
 @command("nightcrew migrate --sql > nightcrew.sql")
@@ -315,26 +330,3 @@ def serve(desk: Desk, host: str, port: int) -> int:
 
     with desk.crew_at_work(logs=True) as crew:
         return service.serve(crew, host, port, desk.screen.talk)
-
-
-_TEMPLATE = """\
-# nightcrew.toml: what may live how long, and when it is looked after.
-# `nightcrew check` says in words what this file means, without touching the database.
-
-[nightcrew]
-database = "${DATABASE_URL}"    # any supported URL; the variable may stand in a file .env beside this one
-timezone = "UTC"                # the time zone of every schedule
-
-# Look before you run: nightcrew plan cleanup-pkce
-[jobs.cleanup-pkce]
-every  = "10 minutes"           # or: schedule = "0 3 * * *"
-table  = "oauth_pkce_states"
-column = "expires_at"           # a row expires when this time has passed; NULL never expires
-# older_than    = "30 days"     # … or only this long after it
-# where         = "user_id IS NULL"         # only rows for which this SQL is true
-# hold          = "legal_hold"              # never rows for which this SQL is true
-# unless_exists = ["orders.state_id"]     # never rows that another table still refers to
-# erase         = true          # delete along with a row whatever refers to it
-# path          = "/api/oauth/cleanup-pkce"   # answer on this HTTP path too
-# on_start      = true          # catch up when the process starts
-"""

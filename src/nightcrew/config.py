@@ -116,10 +116,10 @@ class _Reader(Services):
         head = self.table(("nightcrew",), values, HEAD, "")
         zone = head.get("timezone", "UTC")
         jobs = {name: self._job(name, values, zone) for name, values in parts.get("jobs", {}).items()}
-        if not jobs and not {"mail", "streams"} & {*parts} and not self.problems:
+        if not {"jobs", "mail", "streams"} & {*parts} and not self.problems:
             self.note(
                 (),
-                "there are no jobs; add a table such as [jobs.cleanup-pkce], or let 'nightcrew init' write an example",
+                "there are no jobs; add a table such as [jobs.cleanup-pkce], or let 'nightcrew init' propose some",
             )
         made = tuple(job for job in jobs.values() if job)
         self._check_paths(made)

@@ -29,6 +29,7 @@ from nightcrew.databases.erasures import Tombs
 from nightcrew.databases.mails import Post
 from nightcrew.databases.manifests import Inventory
 from nightcrew.databases.migrations import Migrations
+from nightcrew.databases.outlines import Outlines
 from nightcrew.databases.returns import Returns
 from nightcrew.databases.rows import Rows
 from nightcrew.databases.subjects import People
@@ -40,6 +41,7 @@ from nightcrew.gauges import source
 from nightcrew.hold import holds
 from nightcrew.job import Job
 from nightcrew.ledger import Audience, Entry, Ledger
+from nightcrew.proposal import Prospect, propose
 from nightcrew.rivalry import registration
 from nightcrew.settler import Settler
 from nightcrew.walk import Broom
@@ -305,6 +307,15 @@ class Stationed:
     def require_database(self) -> None:
         """Raise DatabaseError for a database in a file that is not there, which the first verb would make."""
         self._station.link.require()
+
+    def propose(self) -> Prospect:
+        """Look at all tables of the database, and propose jobs; changes nothing, and counts no table.
+
+        Raises DatabaseError where it cannot be reached, or takes longer than ten seconds to tell of its tables.
+        """
+        link = self._station.link
+        link.require()
+        return propose(Outlines(link), self._station.database, link.now())
 
     def migrate(self) -> list[str]:
         """Bring nightcrew's own tables to this version; return a line for each step applied."""

@@ -62,6 +62,8 @@ def verdict(found: Sequence[JobStatus], bad: Sequence[str]) -> Verdict:
     if covered := [each.job.name for each in found if each.last and each.last.trigger == FAILSAFE]:
         ran = "its failsafe ran it" if len(covered) == 1 else "their failsafe ran them"
         return Verdict(Mood.WARN, f"nobody came from outside for {', '.join(covered)}: {ran}")
+    if not found:
+        return Verdict(Mood.WARN, "nothing runs: no job is enabled")
     still = sum(each.paused or not each.job.enabled for each in found)
     if still == len(found):
         what = "the only job is" if still == 1 else f"all {still} jobs are"

@@ -129,7 +129,7 @@ def test_a_first_evening_from_init_to_the_run_that_is_already_done(tmp_path: Pat
     (tmp_path / "nightcrew.toml").unlink()
     assert "write one with 'nightcrew init'" in shop.refusal("status")
 
-    begun = shop.nightcrew("init")
+    begun = shop.nightcrew("init", "--no-database")
     assert begun.stdout.splitlines() == ["nightcrew check", "nightcrew plan cleanup-pkce", "nightcrew serve"]
     assert begun.stderr.startswith("wrote nightcrew.toml")
 
@@ -198,11 +198,24 @@ def test_rows_are_anonymized_and_their_newest_kept_as_the_file_says(shop: Shop) 
     assert shop.rows("logins WHERE address LIKE 'host %' AND agent IS NULL AND id < 4") == 3
 
 
+def test_init_proposes_what_the_database_gives_reason_for_and_enables_nothing(shop: Shop) -> None:
+    begun = shop.nightcrew("--config", "new.toml", "init")
+    assert "1 proposal for 2 tables, none of them enabled" in begun.stderr
+    written = (shop.folder / "new.toml").read_text(encoding="utf-8")
+    assert "no job is enabled" in shop.nightcrew("--config", "new.toml", "check").stdout
+    assert shop.nightcrew("--config", "new.toml", "migrate")
+    assert "no job is enabled" in shop.nightcrew("--config", "new.toml", "status").stdout
+    block = re.sub(r"^# ", "", written, flags=re.MULTILINE)
+    (shop.folder / "new.toml").write_text(block, encoding="utf-8")
+    assert shop.json("--config", "new.toml", "plan", "expire-oauth-pkce-states")["rows"] == 2
+    assert "no/such/folder.toml cannot be written" in shop.refusal("--config", "no/such/folder.toml", "init")
+
+
 def test_init_never_overwrites_and_takes_another_name(shop: Shop) -> None:
     before = (shop.folder / "nightcrew.toml").read_text()
     assert "nightcrew.toml is there already" in shop.refusal("init")
     assert (shop.folder / "nightcrew.toml").read_text() == before
-    following = shop.nightcrew("--config", "other.toml", "init").stdout.splitlines()
+    following = shop.nightcrew("--config", "other.toml", "init", "--no-database").stdout.splitlines()
     assert following[0] == "nightcrew --config other.toml check"
     assert shop.json("--config", "other.toml", "check")["jobs"][0]["name"] == "cleanup-pkce"
     assert "name another" in shop.refusal("--config", "no/such/folder.toml", "init")

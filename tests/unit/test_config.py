@@ -400,7 +400,7 @@ MISTAKES = {
     "variable of no name": (JOB + 'owner = "${}"', 5, "'${' starts no variable", "write ${NAME}, or $${"),
     "empty file": ("", 1, "there are no jobs", "'nightcrew init'"),
     "comments only": ("# nothing yet\n", 1, "there are no jobs", "[jobs.cleanup-pkce]"),
-    "no jobs": ('[nightcrew]\ntimezone = "UTC"\n[jobs]', 1, "there are no jobs", "'nightcrew init'"),
+    "no jobs": ('[nightcrew]\ntimezone = "UTC"\n', 1, "there are no jobs", "'nightcrew init'"),
 }  # fmt: skip
 
 

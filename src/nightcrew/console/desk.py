@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from nightcrew import settings
 from nightcrew.console.screen import Screen
-from nightcrew.errors import ConfigurationError, UsageError, did_you_mean
+from nightcrew.errors import ConfigurationError, NightcrewError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from nightcrew.crew import Nightcrew
+    from nightcrew.proposal import Prospect
 
 DEFAULT = Path("nightcrew.toml")
 
@@ -58,6 +59,24 @@ class Desk:
         except (OSError, ValueError) as problem:
             raise ConfigurationError(f"{dotenv} cannot be read ({problem}); correct it, or move it away") from None
         return settings.Settings.read()
+
+    def prospect(self) -> "tuple[Prospect | None, str | None]":
+        """Look at the database of DATABASE_URL for what could be proposed; else say why nobody could look."""
+        from nightcrew.crew import Nightcrew  # noqa: PLC0415 - quick to help, heavy only at work
+
+        url = self.settings().database
+        if not url:
+            return None, "DATABASE_URL is not set, so there was no database to look at"
+        crew = Nightcrew(url)
+        try:
+            found = crew.propose()
+        except (NightcrewError, OSError) as problem:
+            return None, f"the database could not be looked at ({problem})"
+        finally:
+            crew.close()
+        if not found.tables:
+            return None, "the database shows this role no tables without a schema's name; is it the right one?"
+        return found, None
 
     @contextmanager
     def crew_at_work(self, *, logs: bool = False) -> "Iterator[Nightcrew]":

@@ -19,6 +19,7 @@ from nightcrew.databases.heap import Heap
 from nightcrew.databases.scale import Scale
 from nightcrew.databases.times import Reading
 from nightcrew.errors import PolicyError
+from nightcrew.outline import Outline
 
 Removal: TypeAlias = sa.Delete | sa.Update
 Named: TypeAlias = sa.TableClause | NamedFromClause
@@ -327,6 +328,9 @@ class Dialect(Protocol):
 
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables, for suggestions."""
+
+    def outlines(self, connection: sa.Connection, most: int) -> list[Outline]:
+        """Read at most so many tables of the schema that is implied, but for partitions, by a few statements in all."""
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""

@@ -15,7 +15,7 @@ from nightcrew.clock import Clock
 from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, Counted, ForeignKey, Partition, Table
-from nightcrew.databases import mysql_catalog, mysql_condition, mysql_identity, mysql_partitions
+from nightcrew.databases import mysql_catalog, mysql_condition, mysql_identity, mysql_outlines, mysql_partitions
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Removal, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -237,6 +237,8 @@ class MySQL:
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables."""
         return mysql_catalog.relations(connection, schema)
+
+    outlines = staticmethod(mysql_outlines.outlines)
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""

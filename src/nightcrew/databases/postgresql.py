@@ -19,6 +19,7 @@ from nightcrew.databases import (
     postgresql_catalog,
     postgresql_condition,
     postgresql_heap,
+    postgresql_outlines,
     postgresql_partitions,
     postgresql_strain,
     postgresql_tally,
@@ -212,6 +213,8 @@ class PostgreSQL:
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the schema's tables."""
         return postgresql_catalog.relations(connection, schema)
+
+    outlines = staticmethod(postgresql_outlines.outlines)
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""

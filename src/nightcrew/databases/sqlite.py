@@ -17,7 +17,7 @@ from nightcrew.clock import Clock
 from nightcrew.condition import Condition
 from nightcrew.consent import Identity
 from nightcrew.database import Column, ForeignKey, Partition, Table
-from nightcrew.databases import sqlite_catalog, sqlite_condition, texts
+from nightcrew.databases import sqlite_catalog, sqlite_condition, sqlite_outlines, texts
 from nightcrew.databases.dialect import Address, Divided, Index, Named, Relation, Tally
 from nightcrew.databases.explain import Explain
 from nightcrew.databases.keys import by_key
@@ -213,6 +213,8 @@ class SQLite:
     def relations(self, connection: sa.Connection, schema: str | None) -> list[str]:
         """Return the names of the file's tables."""
         return sqlite_catalog.relations(connection, schema)
+
+    outlines = staticmethod(sqlite_outlines.outlines)
 
     def columns(self, connection: sa.Connection, relation: Relation) -> list[Column]:
         """Return the columns in the table's order."""
