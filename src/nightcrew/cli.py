@@ -67,7 +67,7 @@ def demo(desk: Desk, database: str | None, uploads: str | None, host: str, port:
 @command("nightcrew init")
 @click.option("--no-database", is_flag=True, help="Look at no database: write the example.")
 def init(desk: Desk, *, no_database: bool) -> None:
-    """Write a nightcrew.toml: proposals for your database, as comments."""
+    """Look at the database, and write a nightcrew.toml to start from."""
     from nightcrew.console.draft import EXAMPLE, drafted
 
     taken = UsageError(f"{desk.path} is there already; edit it, or name another file with --config")

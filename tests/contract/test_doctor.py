@@ -70,7 +70,7 @@ def test_a_secret_that_cannot_work_is_named_and_never_shown(secret: str | None, 
 def test_a_ticker_that_is_off_and_a_crew_without_jobs_are_told() -> None:
     off = Nightcrew("sqlite://", settings=Settings(secret=GOOD, ticker=False))
     assert [finding.remedy for finding in found(off, "NC101")] == ["unset NIGHTCREW_TICKER"]
-    assert [finding.says for finding in found(off, "NC102")] == ["this crew has no job"]
+    assert [finding.says for finding in found(off, "NC102")] == ["no job is enabled, so nothing is looked after"]
     test = crew_on("sqlite://", sweep(), environment="test")
     assert ["test" in finding.says for finding in found(test, "NC101")] == [True]
     assert found(test, "NC102") == found(crew_on("sqlite://", sweep()), "NC101") == ()

@@ -24,8 +24,9 @@ def _off(patient: Patient) -> Iterator[Finding]:
 def _registered(patient: Patient) -> Iterator[Finding]:
     """NC102: there are no jobs."""
     if not patient.jobs:
-        cause = "the module that defines them is not imported, or the file is another one than was meant"
-        yield problem("this crew has no job", cause, "import it before the crew starts; 'nightcrew jobs' lists them")
+        cause = "the module that defines them is not imported, or every job of the file is still a comment"
+        remedy = "import the module before the crew starts, or take the # away from a job's lines"
+        yield warning("no job is enabled, so nothing is looked after", cause, remedy)
 
 
 def _alive(patient: Patient) -> Iterator[Finding]:

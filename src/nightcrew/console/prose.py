@@ -239,8 +239,6 @@ def doubts(settings: Settings, crew: Nightcrew) -> list[str]:
     """Say what works, and may surprise, beyond what the checks tell."""
     problem = _database(crew)
     found = [str(problem)] if isinstance(problem, _LATER) else []
-    if not crew.jobs:
-        found.append("no job is enabled, so nothing is looked after; take the # away from the lines of one you want")
     erasing = [job.name for job in crew.jobs.values() if job.policy and job.policy.erase]
     if erasing and settings.erasure_key is None:
         found.append(
