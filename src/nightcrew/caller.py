@@ -1,5 +1,6 @@
 """Caller: who asks for a run from outside, what they say of it, and whether their schedule is the job's."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,22 +56,25 @@ def drift(job: Job, caller: Caller, slot: datetime | None, now: datetime) -> tup
     return ()
 
 
-def agrees(ours: Schedule, theirs: str, now: datetime) -> bool:
-    """Tell whether an expression means a schedule, in UTC or in the schedule's own zone, at least for now."""
-    for timezone in dict.fromkeys(("UTC", ours.timezone)):
+def agrees(ours: Schedule, theirs: str, now: datetime, zone: str | None = None) -> bool:
+    """Tell whether an expression means a schedule, or a part of it that an exporter makes, at least for now.
+
+    It is one of a `zone`, or, where the caller does not say of which, of UTC or the schedule's own.
+    """
+    for timezone in dict.fromkeys(("UTC", ours.timezone) if zone is None else (zone,)):
         try:
             read = cron(theirs, timezone)
         except ScheduleError:
             return False
         if read.meaning == ours.meaning or _coming(read, now) == _coming(ours, now):
             return True
-    return theirs in _exported(ours, now)
+    return theirs in _exported(ours, now, ("UTC", ours.timezone) if zone is None else (zone,))
 
 
-def _exported(ours: Schedule, now: datetime) -> set[str]:
+def _exported(ours: Schedule, now: datetime, zones: Iterable[str]) -> set[str]:
     """Return the lines of which an exporter may have made several for one schedule."""
     found: set[str] = set()
-    for timezone in ("UTC", None):
+    for timezone in zones:
         with suppress(ScheduleError):
             for line in lines(ours, now, timezone):
                 found |= {line.expression, *line.daily}

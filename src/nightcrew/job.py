@@ -23,6 +23,8 @@ _NAME = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _PATH = re.compile(r"^(?:/[A-Za-z0-9._~-]+)+$")
 _FAILSAFE_AFTER = timedelta(minutes=2)
 _MOST_FAILURES = 1_000
+ROUTES = "/api/internal/jobs"
+"""Below which every job answers over HTTP."""
 LONGEST_NAME = 100  # a run's id adds the slot to it and must fit an indexed column of every database
 
 
@@ -261,7 +263,7 @@ class Job:
     @property
     def route(self) -> str:
         """The HTTP path every job answers on."""
-        return f"/api/internal/jobs/{self.name}"
+        return f"{ROUTES}/{self.name}"
 
 
 def catching_up(name: str) -> CatchUp:

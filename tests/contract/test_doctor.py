@@ -17,6 +17,7 @@ from nightcrew.checks.check import Finding, Severity
 from nightcrew.policy import Policy
 
 OLD, NEW = datetime(2020, 1, 1, tzinfo=UTC), datetime(2037, 1, 1, tzinfo=UTC)
+BOGOTA = "America/Bogota"
 GOOD = "0123456789abcdef0123456789abcdef"
 SESSIONS = "CREATE TABLE sessions (id INTEGER PRIMARY KEY, expires_at TIMESTAMP NULL, kind VARCHAR(20))"
 INDEX = "CREATE INDEX sessions_expires ON sessions (expires_at)"
@@ -83,8 +84,8 @@ def test_files_of_other_schedulers_are_held_against_the_jobs(tmp_path: Path) -> 
     crontab.write_text("5 3 * * *\tacme\tcurl https://app.example/api/internal/jobs/daily\n")
     says = [finding.says for finding in found(crew, "NC205", tmp_path)]
     assert says == [
-        "vercel.json says '0 4 * * *' (UTC) of job 'daily', and the job '0 3 * * *'",
-        "nightcrew.crontab says '5 3 * * *' (UTC) of job 'daily', and the job '0 3 * * *'",
+        "vercel.json says '0 4 * * *' (UTC) of job 'daily', and the job '0 3 * * *' (UTC)",
+        "nightcrew.crontab says '5 3 * * *' of job 'daily', and the job '0 3 * * *' (UTC)",
     ]
     vercel.write_text('{"crons": [{"path": "/api/internal/jobs/gone", "schedule": "0 3 * * *"}, 7]}')
     crontab.write_text("0 3 * * *  acme  cd /srv && /usr/local/bin/nightcrew -q run daily\n")
@@ -93,6 +94,22 @@ def test_files_of_other_schedulers_are_held_against_the_jobs(tmp_path: Path) -> 
     assert "no such job" in finding.says
     vercel.write_text("{no json")
     assert found(crew, "NC205", tmp_path) == ()
+
+
+def test_the_same_words_in_another_zone_are_another_time(tmp_path: Path) -> None:
+    crew = crew_on("sqlite://", Job("daily", cron("0 3 * * *", BOGOTA), function=lambda run: 0))
+    vercel, path = tmp_path / "vercel.json", "/api/internal/jobs/daily"
+    for entry, drifts in (
+        (f'{{"crons": [{{"path": "{path}", "schedule": "0 3 * * *"}}]}}', True),
+        (f'{{"crons": [{{"path": "{path}", "schedule": "0 8 * * *"}}]}}', False),
+        (f'{{"schedules": {{"a": {{"path": "{path}", "schedule": "0 3 * * *", "timezone": "Asia/Tokyo"}}}}}}', True),
+        (
+            f'{{"schedules": {{"a": {{"path": "{path}", "schedule": "0 3 * * *", "timezone": "America/Bogota"}}}}}}',
+            False,
+        ),
+    ):
+        vercel.write_text(entry)
+        assert bool(found(crew, "NC205", tmp_path)) is drifts, entry
 
 
 def test_a_secret_in_a_file_is_found_and_a_variable_is_none(tmp_path: Path) -> None:
@@ -202,6 +219,12 @@ def test_an_empty_table_may_be_another_database(yard: Yard) -> None:
             {"hold": "kind = 'web'"},
             "2 rows are old enough, and hold keeps every one",
             {"id": 9, "expires_at": OLD, "kind": "desktop"},
+        ),
+        (
+            [{"id": 1, "expires_at": OLD, "kind": "web"}, {"id": 2, "expires_at": OLD, "kind": "tv"}],
+            {"where": "kind = 'web'", "hold": "kind = 'web'"},
+            "2 rows are old enough, and where and hold together keep them",
+            None,
         ),
     ],
 )
@@ -386,6 +409,41 @@ def test_rows_that_are_hidden_from_this_role(postgresql_yard: Yard) -> None:
         finally:
             connection.exec_driver_sql(f"DROP OWNED BY {role}")
             connection.exec_driver_sql(f"DROP ROLE {role}")
+
+
+def test_what_cannot_be_told_is_not_taken_for_well(yard: Yard) -> None:
+    yard.run(SESSIONS)
+    (result,) = crew_on(yard.url, sweep()).examine("NC306")
+    if yard.url.startswith("sqlite"):
+        assert "is not told for how long" in (result.unable or "")
+    else:
+        assert result.unable is None
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_job_that_changes_rows_needs_the_right_to(kind: str, request: pytest.FixtureRequest) -> None:
+    yard: Yard = request.getfixturevalue(f"{kind}_yard")
+    yard.run(SESSIONS, INDEX)
+    url, role = sa.make_url(yard.url), f"reader_{token_hex(4)}"
+    whole = f"`{url.database}`.*" if kind == "mysql" else "sessions"
+    made = "CREATE USER {} IDENTIFIED BY 'reads'" if kind == "mysql" else "CREATE ROLE {} LOGIN PASSWORD 'reads'"
+    clearing = sweep(action="clear", set={"kind": None})
+    with administrator(server(kind).set(database=url.database), kind).connect() as connection:
+        connection.exec_driver_sql(made.format(role))
+        if kind == "postgresql":
+            connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA public TO {role}")
+        connection.exec_driver_sql(f"GRANT SELECT, DELETE ON {whole} TO {role}")
+        try:
+            for granted in (False, True):
+                crew = crew_on(url.set(username=role, password="reads").render_as_string(hide_password=False), clearing)
+                says = [finding.says for finding in found(crew, "NC406")]
+                assert says == ([] if granted else ["job 'end-sessions' may not UPDATE in sessions"])
+                crew.close()
+                connection.exec_driver_sql(f"GRANT UPDATE ON {whole} TO {role}")
+        finally:
+            if kind == "postgresql":
+                connection.exec_driver_sql(f"DROP OWNED BY {role}")
+            connection.exec_driver_sql(f"DROP {'USER' if kind == 'mysql' else 'ROLE'} {role}")
 
 
 def test_how_a_file_of_sqlite_is_written(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from nightcrew.caller import agrees
 from nightcrew.checks.check import Check, Finding, Patient, problem, warning
-from nightcrew.job import Job
+from nightcrew.job import ROUTES, Job
 from nightcrew.schedule import Cron
 
 _YEAR = timedelta(days=366)
 _VERCEL = Path("vercel.json")
 _CRONTABS = ("nightcrew.crontab", "crontab")
-_LINE = re.compile(r"^\s*((?:[^\s#]+\s+){5})(?:\S+\s+)?.*?(?:/api/internal/jobs/|nightcrew .*?\brun )([a-z0-9-]+)")
+_LINE = re.compile(rf"^\s*((?:[^\s#]+\s+){{5}})(?:\S+\s+)?.*?(?:{ROUTES}/|nightcrew .*?\brun )([a-z0-9-]+)")
 _LEAKED = re.compile(r"(?:Bearer\s+|x-cron-secret:\s*|[?&]secret=)(?!\$|%s)[A-Za-z0-9]{8,}", re.IGNORECASE)
 
 
@@ -23,7 +23,7 @@ def _drift(patient: Patient) -> Iterator[Finding]:
     by_path = {path: job for job in patient.jobs.values() for path in (job.route, job.path) if path}
     for path, expression, zone in _vercel(patient.folder / _VERCEL):
         job = by_path.get(path.partition("?")[0].rstrip("/"))
-        if job is None and path.startswith("/api/internal/jobs/"):
+        if job is None and path.startswith(f"{ROUTES}/"):
             says = f"vercel.json calls {path}, and there is no such job"
             yield problem(says, "the job has another name now, or is gone", "nightcrew export vercel --write")
         elif job is not None:
@@ -32,12 +32,14 @@ def _drift(patient: Patient) -> Iterator[Finding]:
         for expression, called in _crontab(patient.folder / name):
             job = patient.jobs.get(called)
             if job is not None:
-                yield from _said(name, job, expression, job.schedule.timezone, patient.now, "crontab")
+                yield from _said(name, job, expression, None, patient.now, "crontab")  # of that machine's zone
 
 
-def _said(file: str, job: Job, expression: str, zone: str, now: datetime, target: str) -> Iterator[Finding]:
-    if not agrees(job.schedule, expression, now):
-        says = f"{file} says {expression!r} ({zone}) of job {job.name!r}, and the job {job.schedule.expression!r}"
+def _said(file: str, job: Job, expression: str, zone: str | None, now: datetime, target: str) -> Iterator[Finding]:
+    if not agrees(job.schedule, expression, now, zone):
+        theirs = f"{expression!r} ({zone})" if zone else repr(expression)
+        ours = f"{job.schedule.expression!r} ({job.schedule.timezone})"
+        says = f"{file} says {theirs} of job {job.name!r}, and the job {ours}"
         yield warning(says, "one of the two was changed, and the other was not", f"nightcrew export {target} --write")
 
 

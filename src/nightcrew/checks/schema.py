@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from nightcrew.checks.check import Check, Finding, Patient, problem, sweeping, warning
+from nightcrew.checks.check import Check, Finding, Patient, Unable, problem, sweeping, warning
 from nightcrew.duration import span
 from nightcrew.errors import ConfigurationError, PolicyError
 from nightcrew.plan import Plan
@@ -83,7 +83,9 @@ def _valid(patient: Patient) -> Iterator[Finding]:
 def _calm(patient: Patient) -> Iterator[Finding]:
     """NC306: what makes deletes costly: a transaction that has been open for long."""
     condition = patient.condition
-    if condition.open_for is not None and condition.open_for > _LONG:
+    if condition.open_for is None:
+        raise Unable(f"{condition.place}, is not told for how long others have been at it (docs/doctor.md#nc306)")
+    if condition.open_for > _LONG:
         says = f"somebody's transaction has been open for {span(condition.open_for)}"
         cause = "until it ends, the database keeps every row that leaves"
         yield warning(says, cause, "end it, or let its program commit; and set idle_in_transaction_session_timeout")

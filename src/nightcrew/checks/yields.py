@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from nightcrew.alarm import Kind
 from nightcrew.checks.check import Check, Finding, Patient, problem, sweeping, warning
+from nightcrew.duration import spell
 from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.outcome import State
 
@@ -56,11 +57,16 @@ def _reasons(patient: Patient, job: str, column: str, older_than: timedelta | No
         cause = f"{found[0]:,} rows are old enough, and {without} keeps every one of them"
         yield cause, f"correct {without}; 'nightcrew plan {job}' counts again"
     elif found is not None and not found[0]:
-        age = f", and is to be {older_than} old" if older_than else ""
+        age = f", and is to be {spell(older_than)} old" if older_than else ""
         yield (
             f"no row is old enough: {column} is from {reach.oldest} to {reach.newest}{age}",
             f"see that {column} is written, in UTC; or wait: 'nightcrew plan {job}' says when there is something",
         )
+    elif found is None:
+        yield "its rows are too many to be counted in a second each time", f"nightcrew plan {job}"
+    elif len(found[1]) > 1:
+        together = " and ".join(found[1])
+        yield f"{found[0]:,} rows are old enough, and {together} together keep them", f"nightcrew plan {job}"
 
 
 def _gates(patient: Patient) -> Iterator[Finding]:

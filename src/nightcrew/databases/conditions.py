@@ -21,8 +21,9 @@ class Ward:
     def read(self, tables: Sequence[str]) -> Condition:
         """Look up what is there, and let the database tell."""
         with self._link.glimpse(_PATIENCE) as connection:
-            named = [self._link.dialect.relation(connection, *split(table)) for table in tables]
-            return self._link.dialect.condition(connection, [relation for relation in named if relation is not None])
+            named = {table: self._link.dialect.relation(connection, *split(table)) for table in tables}
+            there = {table: relation for table, relation in named.items() if relation is not None}
+            return self._link.dialect.condition(connection, there)
 
     def reach(self, table: str, column: str, seconds: float) -> Reach:
         """Ask for any row first: the ends of a column are read from its index, or by reading it all."""

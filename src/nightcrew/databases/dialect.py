@@ -226,8 +226,8 @@ class Dialect(Protocol):
     def glimpse(self, connection: sa.Connection, seconds: float) -> AbstractContextManager[None]:
         """Let what is asked inside change nothing, and take no longer than so many seconds a statement."""
 
-    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
-        """Look how the database is, and what this role may do with some tables."""
+    def condition(self, connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
+        """Look how the database is, and what this role may do with some tables, by the names they were asked for."""
 
     def identity(self, connection: sa.Connection) -> Identity:
         """Return what tells this database from its copies, and stays the same when a replica takes its place."""

@@ -163,7 +163,7 @@ class MySQL:
         named = ", ".join(f"{name} {_LISTED[kind]} PATH '$.{name}'" for name, kind in columns.items())
         return f"SELECT * FROM JSON_TABLE(:rows, '$[*]' COLUMNS ({named})) AS one"
 
-    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+    def condition(self, connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
         """Ask it."""
         return mysql_condition.condition(connection, relations)
 

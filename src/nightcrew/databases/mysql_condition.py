@@ -1,12 +1,13 @@
 """How a server of MySQL or MariaDB is, and what this role may do there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from nightcrew.condition import Condition, State
+from nightcrew.databases import mysql_catalog
 from nightcrew.databases.dialect import Relation
 from nightcrew.databases.names import quoted
 
@@ -18,21 +19,26 @@ SELECT TIMESTAMPDIFF(MICROSECOND, MIN(trx_started), NOW(6)) FROM information_sch
 _REFUSED = (1044, 1142, 1143, 1370)  # access to the database, the table, the column, a routine
 
 
-def condition(connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+def condition(connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
     """Read it, and let the server explain a statement of each kind for each table."""
     here = connection.execute(sa.text(_HERE)).one()
     why = "its read_only is on: it may be a replica" if here.read_only else None
-    tables = {relation.label: State(tuple(_denied(connection, relation))) for relation in relations}
+    tables = {name: State(tuple(_denied(connection, relation))) for name, relation in relations.items()}
     return Condition(f"database {here.name}, as {here.user}", why, _open_for(connection), tables)
 
 
 def _denied(connection: sa.Connection, relation: Relation) -> Iterator[str]:
     """Yield the kinds of statement that are refused; none is carried out, for each is only explained."""
     table = f"{quoted(relation.schema, '`')}.{quoted(relation.name, '`')}"
-    for kind in ("SELECT", "DELETE"):
-        verb = "SELECT 1 FROM" if kind == "SELECT" else "DELETE FROM"
+    column = quoted(mysql_catalog.columns(connection, relation)[0].name, "`")  # any: grants are of the table
+    statements = {
+        "SELECT": f"SELECT 1 FROM {table}",
+        "UPDATE": f"UPDATE {table} SET {column} = {column}",
+        "DELETE": f"DELETE FROM {table}",
+    }
+    for kind, statement in statements.items():
         try:
-            connection.exec_driver_sql(f"EXPLAIN {verb} {table} WHERE 1 = 0")
+            connection.exec_driver_sql(f"EXPLAIN {statement} WHERE 1 = 0")
         except sa.exc.DBAPIError as error:
             if _code(error) in _REFUSED:
                 yield kind

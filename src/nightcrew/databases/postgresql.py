@@ -150,7 +150,7 @@ class PostgreSQL:
         named = ", ".join(f"{name} {_LISTED[kind]}" for name, kind in columns.items())
         return f"SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS one({named})"
 
-    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+    def condition(self, connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
         """Ask it."""
         return postgresql_condition.condition(connection, relations)
 

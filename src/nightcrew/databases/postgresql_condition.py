@@ -1,6 +1,6 @@
 """How a PostgreSQL server is, and what this role may do there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -9,8 +9,8 @@ from nightcrew.condition import Condition, State
 from nightcrew.databases.dialect import Relation
 from nightcrew.databases.names import quoted
 
-# Of a stranger's session nothing is told to a role that is no monitor: its state is NULL then.
 _QUOTE = '"'
+# Of a stranger's session nothing is told to a role that is no monitor.
 _HERE = """
 SELECT format('database %s, schema %s, as %s', current_database(), current_schema(), current_user) AS place,
        pg_is_in_recovery() AS replica,
@@ -30,13 +30,13 @@ SELECT ARRAY(SELECT kind FROM unnest(ARRAY['SELECT', 'UPDATE', 'DELETE']) AS kin
 """
 
 
-def condition(connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+def condition(connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
     """Read it in a statement, and one more for each table."""
     here = connection.execute(sa.text(_HERE)).one()
     why = "it is a replica" if here.replica else "its default_transaction_read_only is on" if here.read_only else None
     open_for = None if here.hidden else timedelta(seconds=float(here.open_for or 0))
     return Condition(
-        here.place, why, open_for, {relation.label: _state(connection, relation) for relation in relations}
+        here.place, why, open_for, {name: _state(connection, relation) for name, relation in relations.items()}
     )
 
 

@@ -128,7 +128,7 @@ class SQLite:
         if repeatable:  # a batch: whatever else of ours has to wait may be waiting for one
             self._waited = max(self._waited, self._monotonic() - begun)
 
-    def condition(self, connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+    def condition(self, connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
         """Ask it."""
         return sqlite_condition.condition(connection, relations)
 

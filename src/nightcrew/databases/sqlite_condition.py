@@ -1,7 +1,7 @@
 """How a file of SQLite is, and what may be done with it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,11 +10,11 @@ from nightcrew.condition import Condition, State
 from nightcrew.databases.dialect import Relation
 
 
-def condition(connection: sa.Connection, relations: Sequence[Relation]) -> Condition:
+def condition(connection: sa.Connection, relations: Mapping[str, Relation]) -> Condition:
     """Ask the file system, and how the file is written."""
     named = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar_one()
     mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
-    tables = {relation.label: State() for relation in relations}
+    tables = dict.fromkeys(relations, State())
     if not named:
         return Condition("a database in memory", tables=tables)
     file = Path(named).resolve()
