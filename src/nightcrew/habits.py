@@ -191,10 +191,11 @@ def _aged(words: str, table: Outline) -> Iterator[Habit]:
     if created and _SECRET.search(words) and _FLEETING.search(words):
         why = "is when a row was written; codes and links to confirm something are used soon, or never"
         yield Habit("expire", created, timedelta(days=7), 2.5, why, "It must be longer than they are valid.")
-    if _SESSION.search(words) and (used or created):
+    last = used or created
+    if last and _SESSION.search(words):
         days, why = (90, "is when a session was last used") if used else (180, "is when a session began")
         care = "Whoever comes back later has to log in again: it must be longer than a session is valid."
-        yield Habit("expire", used or created, timedelta(days=days), 2.5, why, care)  # type: ignore[arg-type]
+        yield Habit("expire", last, timedelta(days=days), 2.5, why, care)
 
 
 def _first(table: Outline, pattern: re.Pattern[str]) -> Column | None:

@@ -19,7 +19,7 @@ class Outline:
     rows: int | None
 
 
-class Lookout(Protocol):
+class Sights(Protocol):
     """Looks at the tables of a database nobody has prepared; changes nothing, and counts nothing."""
 
     def outlines(self) -> Sequence[Outline]:

@@ -31,7 +31,7 @@ def answered(ping: Ping) -> tuple[str | None, bool]:
     headers = {"User-Agent": "nightcrew"} | ({} if ping.body is None else {"Content-Type": ping.kind})
     request = Request(ping.url, ping.body, headers | dict(ping.headers), method=ping.method)  # noqa: S310 - `checked`
     try:
-        with build_opener(_NoRedirect).open(request, timeout=_TIMEOUT) as answer:
+        with build_opener(NoRedirect).open(request, timeout=_TIMEOUT) as answer:
             answer.read(1)
         return None, True
     except HTTPError as refusal:
@@ -68,7 +68,7 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-class _NoRedirect(HTTPRedirectHandler):
+class NoRedirect(HTTPRedirectHandler):
     """Lets nobody send the secret elsewhere."""
 
     def redirect_request(self, *_: object) -> None:

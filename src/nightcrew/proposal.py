@@ -16,7 +16,7 @@ from nightcrew.duration import spell
 from nightcrew.errors import DatabaseError, PolicyError
 from nightcrew.habits import Doubt, Habit, is_time, look
 from nightcrew.job import LONGEST_NAME
-from nightcrew.outline import Lookout, Outline
+from nightcrew.outline import Outline, Sights
 from nightcrew.policy import Policy
 
 MOST = 40
@@ -73,9 +73,9 @@ class Prospect:
         return {"tables": self.tables, "proposals": proposals, "leftOut": dict(self.left_out), "further": self.further}
 
 
-def propose(lookout: Lookout, database: Database, moment: datetime) -> Prospect:
+def propose(sights: Sights, database: Database, moment: datetime) -> Prospect:
     """Look at all tables, and propose what is most worthwhile; the database is only read, and no table is counted."""
-    outlines = lookout.outlines()
+    outlines = sights.outlines()
     doubts, found = dict[str, str](), list[tuple[Outline, Habit]]()
     for outline in outlines:
         match look(outline):
@@ -90,7 +90,7 @@ def propose(lookout: Lookout, database: Database, moment: datetime) -> Prospect:
         outline, habit = left.popleft()
         try:
             proposal = _proposed(outline, habit, (_name(habit, outline, taken), len(proposals)), database, moment)
-            unread = None if is_time(habit.column) else lookout.unreadable(outline.name, habit.column.name, moment)
+            unread = None if is_time(habit.column) else sights.unreadable(outline.name, habit.column.name, moment)
         except (PolicyError, DatabaseError) as refusal:
             if isinstance(refusal, DatabaseError) and refusal.away:
                 raise

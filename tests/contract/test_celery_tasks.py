@@ -13,8 +13,9 @@ from nightcrew.caller import Caller
 from nightcrew.clock import SystemClock, instant
 from nightcrew.databases.tables import jobs as job_table
 from nightcrew.errors import BrokerError, ConfigurationError, UsageError
+from nightcrew.job import ROUTES
 from nightcrew.triggers.celery import LOOK, TAKE, attach
-from nightcrew.triggers.http import PREFIX, Door
+from nightcrew.triggers.http import Door
 from nightcrew.triggers.request import Request
 
 
@@ -139,7 +140,7 @@ def test_whether_a_slot_is_still_to_come_is_judged_by_the_databases_clock_before
     def answer(slot):
         query = f"slot={instant(slot)}".encode()
         return Door(crew).answer(
-            Request("GET", f"{PREFIX}/daily", query=query, headers=(secret,), client="203.0.113.9")
+            Request("GET", f"{ROUTES}/daily", query=query, headers=(secret,), client="203.0.113.9")
         )
 
     to_come, past = answer(today() + timedelta(days=1)), answer(today())

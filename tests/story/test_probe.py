@@ -135,4 +135,4 @@ def test_without_a_secret_nothing_is_sent(place, served: str, tmp_path: Path) ->
     reached, let_in = probe(served, None, None)
     assert reached.findings == ()
     assert "CRON_SECRET is not set here" in (let_in.unable or "")
-    assert "in the clear" in place.nightcrew("doctor", "--probe", "http://app.example", code=2).stderr
+    assert "for all to read" in place.nightcrew("doctor", "--probe", "http://app.example", code=2).stderr

@@ -16,13 +16,13 @@ from nightcrew.bid import slot_asked_for
 from nightcrew.caller import Caller
 from nightcrew.clock import SystemClock
 from nightcrew.errors import BrokerError, DatabaseError, JobFailed, SafetyStop, UnknownJob, UsageError
-from nightcrew.job import Job
+from nightcrew.job import ROUTES, Job
 from nightcrew.outcome import Outcome
 from nightcrew.report import Report
 from nightcrew.schedule import every
 from nightcrew.settings import Settings
 from nightcrew.trigger import Errand
-from nightcrew.triggers.http import PREFIX, Door, Response
+from nightcrew.triggers.http import Door, Response
 from nightcrew.triggers.request import Request
 from nightcrew.triggers.secret import fingerprint
 
@@ -86,7 +86,7 @@ def crew() -> Crew:
     return Crew()
 
 
-def call(crew: Crew, *headers: tuple[bytes, bytes], path: str = f"{PREFIX}/cleanup-pkce", **more: Any) -> Response:
+def call(crew: Crew, *headers: tuple[bytes, bytes], path: str = f"{ROUTES}/cleanup-pkce", **more: Any) -> Response:
     request = Request(
         more.pop("method", "GET"), path, headers=headers, client=more.pop("client", "203.0.113.9"), **more
     )
@@ -213,9 +213,9 @@ def test_a_stranger_learns_nothing_from_the_answer(crew: Crew) -> None:
         call(crew, WRONG),
         call(crew, BEARER, BEARER),
         call(crew, WRONG, method="HEAD"),
-        call(crew, path=f"{PREFIX}/no-such-job"),
-        call(crew, path=PREFIX),
-        call(crew, path=f"{PREFIX}/../../etc"),
+        call(crew, path=f"{ROUTES}/no-such-job"),
+        call(crew, path=ROUTES),
+        call(crew, path=f"{ROUTES}/../../etc"),
         call(crew, query=b"deadline=abc"),
         call(unset, BEARER),
     }
@@ -238,7 +238,7 @@ def test_a_stranger_learns_nothing_from_the_answer(crew: Crew) -> None:
         max_size=4,
     ),
     st.sampled_from(["GET", "POST", "HEAD", "PUT", "\x00"]),
-    st.one_of(st.text(max_size=20).map(lambda text: f"{PREFIX}/{text}"), st.just(PKCE)),
+    st.one_of(st.text(max_size=20).map(lambda text: f"{ROUTES}/{text}"), st.just(PKCE)),
     st.binary(max_size=30),
     st.sampled_from([None, "127.0.0.1", "::1", "not an address"]),
 )
@@ -291,7 +291,7 @@ def test_in_development_a_get_from_this_machine_needs_no_secret_and_says_so(
 
 
 def test_in_development_the_note_is_on_errors_too(crew: Crew) -> None:
-    assert "development" in body(local(crew, path=f"{PREFIX}/nope"))["note"]
+    assert "development" in body(local(crew, path=f"{ROUTES}/nope"))["note"]
 
 
 def test_a_browser_tab_opened_by_hand_may_run_a_job_in_development(crew: Crew) -> None:
@@ -345,11 +345,11 @@ def test_outside_development_or_this_machine_or_a_hand_made_get_the_secret_is_ne
 
 
 def test_a_wrong_secret_is_told_with_its_reason_and_never_with_its_value(crew: Crew) -> None:
-    call(crew, (b"authorization", b"Bearer hunter2-hunter2-hunter2"), path=f"{PREFIX}/x\ny")
+    call(crew, (b"authorization", b"Bearer hunter2-hunter2-hunter2"), path=f"{ROUTES}/x\ny")
     assert crew.heard == [
         (
             "unauthorized",
-            {"reason": "the secret is wrong", "client": "203.0.113.9", "path": f"{PREFIX}/x_y", "untold": 0},
+            {"reason": "the secret is wrong", "client": "203.0.113.9", "path": f"{ROUTES}/x_y", "untold": 0},
         )
     ]
 
@@ -424,7 +424,7 @@ def test_the_caller_is_named_by_its_user_agent_and_its_secrets_fingerprint(crew:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("path", [f"{PREFIX}/cleanup-pkce", f"{PREFIX}/cleanup-pkce/", PKCE, f"{PKCE}/"])
+@pytest.mark.parametrize("path", [f"{ROUTES}/cleanup-pkce", f"{ROUTES}/cleanup-pkce/", PKCE, f"{PKCE}/"])
 def test_every_route_of_a_job_runs_it_with_and_without_a_slash(crew: Crew, method: str, path: str) -> None:
     assert call(crew, BEARER, method=method, path=path).status == 200
     assert crew.runs[0]["name"] == "cleanup-pkce"
@@ -440,13 +440,13 @@ def test_any_other_method_runs_nothing_and_is_told_what_is_allowed(crew: Crew, m
 
 
 def test_an_unknown_job_is_named_only_to_who_has_the_secret(crew: Crew) -> None:
-    response = call(crew, BEARER, path=f"{PREFIX}/cleanup-pcke")
+    response = call(crew, BEARER, path=f"{ROUTES}/cleanup-pcke")
     assert response.status == 404
     assert body(response)["error"].endswith("did you mean 'cleanup-pkce'?")
 
 
 @pytest.mark.parametrize(
-    "path", [PREFIX, f"{PREFIX}/", f"{PREFIX}//", f"{PREFIX}/cleanup-pkce//", f"{PREFIX}/CLEANUP-PKCE", f"{PREFIX}/a/b"]
+    "path", [ROUTES, f"{ROUTES}/", f"{ROUTES}//", f"{ROUTES}/cleanup-pkce//", f"{ROUTES}/CLEANUP-PKCE", f"{ROUTES}/a/b"]
 )
 def test_a_path_under_the_prefix_that_is_no_job_is_not_found(crew: Crew, path: str) -> None:
     assert call(crew, BEARER, path=path).status == 404

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request, build_opener
 
 from nightcrew.checks.check import Check, Finding, Result, Unable, problem, warning
 from nightcrew.clock import SystemClock
+from nightcrew.job import ROUTES
+from nightcrew.ping import NoRedirect
 
 _CLOCK = SystemClock()
 _PATIENCE = 15.0  # seconds for an answer
 _SLOW = 5.0  # seconds after which some providers give up
 _MOST = 4_096  # octets of an answer that are read
 _NOBODY = "nightcrew-doctor-asks-for-no-job"
-_ROUTES = "/api/internal/jobs"
 _CAUSES = {
     404: (
         "the routes are not mounted there, or a proxy keeps them to itself",
@@ -44,20 +45,12 @@ _AGENT = {"User-Agent": "nightcrew-doctor", "Accept": "application/json"}
 class _Answer:
     status: int
     headers: HTTPMessage
-    body: str
     seconds: float
 
     @property
     def page(self) -> bool:
         """Whether it is for a person to read."""
         return "html" in (self.headers.get("Content-Type") or "").lower()
-
-
-class _Still(HTTPRedirectHandler):
-    """Goes nowhere else: whoever calls from outside does not either."""
-
-    def redirect_request(self, *asked: Any) -> None:
-        """Take it for the answer."""
 
 
 def probe(base: str, job: str | None, secret: str | None) -> list[Result]:
@@ -81,7 +74,7 @@ def _reached(base: str, job: str) -> Iterator[Finding]:
     """NC208: DNS, TLS, redirects, another answer than ours, a cache, and how long it takes."""
     for method in ("GET", "POST"):
         for slash in ("", "/"):
-            url = f"{base}{_ROUTES}/{job}{slash}"
+            url = f"{base}{ROUTES}/{job}{slash}"
             answer = _asked(url, method, {})
             if isinstance(answer, Finding):
                 yield answer
@@ -109,7 +102,7 @@ def _strange(answer: _Answer, method: str, url: str) -> Finding | None:
         return problem(f"{says}, to {where}", cause, f"let callers use {where}, or take the redirect away")
     if answer.status not in _CAUSES and answer.page:
         cause = "a login page, a firewall or a deployment's protection answers in the application's place"
-        return problem(f"{says}, with a page for people", cause, f"let {_ROUTES}/ pass: its secret protects it")
+        return problem(f"{says}, with a page for people", cause, f"let {ROUTES}/ pass: its secret protects it")
     cause, remedy = _CAUSES.get(answer.status, _OPEN if answer.status < 300 else _FAILS)
     return problem(says, cause.format(method=method), remedy.format(method=method))
 
@@ -118,14 +111,14 @@ def _cached(answer: _Answer, url: str) -> Iterator[Finding]:
     age, hit = answer.headers.get("Age"), (answer.headers.get("X-Cache") or "").lower()
     if (age and age.strip() not in ("", "0")) or "hit" in hit:
         says = f"{url} is answered from a cache (Age {age or 0})"
-        yield problem(says, "a cache keeps answers that say no-store", "keep the cache from /api/internal/jobs/")
+        yield problem(says, "a cache keeps answers that say no-store", f"keep the cache from {ROUTES}/")
 
 
 def _let_in(base: str, secret: str | None) -> Iterator[Finding]:
     """NC204: the secret arrives, and is the right one."""
     if secret is None:
         raise Unable("CRON_SECRET is not set here, so that nothing can be sent")
-    url = f"{base}{_ROUTES}/{_NOBODY}"
+    url = f"{base}{ROUTES}/{_NOBODY}"
     answer = _asked(url, "GET", {"Authorization": f"Bearer {secret}"})
     if isinstance(answer, Finding):
         yield answer
@@ -149,7 +142,7 @@ def _asked(url: str, method: str, headers: Mapping[str, str]) -> _Answer | Findi
     begun = _CLOCK.monotonic()
     request = Request(url, method=method, headers={**_AGENT, **headers})  # noqa: S310 - http(s) only
     try:
-        with build_opener(_Still()).open(request, timeout=_PATIENCE) as answer:
+        with build_opener(NoRedirect).open(request, timeout=_PATIENCE) as answer:
             return _read(answer, begun)
     except HTTPError as error:
         with error:
@@ -159,8 +152,8 @@ def _asked(url: str, method: str, headers: Mapping[str, str]) -> _Answer | Findi
 
 
 def _read(answer: Any, begun: float) -> _Answer:
-    body = answer.read(_MOST).decode("utf-8", "replace")
-    return _Answer(answer.status, answer.headers, body, _CLOCK.monotonic() - begun)
+    answer.read(_MOST)
+    return _Answer(answer.status, answer.headers, _CLOCK.monotonic() - begun)
 
 
 def _unreachable(url: str, why: object) -> Finding:

@@ -18,15 +18,14 @@ from nightcrew.console.desk import Desk
 from nightcrew.console.line import Commands
 from nightcrew.errors import ConfigurationError, UsageError
 from nightcrew.exporters.block import BEGIN
+from nightcrew.ping import checked
 
 if TYPE_CHECKING:
     from nightcrew.exporters.exporter import Export, Way
     from nightcrew.job import Job
 
-_BASE = re.compile(r"^(https?)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$")
-_PLAIN = re.compile(r"^[A-Za-z0-9._/@:+-]+$")
+_PLAIN = re.compile(r"[A-Za-z0-9._~/@:+\[\]-]+")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _AND_ANSWER = timedelta(seconds=10)  # beyond the deadline of a call, to answer in
 
 
@@ -235,12 +234,10 @@ def _way(desk: Desk, url: str | None, program: str) -> "Way":
 
 def base(url: str, option: str = "--url") -> str:
     """Return the address of an application; raises UsageError for what is none, or sends a secret in the clear."""
-    found = _BASE.match(url)
-    if found is None:
-        raise UsageError(f"{option} {url[:80]!r} is no plain address such as https://app.example")
-    if found[1] == "http" and found[2] not in _LOOPBACK:
-        raise UsageError(f"{option} {url!r} would send the secret in the clear: write https://")
-    return url.rstrip("/")
+    try:
+        return _plain(option, checked(url, "an application", "https://app.example", query=False)).rstrip("/")
+    except ConfigurationError as problem:
+        raise UsageError(f"{option}: {problem}") from None
 
 
 def _imaged(url: str | None, image: str | None, default: str | None) -> str | None:
@@ -250,7 +247,7 @@ def _imaged(url: str | None, image: str | None, default: str | None) -> str | No
 
 
 def _plain(option: str, value: str) -> str:
-    if _PLAIN.match(value):
+    if _PLAIN.fullmatch(value):
         return value
     raise UsageError(f"{option} {value[:80]!r} holds a character that a file would have to quote: take a plain one")
 

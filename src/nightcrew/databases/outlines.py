@@ -13,7 +13,7 @@ _PATIENCE = 2.0  # seconds that the values of one column may take
 
 
 class Outlines:
-    """The `Lookout` of one database."""
+    """The `Sights` of one database."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

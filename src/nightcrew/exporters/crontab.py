@@ -10,25 +10,23 @@ from functools import partial
 from shlex import join, quote
 
 from nightcrew.exporters import block
-from nightcrew.exporters.exporter import HEADER, Call, Export, File, Way, refusing, whole
+from nightcrew.exporters.exporter import HEADER, KEYS, Call, Export, File, Way, drawn
 from nightcrew.job import Job
 from nightcrew.spelling import lines
 
 PATH = "nightcrew.crontab"
-_CURL = "/etc/nightcrew/curl"
+_CURL = f"{KEYS}/curl"
 
 
 def crontab(
     jobs: Sequence[Job], way: Way, moment: datetime, path: str, command: str, *, zone: str, user: str, folder: str
 ) -> Export:
     """Return the file for a machine whose clock is of a zone; a command is run in a folder."""
-    refused: list[str] = []
     rows: list[str] = []
-    for job in jobs:
-        with refusing("crontab", job, refused):
-            todo = _todo(job, way, folder).replace("%", r"\%")
-            rows += [f"{line.expression}\t{user}\t{todo}" for line in lines(job.schedule, moment, zone)]
-    whole(refused, jobs, "say what the time zone of that machine is: --timezone")
+    instead = "say what the time zone of that machine is: --timezone"
+    for job, times in drawn("crontab", jobs, lambda job: lines(job.schedule, moment, zone), instead):
+        todo = _todo(job, way, folder).replace("%", r"\%")
+        rows += [f"{line.expression}\t{user}\t{todo}" for line in times]
     text = "".join(f"{line}\n" for line in [*_head(zone), *rows])
     notes = tuple(_notes(way, path, user, folder, zone))
     return Export((File(path, partial(block.merged, path, text, command)),), notes)

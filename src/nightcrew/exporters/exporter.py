@@ -1,15 +1,18 @@
 """Exporter: what another scheduler is to do for a job, and the files that tell it so."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from nightcrew.errors import ConfigurationError, ScheduleError, UsageError
 from nightcrew.job import Job
 from nightcrew.schedule import Cron
 
+T = TypeVar("T")
+
+KEYS = "/etc/nightcrew"
+"""The folder of a machine where its secrets are, each in a file that few may read."""
 _YEAR = timedelta(days=366)
 HEADER = 'header = "Authorization: Bearer %s"\\n'
 """What of curl's configuration carries the secret, for printf: so that no list of processes has it."""
@@ -24,6 +27,7 @@ class Call:
 
     base: str
     patience: timedelta
+    variables: tuple[str, ...] = ("CRON_SECRET",)
 
     def url(self, job: Job) -> str:
         """Return the address of a job."""
@@ -78,29 +82,27 @@ class Export:
     others: tuple[str, ...] = ()
 
 
-@contextmanager
-def refusing(target: str, job: Job, refused: list[str]) -> Iterator[None]:
-    """Let a block say that a job cannot be written for a target; it is noted, and the next one is looked at."""
-    try:
-        yield
-    except ScheduleError as problem:
-        refused.append(f"job {job.name!r} cannot be exported to {target}: {problem}")
+def drawn(target: str, jobs: Sequence[Job], draw: Callable[[Job], T], instead: str = "") -> list[tuple[Job, T]]:
+    """Return each job with what a target is to be told of it.
 
-
-def whole(refused: Sequence[str], jobs: Sequence[Job], instead: str = "") -> None:
-    """Raise ConfigurationError if some job was refused, for a file that leaves out a job says so to nobody.
-
-    `instead` is what else may help.
+    Raises ConfigurationError if some cannot be told, for a file that leaves out a job says so to nobody: `instead` is
+    what else may help. Raises UsageError where there is no job.
     """
     if not jobs:
         raise UsageError("there is no enabled job to export; 'nightcrew jobs' lists them")
-    if not refused:
-        return
-    bad = {line.split("'", 2)[1] for line in refused}
-    rest = " ".join(job.name for job in jobs if job.name not in bad)
-    ways = ["change the schedule", *([instead] if instead else [])]
-    ways += [f"name the jobs that are to be exported: {rest}"] if rest else []
-    raise ConfigurationError("\n".join([*refused, ", or ".join(ways)]))
+    found: list[tuple[Job, T]] = []
+    refused: list[str] = []
+    for job in jobs:
+        try:
+            found.append((job, draw(job)))
+        except ScheduleError as problem:
+            refused.append(f"job {job.name!r} cannot be exported to {target}: {problem}")
+    if refused:
+        ways = ["change the schedule", *([instead] if instead else [])]
+        if found:
+            ways.append(f"name the jobs that are to be exported: {' '.join(job.name for job, _ in found)}")
+        raise ConfigurationError("\n".join([*refused, ", or ".join(ways)]))
+    return found
 
 
 def leaps(target: str, jobs: Iterable[Job], moment: datetime) -> Iterator[str]:

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from nightcrew.errors import ScheduleError
 from nightcrew.exporters import block
-from nightcrew.exporters.exporter import HEADER, Call, Command, Export, File, Way, refusing, whole
+from nightcrew.exporters.exporter import HEADER, Call, Command, Export, File, Way, drawn
 from nightcrew.job import Job
 from nightcrew.spelling import Line, zoned
 
@@ -26,16 +26,10 @@ _DEADLINE = "50m"  # of a command, which then keeps what it has done
 
 def workflow(jobs: Sequence[Job], way: Way, moment: datetime, path: str, command: str, image: str | None) -> Export:
     """Return the workflow; a command runs in a container of the image."""
-    refused: list[str] = []
-    times: dict[str, list[Line]] = {}
-    for job in jobs:
-        with refusing("GitHub Actions", job, refused):
-            times[job.name] = [_late(job, line) for line in zoned(job.schedule, moment)]
-    whole(refused, jobs)
-    text = "".join(f"{line}\n" for line in _lines(jobs, times, way, image))
-    variables = ("CRON_SECRET",) if isinstance(way, Call) else way.variables
+    found = drawn("GitHub Actions", jobs, lambda job: [_late(job, line) for line in zoned(job.schedule, moment)])
+    text = "".join(f"{line}\n" for line in _lines(found, way, image))
     notes = (
-        *(f"gh secret set {variable}" for variable in variables),
+        *(f"gh secret set {variable}" for variable in way.variables),
         "schedules run on the default branch, and end in a public repository where nothing has happened for 60 days",
     )
     return Export((File(path, partial(block.merged, path, text, command)),), notes)
@@ -51,22 +45,20 @@ def _late(job: Job, line: Line) -> Line:
     return line.later(1 + int.from_bytes(sha256(job.name.encode()).digest()[:4], "big") % room)
 
 
-def _lines(jobs: Sequence[Job], times: dict[str, list[Line]], way: Way, image: str | None) -> Iterator[str]:
+def _lines(found: Sequence[tuple[Job, list[Line]]], way: Way, image: str | None) -> Iterator[str]:
     yield from ("name: nightcrew", "on:", "  schedule:")
-    for line in dict.fromkeys(line for job in jobs for line in times[job.name]):
-        names = ", ".join(job.name for job in jobs if line in times[job.name])
+    for line in dict.fromkeys(line for _, times in found for line in times):
+        names = ", ".join(job.name for job, times in found if line in times)
         yield f"    - cron: {json.dumps(line.expression)} # {names}"
         if line.timezone != "UTC":
             yield f"      timezone: {json.dumps(line.timezone)}"
     yield from ("  workflow_dispatch:", "    inputs:", "      job:", "        description: The job to run")
     yield from ("        type: choice", "        required: true", "        options:")
-    yield from (f"          - {json.dumps(job.name)}" for job in jobs)
+    yield from (f"          - {json.dumps(job.name)}" for job, _ in found)
     yield from ("permissions: {}", "jobs:")
-    for job in jobs:
-        due = [
-            f"github.event.schedule == '{each}'" for each in dict.fromkeys(line.expression for line in times[job.name])
-        ]
-        due.append(f"inputs.job == '{job.name}'")
+    for job, times in found:
+        named = dict.fromkeys(line.expression for line in times)
+        due = [*(f"github.event.schedule == '{each}'" for each in named), f"inputs.job == '{job.name}'"]
         yield f"  job-{job.name}:"
         yield f"    name: {json.dumps(job.name)}"
         yield f"    if: {' || '.join(due)}"

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from nightcrew.errors import ScheduleError
 from nightcrew.exporters import block
-from nightcrew.exporters.exporter import HEADER, Call, Command, Export, File, Way, leaps, refusing, whole
+from nightcrew.exporters.exporter import HEADER, Call, Command, Export, File, Way, drawn, leaps
 from nightcrew.job import Job
 from nightcrew.spelling import Line, zoned
 
@@ -26,17 +26,14 @@ _DEADLINE, _SECONDS = "50m", 3600  # of a command, which keeps what it has done,
 
 def cronjobs(jobs: Sequence[Job], way: Way, moment: datetime, path: str, command: str, image: str | None) -> Export:
     """Return the CronJobs, each in its own time zone."""
-    refused: list[str] = []
-    made: list[str] = []
-    for job in jobs:
-        with refusing("Kubernetes", job, refused):
-            for number, line in enumerate(zoned(job.schedule, moment), 1):
-                made += ["---\n" + "".join(f"{row}\n" for row in _cronjob(job, number, line, way, image))]
-    whole(refused, jobs)
-    variables = ("CRON_SECRET",) if isinstance(way, Call) else way.variables
-    values = " ".join(
-        f'--from-file={name}=<(printf %s "${name}")' for name in variables
-    )  # seen in no list of processes
+
+    def cronjob(job: Job) -> str:
+        rows = (_cronjob(job, *each, way, image) for each in enumerate(zoned(job.schedule, moment), 1))
+        return "".join(f"{row}\n" for each in rows for row in ("---", *each))
+
+    made = [text for _, text in drawn("Kubernetes", jobs, cronjob)]
+    # As files, for a value that is an option stands in the list of processes.
+    values = " ".join(f'--from-file={name}=<(printf %s "${name}")' for name in way.variables)
     notes = (
         f"kubectl create secret generic {_SECRET} {values}",
         f"kubectl apply -f {path}",
@@ -63,7 +60,7 @@ def _cronjob(job: Job, number: int, line: Line, way: Way, image: str | None) -> 
     yield from ("          containers:", "            - name: nightcrew", f"              image: {json.dumps(image)}")
     yield f"              command: {json.dumps(_words(job, way))}"
     yield "              env:"
-    for name in ("CRON_SECRET",) if isinstance(way, Call) else way.variables:
+    for name in way.variables:
         where = f"{{ name: {_SECRET}, key: {name} }}"
         yield f"                - {{ name: {name}, valueFrom: {{ secretKeyRef: {where} }} }}"
     yield "              resources: { requests: { cpu: 50m, memory: 128Mi }, limits: { memory: 512Mi } }"

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from nightcrew.errors import ScheduleError
 from nightcrew.exporters import block
-from nightcrew.exporters.exporter import HEADER, Call, Export, File, Way, leaps, refusing, whole
+from nightcrew.exporters.exporter import HEADER, KEYS, Call, Export, File, Way, drawn, leaps
 from nightcrew.job import Job
 from nightcrew.pattern import LAST, Pattern
 from nightcrew.schedule import Cron, Every, Schedule
@@ -20,7 +20,6 @@ from nightcrew.spelling import Line, zoned
 
 PATH = "systemd"
 _SECOND = timedelta(seconds=1)
-_KEYS = "/etc/nightcrew"
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 _SANDBOX = """\
 DynamicUser=yes
@@ -48,14 +47,11 @@ UMask=0077
 
 def units(jobs: Sequence[Job], way: Way, moment: datetime, path: str, command: str, folder: str) -> Export:
     """Return the units as files in a folder of their own; a command is run in `folder`."""
-    refused: list[str] = []
     files: list[File] = []
-    for job in jobs:
-        with refusing("systemd", job, refused):
-            for kind, text in (("timer", _timer(job, moment)), ("service", _service(job, way, folder))):
-                name = str(PurePath(path) / f"nightcrew-{job.name}.{kind}")
-                files.append(File(name, partial(block.merged, name, text, command)))
-    whole(refused, jobs)
+    for job, timer in drawn("systemd", jobs, lambda job: _timer(job, moment)):
+        for kind, text in (("timer", timer), ("service", _service(job, way, folder))):
+            name = str(PurePath(path) / f"nightcrew-{job.name}.{kind}")
+            files.append(File(name, partial(block.merged, name, text, command)))
     notes = *_notes(jobs, way, path), *leaps("systemd", jobs, moment)
     return Export(tuple(files), notes, ("nightcrew-*.timer", "nightcrew-*.service"))
 
@@ -71,11 +67,11 @@ def _timer(job: Job, moment: datetime) -> str:
 def _service(job: Job, way: Way, folder: str) -> str:
     if isinstance(way, Call):
         seconds = int(way.patience.total_seconds()) + 10
-        todo = f"ExecStart=/usr/bin/curl --config %d/curl {way.curl} {way.url(job)}\nLoadCredential=curl:{_KEYS}/curl\n"
+        todo = f"ExecStart=/usr/bin/curl --config %d/curl {way.curl} {way.url(job)}\nLoadCredential=curl:{KEYS}/curl\n"
     else:
         seconds = 0
         keys = "".join(
-            f"LoadCredential={name}:{_KEYS}/{name}\nEnvironment={name}_FILE=%d/{name}\n" for name in way.variables
+            f"LoadCredential={name}:{KEYS}/{name}\nEnvironment={name}_FILE=%d/{name}\n" for name in way.variables
         )
         todo = f"WorkingDirectory={folder}\nExecStart={' '.join(way.words(job))}\n{keys}"
     return (
@@ -88,12 +84,12 @@ def _notes(jobs: Sequence[Job], way: Way, path: str) -> Iterator[str]:
     yield f"sudo cp {path}/nightcrew-* /etc/systemd/system/ && sudo systemctl daemon-reload"
     yield "sudo systemctl enable --now " + " ".join(f"nightcrew-{job.name}.timer" for job in jobs)
     if isinstance(way, Call):
-        yield f"sudo install -D -m 600 /dev/null {_KEYS}/curl"
-        yield f"printf '{HEADER}' \"$CRON_SECRET\" | sudo tee {_KEYS}/curl > /dev/null"
+        yield f"sudo install -D -m 600 /dev/null {KEYS}/curl"
+        yield f"printf '{HEADER}' \"$CRON_SECRET\" | sudo tee {KEYS}/curl > /dev/null"
     else:
         for name in way.variables:
-            yield f"sudo install -D -m 600 /dev/null {_KEYS}/{name}"
-            yield f'printf %s "${name}" | sudo tee {_KEYS}/{name} > /dev/null'
+            yield f"sudo install -D -m 600 /dev/null {KEYS}/{name}"
+            yield f'printf %s "${name}" | sudo tee {KEYS}/{name} > /dev/null'
 
 
 def calendars(schedule: Schedule, moment: datetime) -> Iterator[str]:

@@ -13,27 +13,22 @@ from typing import Any, TypeAlias
 
 from nightcrew.errors import ScheduleError, UsageError
 from nightcrew.exporters import splice
-from nightcrew.exporters.exporter import Export, File, leaps, refusing, whole
-from nightcrew.job import Job
+from nightcrew.exporters.exporter import Export, File, drawn, leaps
+from nightcrew.job import ROUTES, Job
 from nightcrew.spelling import Line, lines
 
 PATH = "vercel.json"
 _MOST = 100
 _SHORTEST, _LONGEST = 9, 256  # characters of an expression
-_ROUTES = "/api/internal/jobs/"
 _KEYS: dict[str, type] = {"crons": list, "schedules": dict}
 _Entries: TypeAlias = Sequence[tuple[str | None, dict[str, str]]]
 
 
 def crons(jobs: Sequence[Job], moment: datetime, path: str, *, hobby: bool) -> Export:
     """Return the legacy `crons`, in UTC; for Hobby each time of day is a cron of its own."""
-    refused: list[str] = []
-    entries: list[tuple[str | None, dict[str, str]]] = []
-    for job in jobs:
-        with refusing("Vercel's crons", job, refused):
-            found = _expressions(job, moment, hobby=hobby)
-            entries += [(None, {"path": job.route, "schedule": each}) for each in found]
-    whole(refused, jobs, "let Vercel know time zones: --schedules")
+    instead = "let Vercel know time zones: --schedules"
+    found = drawn("Vercel's crons", jobs, lambda job: _expressions(job, moment, hobby=hobby), instead)
+    entries = [(None, {"path": job.route, "schedule": each}) for job, expressions in found for each in expressions]
     if len(entries) > _MOST:
         raise UsageError(f"these are {len(entries)} crons, and Vercel takes {_MOST} of a project: name fewer jobs")
     hourly = "on Hobby, Vercel calls at any minute of the hour; nightcrew runs the latest slot that is due by then"
@@ -42,15 +37,12 @@ def crons(jobs: Sequence[Job], moment: datetime, path: str, *, hobby: bool) -> E
 
 def schedules(jobs: Sequence[Job], moment: datetime, path: str) -> Export:
     """Return `schedules`, each in the job's own time zone."""
-    refused: list[str] = []
     entries: list[tuple[str | None, dict[str, str]]] = []
-    for job in jobs:
-        with refusing("Vercel's schedules", job, refused):
-            for number, line in enumerate(lines(job.schedule, moment), 1):
-                name = job.name if number == 1 else f"{job.name}-{number}"
-                when = {"schedule": line.expression, "timezone": line.timezone}
-                entries.append((name, {**when, "requestMethod": "GET", "path": job.route}))
-    whole(refused, jobs)
+    for job, times in drawn("Vercel's schedules", jobs, lambda job: lines(job.schedule, moment)):
+        for number, line in enumerate(times, 1):
+            name = job.name if number == 1 else f"{job.name}-{number}"
+            when = {"schedule": line.expression, "timezone": line.timezone}
+            entries.append((name, {**when, "requestMethod": "GET", "path": job.route}))
     notes = [
         "schedules run in previews, too: see that a preview has a database and a CRON_SECRET of its own",
         *leaps("Vercel", jobs, moment),
@@ -80,7 +72,7 @@ def _ours(entry: Any, paths: set[str]) -> bool:
     if not isinstance(path, str):
         return False
     path = path.partition("?")[0]
-    return path.startswith(_ROUTES) or path.rstrip("/") in paths
+    return path.startswith(f"{ROUTES}/") or path.rstrip("/") in paths
 
 
 def _merged(path: str, key: str, entries: _Entries, jobs: Sequence[Job], before: str | None) -> str:

@@ -17,7 +17,7 @@ from nightcrew.errors import (
     UsageError,
     did_you_mean,
 )
-from nightcrew.job import Job
+from nightcrew.job import ROUTES, Job
 from nightcrew.outcome import Outcome
 from nightcrew.report import Report
 from nightcrew.settings import Settings
@@ -27,8 +27,7 @@ from nightcrew.triggers.query import Query
 from nightcrew.triggers.request import Request, visible
 from nightcrew.triggers.secret import Key, Keyring, Refusal
 
-PREFIX = "/api/internal/jobs"
-_BELOW = f"{PREFIX}/"
+_BELOW = f"{ROUTES}/"
 DEVELOPMENT_NOTE = "allowed without the secret: NIGHTCREW_ENV is development and the call comes from this machine"
 
 
@@ -82,7 +81,7 @@ class Door:
 
     def owns(self, path: str) -> bool:
         """Whether a path is one of the routes, known job or not; any other belongs to the application."""
-        return path.startswith(_BELOW) or path == PREFIX or self._job(path) is not None
+        return path.startswith(_BELOW) or path == ROUTES or self._job(path) is not None
 
     def answer(self, request: Request) -> Response:
         """Answer a call from beginning to end; a path that is not owned is not found."""
@@ -117,7 +116,7 @@ class Door:
 
     def _run(self, job: Job | None, request: Request, visitor: Visitor) -> Response:
         if job is None:
-            name = _cut(request.path.removeprefix(PREFIX).strip("/"), 100)
+            name = _cut(request.path.removeprefix(ROUTES).strip("/"), 100)
             raise UnknownJob(f"no job is called {name!r}{did_you_mean(name, self._roster.jobs)}")
         if request.method not in ("GET", "POST"):
             error = f"{visible(request.method, 20)} does nothing here; use GET or POST."

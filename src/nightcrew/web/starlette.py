@@ -1,10 +1,10 @@
 """The job routes, and the pages of unsubscribe links, as a router of Starlette or FastAPI; a stream as a response."""
 
 from nightcrew.errors import MissingExtra
+from nightcrew.job import ROUTES
 from nightcrew.stream import Ref
 from nightcrew.streaming import Streams
 from nightcrew.trigger import Roster
-from nightcrew.triggers.http import PREFIX
 from nightcrew.unsubscribe import PATH as PAGES
 from nightcrew.web.asgi import App, Receive, Scope, Send, asgi
 from nightcrew.web.streams import HEARTBEAT, EventStream
@@ -31,8 +31,8 @@ def router(roster: Roster) -> APIRouter:
     """
     app = asgi(roster)
     routes: list[BaseRoute] = [
-        Route(PREFIX, _Endpoint(app, PREFIX)),
-        Route(f"{PREFIX}/{{below:path}}", _Endpoint(app, f"{PREFIX}/")),
+        Route(ROUTES, _Endpoint(app, ROUTES)),
+        Route(f"{ROUTES}/{{below:path}}", _Endpoint(app, f"{ROUTES}/")),
     ]
     if roster.mail is not None:
         routes.append(Route(f"{PAGES}{{below:path}}", _Endpoint(app, PAGES)))
